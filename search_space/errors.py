@@ -1,0 +1,48 @@
+"""What the maths refuse, and why.
+
+Every class inherits a builtin, so that a caller who knows nothing of this room can still catch it, and carries a stable
+``code`` for callers who translate errors at the edge.
+"""
+
+
+class SearchSpaceError(Exception):
+    """Base of every error of this room."""
+
+    code: str = "SEARCH_SPACE_ERROR"
+
+
+class UnsupportedRope(SearchSpaceError, ValueError):
+    """The model has no rotary embedding whose factors can be searched: the message says which rule it breaks."""
+
+    code = "UNSUPPORTED_ROPE"
+
+
+class InvalidRescaleFactors(SearchSpaceError, ValueError):
+    """A factor vector breaks a constraint: length, finite, at least 1, non-decreasing."""
+
+    code = "INVALID_RESCALE_FACTORS"
+
+
+class InvalidTargetLength(SearchSpaceError, ValueError):
+    """The target length is shorter than the original one, or no positive whole number."""
+
+    code = "INVALID_TARGET_LENGTH"
+
+
+class InvalidStrategy(SearchSpaceError, ValueError):
+    """Unknown strategy, baseline or argument, or settings that leave nothing to search."""
+
+    code = "INVALID_STRATEGY"
+
+
+class InvalidFactorFile(SearchSpaceError, ValueError):
+    """A factor file breaks its format, or an export format is unknown.
+
+    ``pointer`` is the JSON pointer (RFC 6901) of the field at fault, "" for the whole document.
+    """
+
+    code = "INVALID_FACTOR_FILE"
+
+    def __init__(self, message: str, *, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer

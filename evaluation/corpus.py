@@ -1,0 +1,95 @@
+"""Where haystacks come from, and how a text is dealt out so that no two splits share any of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.corpus_sources import (
+    BUILTIN,
+    DEFAULT_COLUMN,
+    read_dataset,
+    read_jsonl,
+    read_parquet,
+    read_pydoc,
+    read_text,
+)
+from evaluation.errors import CorpusNotFound, InvalidCorpus
+from evaluation.needle import Split, check_split
+from evaluation.splitting import split_lines
+
+# Room for several 128k-token haystacks in each split; bounds the time and the memory that a corpus of any size takes.
+MAX_CHARACTERS = 8_000_000
+
+_FILES: dict[str, Callable[[Path, str | None], str]] = {
+    ".txt": read_text,
+    ".md": read_text,
+    ".jsonl": read_jsonl,
+    ".parquet": read_parquet,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """A text and its name. sha256 is of the text, so it tells whether two corpora of one name are the same."""
+
+    name: str
+    text: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise InvalidCorpus(f"a corpus must hold some text, but {self.name!r} is empty")
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the text in UTF-8."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def split_text(self, split: Split) -> str:
+        """The text of one split: train 20 %, search 40 %, validation 40 % of the corpus, in contiguous blocks.
+
+        No 40 characters in a row are in two splits: text that the corpus repeats is kept by one split only, so the
+        shares are approximate. Empty when the corpus is too short to be dealt out.
+        """
+        check_split(split)
+        return _split_texts(self.text)[split]
+
+
+def load_corpus(source: str | None) -> Corpus:
+    """Read a corpus: None or "builtin:pydoc" (the Python reference), a .txt or .md file, a .jsonl or .parquet file with
+    "#column" (by default "text"), or a directory written by `datasets.save_to_disk`, with "#column" too.
+
+    Raises CorpusNotFound for a missing file or column, InvalidCorpus for one that cannot be read as text.
+    """
+    if source is None or source == BUILTIN:
+        return Corpus(name=BUILTIN, text=read_pydoc())
+    if source.startswith("builtin:"):
+        raise CorpusNotFound(f"the only built-in corpus is {BUILTIN!r}, but got corpus={source!r}")
+    path, column = _path_and_column(source)
+    if not path.exists():
+        raise CorpusNotFound(f"a corpus must be {BUILTIN!r} or an existing path, but got corpus={source!r}")
+    return Corpus(name=source, text=_reader(path, source)(path, column)[:MAX_CHARACTERS])
+
+
+def _path_and_column(source: str) -> tuple[Path, str | None]:
+    whole = Path(source).expanduser()
+    if whole.exists() or "#" not in source:
+        return whole, None
+    path, column = source.rsplit("#", 1)
+    return Path(path).expanduser(), column or DEFAULT_COLUMN
+
+
+def _reader(path: Path, source: str) -> Callable[[Path, str | None], str]:
+    reader = read_dataset if path.is_dir() else _FILES.get(path.suffix.lower())
+    if reader is None:
+        kinds = ", ".join(_FILES)
+        raise InvalidCorpus(f"a corpus file must end in one of {kinds}, or be a directory, but got corpus={source!r}")
+    return reader
+
+
+@functools.lru_cache(maxsize=4)
+def _split_texts(text: str) -> dict[Split, str]:
+    return split_lines(text)

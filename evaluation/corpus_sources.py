@@ -1,0 +1,117 @@
+"""Readers of corpora: each turns one kind of source into one text. Heavy libraries are imported where they are used."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from evaluation.errors import CorpusNotFound, InvalidCorpus
+
+BUILTIN = "builtin:pydoc"
+DEFAULT_COLUMN = "text"
+
+
+def read_pydoc() -> str:
+    """The Python reference that ships with the interpreter: its topics by name, in ASCII, blanks collapsed."""
+    from pydoc_data.topics import topics
+
+    text = "\n\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore").decode("ascii")
+    return tidy(text)
+
+
+def tidy(text: str) -> str:
+    """Runs of blanks become one, trailing blanks go, three and more line ends become two."""
+    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r" *\r?\n", "\n", text)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def read_text(path: Path, column: str | None) -> str:
+    """A whole text file in UTF-8."""
+    if column is not None:
+        raise CorpusNotFound(f"a text file has no columns, but got column={column!r} of {str(path)!r}")
+    try:
+        return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InvalidCorpus(f"a corpus must be UTF-8 text, but {str(path)!r} is not: {error.reason}") from error
+    except OSError as error:
+        raise InvalidCorpus(f"a corpus must be readable, but {str(path)!r} is not: {error.strerror}") from error
+
+
+def read_jsonl(path: Path, column: str | None) -> str:
+    """One column of a JSON Lines file, rows apart by an empty line."""
+    name = column or DEFAULT_COLUMN
+    lines = read_text(path, None).split("\n")
+    return _joined((_json_row(path, number, line, name) for number, line in enumerate(lines, 1) if line.strip()), path)
+
+
+def _json_row(path: Path, number: int, line: str, column: str) -> object:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidCorpus(f"each line must be a JSON object, but line {number} of {str(path)!r} is not") from error
+    if not isinstance(row, dict):
+        raise InvalidCorpus(f"each line must be a JSON object, but line {number} of {str(path)!r} is {line[:40]!r}")
+    if column not in row:
+        raise _no_column(path, column, row)
+    return row[column]
+
+
+def read_parquet(path: Path, column: str | None) -> str:
+    """One column of a Parquet file, rows apart by an empty line."""
+    import pyarrow
+    import pyarrow.parquet
+
+    name = column or DEFAULT_COLUMN
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        columns = table.schema_arrow.names
+        rows = table.read(columns=[name]).column(name).to_pylist() if name in columns else None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InvalidCorpus(f"a .parquet corpus must be a Parquet file, but {str(path)!r} is not: {error}") from error
+    if rows is None:
+        raise _no_column(path, name, columns)
+    return _joined(rows, path)
+
+
+def read_dataset(path: Path, column: str | None) -> str:
+    """One column of a dataset written by `save_to_disk`; of several splits, "train" or the only one."""
+    import datasets
+
+    name = column or DEFAULT_COLUMN
+    try:
+        data = datasets.load_from_disk(str(path))
+    except Exception as error:  # the library raises whatever the broken part raises
+        raise InvalidCorpus(
+            f"a corpus directory must be a dataset written by save_to_disk, but {str(path)!r} is not"
+        ) from error
+    if isinstance(data, datasets.DatasetDict):
+        data = _only_split(data, path)
+    if name not in data.column_names:
+        raise _no_column(path, name, data.column_names)
+    return _joined(data[name], path)
+
+
+def _only_split(splits: dict[str, object], path: Path) -> object:
+    if "train" not in splits and len(splits) != 1:
+        raise InvalidCorpus(
+            f"a dataset must have one split or a split named 'train', but {str(path)!r} has {', '.join(splits)}"
+        )
+    return splits.get("train", next(iter(splits.values())))
+
+
+def _no_column(path: Path, column: str, columns: Iterable[str]) -> CorpusNotFound:
+    return CorpusNotFound(f"the column must be one of {', '.join(columns)}, but got column={column!r} of {str(path)!r}")
+
+
+def _joined(rows: Iterable[object], path: Path) -> str:
+    texts: list[str] = []
+    for number, row in enumerate(rows, 1):
+        if row is None:
+            continue  # a missing value in a column of text
+        if not isinstance(row, str):
+            raise InvalidCorpus(f"the column must hold text, but row {number} of {str(path)!r} is {type(row).__name__}")
+        texts.append(row.strip("\n").encode("utf-8", "replace").decode())  # JSON can spell half a character
+    return "\n\n".join(texts)

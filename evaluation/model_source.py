@@ -1,0 +1,105 @@
+"""Models by name: where the files are, which rotary embedding they have, their tokenizer, and what identifies them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokenizer
+from evaluation.hub import is_hub_id, snapshot
+from evaluation.tokenizer import HFTokenizer, Tokenizer
+from search_space.rope import RopeConfig
+
+POCKET = "pocket"
+_POCKET_PATH = Path(__file__).resolve().parent.parent / "examples" / "pocket" / "model"
+_WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSource:
+    """A model's files. name: as it was asked for; revision: the Hub's commit, None for a directory."""
+
+    name: str
+    path: Path
+    rope: RopeConfig
+    revision: str | None = None
+
+
+def resolve_model(name: str, *, weights: bool = True) -> ModelSource:
+    """Find a model: "pocket", a directory with a config.json, or a Hugging Face Hub id (local cache first).
+
+    With weights=False only a Hub model's small files are fetched, which is enough for analytic factors.
+    Raises ModelNotFound; UnsupportedModel for a directory that is no model; UnsupportedRope (search_space) with the
+    reason for a model whose positions are not plain RoPE.
+    """
+    path, revision = _locate(name, weights)
+    return ModelSource(name=name, path=path, rope=RopeConfig.from_hf(_read_config(path)), revision=revision)
+
+
+def load_tokenizer(source: ModelSource) -> Tokenizer:
+    """The model's own tokenizer; code that comes with a model is never run. Raises UnsupportedTokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        return HFTokenizer(AutoTokenizer.from_pretrained(str(source.path), trust_remote_code=False))
+    except Exception as error:  # the library raises whatever the broken file raises
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UnsupportedTokenizer(
+            f"a model must come with a tokenizer, but {source.name!r} has none: {reason}"
+        ) from error
+
+
+def model_sha256(source: ModelSource) -> str:
+    """sha256 over the names and contents of the weight files, sorted by name. Raises UnsupportedModel without any."""
+    files = next((found for pattern in _WEIGHT_PATTERNS if (found := sorted(source.path.glob(pattern)))), None)
+    if files is None:
+        raise UnsupportedModel(
+            f"a model must have weights in .safetensors or .bin files, but {source.name!r} has none in {source.path}"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name}\0{_file_sha256(file, status.st_mtime_ns, status.st_size)}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _file_sha256(file: Path, mtime_ns: int, size: int) -> str:
+    """Streamed; mtime and size are only there to tell a changed file from the one remembered."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _locate(name: str, weights: bool) -> tuple[Path, str | None]:
+    if name == POCKET:
+        if not (_POCKET_PATH / "config.json").is_file():
+            raise ModelNotFound(f"the pocket model must be in {_POCKET_PATH}, but is not: run examples/pocket/train.py")
+        return _POCKET_PATH, None
+    directory = Path(name).expanduser()
+    if name and directory.is_dir():
+        return directory.resolve(), None
+    if not is_hub_id(name):
+        raise ModelNotFound(f"a model must be {POCKET!r}, an existing directory or a Hub id, but got model={name!r}")
+    path = snapshot(name, weights=weights)
+    return path, path.name
+
+
+def _read_config(path: Path) -> Mapping[str, object]:
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UnsupportedModel(f"a model directory must hold a config.json, but {path} does not") from error
+    except (OSError, ValueError) as error:
+        raise UnsupportedModel(f"config.json must be readable JSON, but {file} is not: {error}") from error
+    if not isinstance(config, dict):
+        raise UnsupportedModel(f"config.json must be a JSON object, but {file} holds a {type(config).__name__}")
+    return config

@@ -1,0 +1,94 @@
+"""The tokenizer as this project needs it, and the Hugging Face tokenizer behind it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from evaluation.errors import UnsupportedTokenizer
+
+DIGITS = "0123456789"
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back. Pure: the same call always gives the same answer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`; no special token is added, and none is read out of the text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`, special and unknown tokens spelled out, spaces untouched."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that the model expects before a document; None when its tokenizer puts none there."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides `encode`."""
+
+
+def check_tokenizer(tokenizer: Tokenizer) -> None:
+    """Raise UnsupportedTokenizer unless the ten digits come back from encode and decode unchanged."""
+    written = tokenizer.decode(tokenizer.encode(DIGITS))
+    # SentencePiece tokenizers put a space before the first word; an unknown token is spelled out by decode and differs.
+    if written.strip() != DIGITS:
+        raise UnsupportedTokenizer(
+            f"the tokenizer must encode and decode the digits {DIGITS} without loss, but gave {written[:80]!r}"
+        )
+
+
+class _Backend(Protocol):
+    def to_str(self) -> str: ...
+
+
+class _HuggingFaceTokenizer(Protocol):
+    """The part of transformers' PreTrainedTokenizerBase that is used here."""
+
+    bos_token_id: int | None
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
+    ) -> dict[str, list[int]]: ...
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str: ...
+
+    def get_vocab(self) -> dict[str, int]: ...
+
+
+class HFTokenizer:
+    """Tokenizer over a transformers tokenizer, fast or slow."""
+
+    def __init__(self, tokenizer: object) -> None:
+        self._tokenizer = cast(_HuggingFaceTokenizer, tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        # split_special_tokens: a haystack that mentions "</s>" must not end the document.
+        # verbose=False: documents are meant to be longer than model_max_length.
+        return list(
+            self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    @functools.cached_property
+    def bos_token_id(self) -> int | None:
+        # Many tokenizers name a BOS token that they never write (GPT-2's does): ask what it does, not what it names.
+        bos = self._tokenizer.bos_token_id
+        written = self._tokenizer("a", add_special_tokens=True, split_special_tokens=False, verbose=False)["input_ids"]
+        return bos if bos is not None and written[:1] == [bos] else None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        backend = cast("_Backend | None", getattr(self._tokenizer, "backend_tokenizer", None))
+        if backend is not None:
+            described = json.loads(backend.to_str())
+            described.update(truncation=None, padding=None)  # call state, not identity
+        else:
+            described = {"class": type(self._tokenizer).__name__, "vocab": self._tokenizer.get_vocab()}
+        described = {"bos": self.bos_token_id, "tokenizer": described}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

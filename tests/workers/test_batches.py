@@ -1,0 +1,59 @@
+"""Tasks put together into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_space.rescale_factors import RescaleFactors
+from tests.workers.samples import document
+from workers.base import ScoringTask
+from workers.batches import task_batches
+
+
+def task(number: int, *, candidate: int = 0, attention_factor: float = 1.0) -> ScoringTask:
+    return ScoringTask(
+        key=str(number),
+        factors=RescaleFactors((1.0 + candidate,)),
+        attention_factor=attention_factor,
+        document=document(0, length=16),
+    )
+
+
+def keys(tasks: list[ScoringTask], size: int) -> list[list[str]]:
+    return [[one.key for one in batch.tasks] for batch in task_batches(tasks, size=size)]
+
+
+@given(st.lists(st.integers(0, 2), max_size=30), st.integers(1, 5))
+def test_every_task_once_in_order_one_candidate_each(candidates: list[int], size: int) -> None:
+    tasks = [task(number, candidate=candidate) for number, candidate in enumerate(candidates)]
+    batches = list(task_batches(tasks, size=size))
+    assert [one for batch in batches for one in batch.tasks] == tasks
+    for batch in batches:
+        assert 1 <= len(batch.tasks) <= size
+        assert len({one.factors for one in batch.tasks}) == 1
+
+
+def test_cut_at_the_candidate_and_at_the_size() -> None:
+    tasks = [task(number, candidate=number // 5) for number in range(7)]
+    assert keys(tasks, 4) == [["0", "1", "2", "3"], ["4"], ["5", "6"]]
+
+
+def test_another_attention_factor_is_another_candidate() -> None:
+    assert keys([task(0), task(1, attention_factor=1.1)], 4) == [["0"], ["1"]]
+
+
+def test_no_more_tasks_are_taken_than_a_batch_needs() -> None:
+    taken = 0
+
+    def endless() -> Iterator[ScoringTask]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield task(taken)
+
+    batches = task_batches(endless(), size=3)
+    next(batches)
+    assert taken == 3

@@ -1,0 +1,137 @@
+"""Settings, the factory, and what cannot be opened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.errors import ModelNotFound
+from search_space.errors import UnsupportedRope
+from search_space.rope import RopeConfig
+from tests.workers.conformance import score
+from tests.workers.samples import IDENTITY, ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, documents, longrope_config
+from workers.base import ScorerInfo, ScorerSettings
+from workers.errors import InvalidScorerSettings, ScorerUnavailable, WorkersError
+from workers.factory import make_scorer
+from workers.model_files import find_model, without_longrope
+from workers.transformers_scorer import TransformersScorer, forward_groups
+
+
+def settings(**changes: Any) -> ScorerSettings:
+    values = {"model": "pocket", "target_length": TARGET_LENGTH, "original_length": ORIGINAL_LENGTH}
+    return ScorerSettings(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": ""}, "model must not be empty"),
+        ({"backend": "gguf"}, "backend must be one of .*'transformers'.* but got gguf"),
+        ({"dtype": "int8"}, "dtype must be one of .* but got int8"),
+        ({"target_length": 63}, "target_length=63, original_length=64"),
+        ({"original_length": 0, "target_length": 0}, "original_length must be positive"),
+        ({"tensor_parallel": 0}, "tensor_parallel"),
+        ({"threads": 0}, "threads"),
+        ({"gpus": -0.5}, "gpus"),
+        ({"delay_seconds": -1.0}, "delay_seconds"),
+    ],
+)
+def test_settings_that_nothing_could_run_with(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidScorerSettings, match=words):
+        settings(**changes)
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    kinds: list[type[WorkersError]] = [WorkersError, *WorkersError.__subclasses__()]
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    assert all(kind.code.isupper() for kind in kinds)
+
+
+def test_fingerprints_tell_any_difference() -> None:
+    fields = {"backend": "a", "dtype": "b", "device": "c", "model_sha256": "d", "version": "e"}
+    prints = {ScorerInfo(**{**fields, name: "other"}).fingerprint() for name in fields}
+    assert len(prints | {ScorerInfo(**fields).fingerprint()}) == 6
+
+
+def test_auto_takes_transformers(tiny_model: Path) -> None:
+    scorer = make_scorer(settings(model=str(tiny_model)))
+    assert isinstance(scorer, TransformersScorer)
+    assert (scorer.info.backend, len(scorer.info.model_sha256)) == ("transformers", 64)
+    assert score(scorer, documents(1))[0].tokens == 7
+
+
+def test_vllm_says_what_to_install() -> None:
+    with pytest.raises(ScorerUnavailable, match=r"pip install '\.\[vllm\]'"):
+        make_scorer(settings(backend="vllm"))
+
+
+def test_transformers_runs_on_one_rank_only(tiny_model: Path) -> None:
+    with pytest.raises(ScorerUnavailable, match="tensor_parallel=2"):
+        make_scorer(settings(model=str(tiny_model), tensor_parallel=2))
+
+
+@pytest.mark.parametrize("backend", ["transformers", "analytic"])
+def test_unknown_model(backend: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        make_scorer(settings(model=str(tmp_path / "nowhere"), backend=backend))
+
+
+def test_not_a_rope_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": 1024}))
+    with pytest.raises(UnsupportedRope):
+        make_scorer(settings(model=str(tmp_path)))
+
+
+def test_pickled_weights_are_not_loaded(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"anything at all")
+    with pytest.raises(ScorerUnavailable, match="safetensors"):
+        make_scorer(settings(model=str(tmp_path)))
+
+
+def test_damaged_weights(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ScorerUnavailable, match=str(tmp_path)):
+        make_scorer(settings(model=str(tmp_path)))
+
+
+def test_the_embedding_below_a_longrope_config(tmp_path: Path) -> None:
+    longrope_config(STRETCHED, 1.1).save_pretrained(tmp_path)
+    assert find_model(str(tmp_path), original_length=ORIGINAL_LENGTH, weights=False).rope == ROPE
+
+
+def test_a_legacy_longrope_config_is_read_too() -> None:
+    config: dict[str, object] = {
+        "model_type": "phi3",
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "rope_theta": 1000.0,
+        "max_position_embeddings": 256,
+        "original_max_position_embeddings": 64,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
+    }
+    assert RopeConfig.from_hf(without_longrope(config, original_length=64)) == ROPE
+
+
+def test_forward_groups_have_a_shape_that_follows_from_the_length() -> None:
+    """Groups of equal length and answer positions, never more documents than rows, nobody forgotten."""
+    mixed = (*documents(6, length=64), *documents(2, length=256), *documents(1, length=64, needles=2))
+    groups = list(forward_groups(mixed, tokens_per_forward=300))
+    assert [(group.indices, group.rows) for group in groups] == [
+        ((0, 1, 2, 3), 4),
+        ((4, 5), 4),
+        ((6,), 1),
+        ((7,), 1),
+        ((8,), 4),
+    ]
+
+
+def test_scores_do_not_depend_on_companions_to_the_last_bit(transformers_settings: ScorerSettings) -> None:
+    scorer = make_scorer(transformers_settings)
+    mixed = documents(7, length=48)
+    together = score(scorer, mixed, factors=IDENTITY)
+    assert together == tuple(score(scorer, [one], factors=IDENTITY)[0] for one in mixed)

@@ -1,0 +1,136 @@
+"""The contract of scoring: (candidate, documents) in, document scores out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from evaluation.needle import NeedleDocument
+from evaluation.score import DocumentScore
+from search_space.rescale_factors import RescaleFactors
+from workers.errors import InvalidScorerSettings
+
+Backend = Literal["auto", "transformers", "vllm", "analytic"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerSettings:
+    """What a worker needs to open its scorer.
+
+    Raises:
+        InvalidScorerSettings: a value is out of range; the message names it.
+    """
+
+    model: str
+    target_length: int
+    original_length: int
+    backend: Backend = "auto"
+    dtype: DType = "auto"
+    tensor_parallel: int = 1
+    threads: int | None = None  # intra-op CPU threads; None: as the process was started
+    gpus: float | None = None  # reserved per worker, a fraction shares one; None: what the cluster has to share out
+    delay_seconds: float = 0.0  # per document, analytic backend only: stands in for the time of a forward pass
+
+    def __post_init__(self) -> None:
+        _require(bool(self.model), "model must not be empty", f"model={self.model!r}")
+        _require(self.backend in get_args(Backend), f"backend must be one of {get_args(Backend)}", self.backend)
+        _require(self.dtype in get_args(DType), f"dtype must be one of {get_args(DType)}", self.dtype)
+        _require(self.original_length >= 1, "original_length must be positive", self.original_length)
+        _require(
+            self.target_length >= self.original_length,
+            "target_length must be at least original_length",
+            f"target_length={self.target_length}, original_length={self.original_length}",
+        )
+        _require(self.tensor_parallel >= 1, "tensor_parallel must be positive", self.tensor_parallel)
+        _require(self.threads is None or self.threads >= 1, "threads must be positive", self.threads)
+        _require(self.gpus is None or self.gpus >= 0, "gpus must not be negative", self.gpus)
+        _require(self.delay_seconds >= 0, "delay_seconds must not be negative", self.delay_seconds)
+
+
+def _require(condition: bool, rule: str, value: object) -> None:
+    if not condition:
+        raise InvalidScorerSettings(f"{rule}, but got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerInfo:
+    """What produced a score: two scores may be compared when their fingerprints are equal."""
+
+    backend: str  # "transformers", "analytic": never "auto"
+    dtype: str
+    device: str
+    model_sha256: str
+    version: str  # of the software that ran the forward pass
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits, equal when every field is."""
+        fields = (self.backend, self.dtype, self.device, self.model_sha256, self.version)
+        return hashlib.sha256("\n".join(fields).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringTask:
+    """The unit of work: one candidate on one document. `key` is the caller's own, handed back with the outcome."""
+
+    key: str
+    factors: RescaleFactors
+    attention_factor: float
+    document: NeedleDocument
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringOutcome:
+    """What became of a task: exactly one of `score` and `error` is set."""
+
+    task_key: str
+    score: DocumentScore | None
+    error: str | None  # one line: why this candidate cannot be scored on this document
+    attempts: int  # how often the task was started, 1 when all went well
+    seconds: float  # inside the scorer; documents scored in one batch share its time equally
+    worker: str  # "host:pid" of the process that scored, or that reported the error
+
+
+class Scorer(Protocol):
+    """Scores documents under candidate factors, on a model that is loaded once.
+
+    State: the factors in the model are an implementation's own business. Every call writes the ones it was given, so
+    that calls do not see each other: scoring A, B, A gives the same numbers for A twice, bit for bit.
+
+    Ownership: the scorer owns the model and its device memory until `close`. It keeps no document and no candidate.
+
+    Threads: one thread at a time; a scorer is not shared. `info` may be read from anywhere.
+
+    Positions: every document is read from position 0 with exactly the given factors, short ones too: a document within
+    the original length is *not* scored with original RoPE, unless the factors say so.
+    """
+
+    @property
+    def info(self) -> ScorerInfo:
+        """What produces the scores; constant from opening on, readable after `close`."""
+        ...
+
+    def score(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """One score per document, in the order given; none for no documents.
+
+        A score holds the sum of nats over all answer tokens of all spans, their number, and whether each of them was
+        the model's first choice. It does not depend on which other documents are in the call beyond float rounding
+        (1e-6 nats per token in float32). `attention_factor` scales cos and sin, as `attention_factor` does in a
+        Hugging Face config, at every length.
+
+        Raises:
+            InvalidRescaleFactors: not one factor per pair of the model.
+            DocumentTooLong: a document has more than `target_length` tokens. Nothing was scored.
+            ScoringFailed: `attention_factor` is no positive number, or the model gave no finite number.
+            ScorerClosed: after `close`.
+            Anything else is trouble of the machine (memory, device), not of the candidate.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the model's memory back. May be called again."""
+        ...

@@ -1,0 +1,30 @@
+"""Checks that every scorer makes before it scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from evaluation.needle import NeedleDocument
+from search_space.rescale_factors import RescaleFactors
+from search_space.rope import RopeConfig
+from workers.errors import DocumentTooLong, ScoringFailed
+
+
+def check_candidate(rope: RopeConfig, *, factors: RescaleFactors, attention_factor: float) -> None:
+    """Raise InvalidRescaleFactors or ScoringFailed unless the candidate can be written into a model with `rope`."""
+    factors.check_fits(rope)
+    if not (math.isfinite(attention_factor) and attention_factor > 0):
+        raise ScoringFailed(
+            f"attention_factor must be a finite positive number, but got attention_factor={attention_factor}"
+        )
+
+
+def check_documents(documents: Sequence[NeedleDocument], *, target_length: int) -> None:
+    """Raise DocumentTooLong unless every document fits."""
+    for document in documents:
+        if len(document.token_ids) > target_length:
+            raise DocumentTooLong(
+                f"a document must have at most target_length={target_length} tokens, "
+                f"but got {len(document.token_ids)} tokens in {document.id!r}"
+            )

@@ -1,0 +1,33 @@
+"""Which scorer a spec's `backend` means here."""
+
+from __future__ import annotations
+
+from workers.base import Backend, Scorer, ScorerSettings
+from workers.errors import ScorerUnavailable
+
+
+def make_scorer(settings: ScorerSettings) -> Scorer:
+    """Open the scorer that `settings.backend` names; `auto` takes transformers.
+
+    Raises:
+        ScorerUnavailable: the backend cannot run here, or the model cannot be loaded or scored by it.
+        EvaluationError: the model was not found or is not supported.
+    """
+    check_backend(settings.backend)
+    # Imported late: torch takes seconds, and who opens an analytic scorer needs none of it.
+    if settings.backend == "analytic":
+        from workers.testing import AnalyticScorer
+
+        return AnalyticScorer(settings)
+    from workers.transformers_scorer import TransformersScorer
+
+    return TransformersScorer(settings)
+
+
+def check_backend(backend: Backend) -> None:
+    """Raise ScorerUnavailable when no scorer can be opened for this backend here; cheap, loads nothing."""
+    if backend == "vllm":
+        raise ScorerUnavailable(
+            "backend=vllm needs vLLM (pip install '.[vllm]') and a Ropewalk with a vLLM scorer, which this one is not; "
+            "backend must be auto, transformers or analytic here"
+        )

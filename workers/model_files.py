@@ -1,0 +1,60 @@
+"""The model that a scorer loads: where its files are and what its rotary embedding was before any scaling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from evaluation.model_source import ModelSource, resolve_model
+from search_space.rope import RopeConfig
+
+# Where a Hugging Face config may keep its scaling, and the lengths that scaling changes.
+_SCALING_KEYS = ("rope_parameters", "rope_scaling")
+
+
+def find_model(name: str, *, original_length: int, weights: bool = True) -> ModelSource:
+    """Resolve `name` as :func:`evaluation.model_source.resolve_model` does, and accept a `longrope` directory too.
+
+    A search starts from an unscaled model, so the resolver refuses a scaled one. A scorer must also score what a search
+    leads to: a checkpoint fine-tuned with found factors. Its config names them, but the caller passes the factors to
+    score with, so only the embedding below them is read here.
+
+    Raises:
+        EvaluationError, SearchSpaceError: not found, or not a model with a rotary embedding that can be rescaled.
+    """
+    directory = Path(name).expanduser()
+    config = _read_longrope_config(directory)
+    if config is None:
+        return resolve_model(name, weights=weights)
+    rope = RopeConfig.from_hf(without_longrope(config, original_length=original_length))
+    return ModelSource(name=name, path=directory.resolve(), rope=rope)
+
+
+def without_longrope(config: Mapping[str, object], *, original_length: int) -> dict[str, object]:
+    """The config as it was before `longrope`: the same rope_theta and rotary width, no scaling, the original length."""
+    plain: dict[str, object] = {"rope_type": "default"}
+    for value in _scaling_blocks(config):
+        plain |= {key: value[key] for key in ("rope_theta", "partial_rotary_factor") if key in value}
+    kept = {key: value for key, value in config.items() if key not in _SCALING_KEYS}
+    kept.pop("original_max_position_embeddings", None)
+    return kept | {"rope_parameters": plain, "max_position_embeddings": original_length}
+
+
+def _read_longrope_config(directory: Path) -> Mapping[str, object] | None:
+    """The config of a `longrope` model; None for anything else, which the resolver has words for."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and _rope_type(config) == "longrope" else None
+
+
+def _rope_type(config: Mapping[str, object]) -> object:
+    for value in _scaling_blocks(config):
+        return value.get("rope_type", value.get("type"))
+    return None
+
+
+def _scaling_blocks(config: Mapping[str, object]) -> list[Mapping[str, object]]:
+    return [value for key in _SCALING_KEYS if isinstance(value := config.get(key), Mapping)]

@@ -1,0 +1,1 @@
+"""Mixed-context-window training started from winning factors."""

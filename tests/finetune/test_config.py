@@ -1,0 +1,69 @@
+"""Every range is kept at construction; the schedule is what the docstring says."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+
+from finetune.config import FinetuneSettings
+from finetune.errors import FinetuneError, InvalidFinetuneSettings
+
+
+def test_the_defaults_are_valid() -> None:
+    assert FinetuneSettings().steps >= 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("steps", 1.5),
+        ("steps", True),
+        ("warmup_steps", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("learning_rate", 1.1),
+        ("final_learning_rate_fraction", 1.01),
+        ("weight_decay", -0.1),
+        ("clip", 0.0),
+        ("clip", math.inf),
+        ("long_documents_per_step", 0),
+        ("short_sequences_per_step", -1),
+        ("needle_fraction", 1.2),
+        ("needles_per_document", 0),
+        ("answer_weight", -1.0),
+        ("long_loss_share", 2.0),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("device", "tpu"),
+        ("threads", 0),
+    ],
+)
+def test_a_value_outside_its_range_is_refused_with_the_value(field: str, value: Any) -> None:
+    with pytest.raises(InvalidFinetuneSettings, match=f"{field} must be .*, but got {field}=") as caught:
+        FinetuneSettings(**{field: value})
+    assert repr(value) in str(caught.value)
+    assert isinstance(caught.value, FinetuneError)
+    assert caught.value.code == "INVALID_FINETUNE_SETTINGS"
+
+
+def test_warm_up_cannot_outlast_the_training() -> None:
+    with pytest.raises(InvalidFinetuneSettings, match=r"warmup_steps=6, steps=5"):
+        FinetuneSettings(steps=5, warmup_steps=6)
+
+
+def test_the_learning_rate_rises_linearly_and_falls_along_a_half_cosine() -> None:
+    settings = FinetuneSettings(steps=101, warmup_steps=4, learning_rate=1e-3, final_learning_rate_fraction=0.1)
+    rates = [settings.learning_rate_at(step) for step in range(101)]
+    assert rates[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
+    assert rates[4] == pytest.approx(1e-3)
+    assert rates[52] == pytest.approx(1e-3 * (0.1 + 0.9 / 2))  # half way down
+    assert rates[100] == pytest.approx(1e-4)
+    assert all(left >= right for left, right in itertools.pairwise(rates[4:]))
+
+
+@pytest.mark.parametrize(("steps", "warmup_steps"), [(1, 0), (1, 1), (2, 1), (3, 3)])
+def test_very_short_trainings_have_a_rate_at_every_step(steps: int, warmup_steps: int) -> None:
+    settings = FinetuneSettings(steps=steps, warmup_steps=warmup_steps)
+    assert all(0 < settings.learning_rate_at(step) <= settings.learning_rate for step in range(steps))

@@ -1,0 +1,219 @@
+"""One PostgreSQL server, reached through one bounded pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import sqlalchemy as sa
+from alembic import command
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from psycopg import errors as pg_errors
+from sqlalchemy import exc
+
+from storage import optuna_storage
+from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated, StorageError
+from storage.notifications import Notifications
+from storage.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
+from storage.versions import alembic_config, expected_versions, found_versions
+
+DRIVER = "postgresql+psycopg"
+ACCEPTED = ("postgresql", DRIVER)
+POOL_SIZE = 5
+MAX_OVERFLOW = 5
+POOL_RECYCLE = 900  # seconds
+POOL_TIMEOUT = 15  # seconds to wait for a free connection
+CONNECT_TIMEOUT = 5  # seconds
+
+#: Whoever upgrades holds this advisory lock: "ropewalk" in ASCII.
+UPGRADE_LOCK = int.from_bytes(b"ropewalk", "big")
+
+#: Every session counts in UTC (Optuna compares the database's times with naive ones) and finds Optuna's tables; ours
+#: are always written with their schema.
+SESSION_OPTIONS = f"-c timezone=UTC -c search_path={OPTUNA_SCHEMA}"
+
+CONNECT_ARGUMENTS: dict[str, str | int] = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "application_name": "ropewalk",
+    # A peer that vanished without a word is noticed within half a minute, not after hours.
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+
+
+class Database:
+    """A PostgreSQL database. Thread-safe; opens no connection before the first use.
+
+    Raises:
+        InvalidDatabaseUrl: the URL does not start with postgresql:// or postgresql+psycopg://.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = parse_url(url)
+        self._engine = make_engine(self._url)
+
+    def __repr__(self) -> str:
+        return f"Database({self._url.render_as_string(hide_password=True)!r})"
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The process's one pool for this database; Optuna's tables are reached through it too."""
+        return self._engine
+
+    @property
+    def url(self) -> str:
+        """The URL with its password: for other processes of ours, never for logs."""
+        return self._url.render_as_string(hide_password=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction, committed at the end of the block.
+
+        Raises:
+            DatabaseUnreachable, SchemaOutdated: in place of the driver's errors.
+        """
+        with self.translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Driver errors of the block as errors of this room; others pass."""
+        try:
+            yield
+        except (exc.SQLAlchemyError, StorageInternalError) as error:
+            translated = self._translate(error)
+            if translated is None:
+                raise
+            raise translated from error
+
+    def check(self) -> None:
+        """Return when the server answers and its tables are current. Raises: DatabaseUnreachable, SchemaOutdated."""
+        with self.transaction() as connection:
+            found, expected = found_versions(connection), expected_versions()
+        if found != expected:
+            raise SchemaOutdated(
+                f"the database's tables must be of version {expected}, but are of {found}: run `ropewalk db upgrade`"
+            )
+
+    @cached_property
+    def optuna_tables(self) -> RDBStorage:
+        """Optuna's storage on our pool, without a cache: what writes go through."""
+        with self.translated():
+            return optuna_storage.open_storage(self._engine)
+
+    @cached_property
+    def optuna(self) -> BaseStorage:
+        """Optuna's storage with its cache of finished trials: for reading, and for the dashboard."""
+        return optuna_storage.with_cache(self.optuna_tables)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """Wake-ups from other sessions, over one connection outside the pool."""
+        return Notifications(self._engine)
+
+    def close(self) -> None:
+        """End every connection; the object stays usable."""
+        if "notifications" in self.__dict__:
+            self.notifications.close()
+            del self.__dict__["notifications"]
+        self._engine.dispose()
+
+    def _translate(self, error: exc.SQLAlchemyError | StorageInternalError) -> StorageError | None:
+        """Our error for one of the driver's, or None when it tells of a fault of ours."""
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        if isinstance(cause, exc.TimeoutError):
+            return DatabaseUnreachable(f"no connection to {self._place()} became free within {POOL_TIMEOUT} s")
+        if not isinstance(cause, exc.DBAPIError):
+            return None
+        if isinstance(cause.orig, (pg_errors.UndefinedTable, pg_errors.UndefinedColumn, pg_errors.InvalidSchemaName)):
+            return SchemaOutdated("the database's tables are missing or outdated: run `ropewalk db upgrade`")
+        if isinstance(cause.orig, pg_errors.InsufficientPrivilege):
+            return StorageError(f"the database's user needs the right to do this, but: {str(cause.orig).strip()}")
+        if cause.connection_invalidated or isinstance(cause, (exc.OperationalError, exc.InterfaceError)):
+            reason = mask(str(cause.orig).strip(), self._url.password)
+            return DatabaseUnreachable(f"the database must be reachable, but {self._place()} is not: {reason}")
+        return None
+
+    def _place(self) -> str:
+        """Host and port, as in messages."""
+        return place(self._url)
+
+
+def place(url: sa.URL) -> str:
+    """Where the server is, without user and password."""
+    host = url.host or url.query.get("host") or "localhost"
+    port = url.port or url.query.get("port") or 5432
+    return f"PostgreSQL at {host}, port {port}"
+
+
+def upgrade(url: str) -> None:
+    """Make or upgrade the tables of both schemas: ours by Alembic, Optuna's by Optuna. Any number may try at once.
+
+    Raises:
+        InvalidDatabaseUrl, DatabaseUnreachable.
+    """
+    database = Database(url)
+    try:
+        with database.transaction() as lock:
+            lock.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
+            with database.transaction() as connection:
+                for schema in (OUR_SCHEMA, OPTUNA_SCHEMA):
+                    connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+            with database.translated():
+                optuna_storage.upgrade_tables(database.engine.url)
+    finally:
+        database.close()
+
+
+def schema_is_current(database: Database) -> bool:
+    """Whether both schemas have the versions that this code is written for. Raises: DatabaseUnreachable."""
+    try:
+        database.check()
+    except SchemaOutdated:
+        return False
+    return True
+
+
+def mask(text: str, password: object) -> str:
+    """`text` without the password."""
+    return text.replace(str(password), "***") if password else text
+
+
+def parse_url(url: str) -> sa.URL:
+    """The URL with our driver and session options.
+
+    Raises:
+        InvalidDatabaseUrl: the rule and the scheme; never the rest, where a password may be.
+    """
+    rule = "the database URL must start with postgresql:// or postgresql+psycopg://"
+    scheme = url.split(":", 1)[0]
+    if scheme not in ACCEPTED:
+        raise InvalidDatabaseUrl(f"{rule}, but got {scheme!r}" if "://" in url else f"{rule}, but it has no scheme")
+    try:
+        parsed = sa.make_url(url)
+    except (exc.ArgumentError, ValueError):
+        raise InvalidDatabaseUrl(f"{rule} and read user:password@host:port/database after it") from None
+    given = parsed.query.get("options", "")
+    options = " ".join((given if isinstance(given, str) else " ".join(given), SESSION_OPTIONS)).strip()
+    return parsed.set(drivername=DRIVER).update_query_dict({"options": options})
+
+
+def make_engine(url: sa.URL) -> sa.Engine:
+    """The bounded pool on `url`."""
+    return sa.create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
+        pool_timeout=POOL_TIMEOUT,
+        pool_recycle=POOL_RECYCLE,
+        pool_pre_ping=True,
+        connect_args=CONNECT_ARGUMENTS,
+    )

@@ -1,0 +1,89 @@
+"""What the store refuses, and why.
+
+    StorageError
+    ├── InvalidDatabaseUrl    not a PostgreSQL URL
+    ├── DatabaseUnreachable   the server does not answer, or ended the connection
+    ├── SchemaOutdated        the tables are missing or of another version
+    ├── StorageNotWritable    a path of the embedded server cannot be written
+    ├── JobNotFound           no such job
+    ├── TrialNotFound         no such trial in the study
+    ├── LeaseLost             another controller owns the job, or the lease has expired: nothing was written
+    ├── InvalidTransition     the job's state does not allow this
+    ├── StudyConflict         a finished trial, or a slot that is taken, would change
+    ├── IdempotencyConflict   the key was used for another request
+    └── UnknownPageToken      a page token that this list did not give out
+
+Every class inherits a builtin too, and carries a stable ``code`` for callers who translate errors at the edge.
+"""
+
+
+class StorageError(Exception):
+    """Base of every error of this room."""
+
+    code = "STORAGE_ERROR"
+
+
+class InvalidDatabaseUrl(StorageError, ValueError):
+    """The URL is not one of a PostgreSQL server."""
+
+    code = "INVALID_DATABASE_URL"
+
+
+class DatabaseUnreachable(StorageError, ConnectionError):
+    """The server does not answer, refuses us or ended the connection; the message never holds the password."""
+
+    code = "DATABASE_UNREACHABLE"
+
+
+class SchemaOutdated(StorageError, RuntimeError):
+    """The tables are missing or of another version: `ropewalk db upgrade` brings them up to date."""
+
+    code = "SCHEMA_OUTDATED"
+
+
+class StorageNotWritable(StorageError, OSError):
+    """A directory of the embedded server cannot be created or written; the message names it."""
+
+    code = "STORAGE_NOT_WRITABLE"
+
+
+class JobNotFound(StorageError, LookupError):
+    """There is no job with this id."""
+
+    code = "JOB_NOT_FOUND"
+
+
+class TrialNotFound(StorageError, LookupError):
+    """The search's study has no trial with this number."""
+
+    code = "TRIAL_NOT_FOUND"
+
+
+class LeaseLost(StorageError, RuntimeError):
+    """The lease has expired or another controller holds the job. Nothing of this call was written."""
+
+    code = "LEASE_LOST"
+
+
+class InvalidTransition(StorageError, ValueError):
+    """The job's state does not allow this; the message names the state."""
+
+    code = "INVALID_TRANSITION"
+
+
+class StudyConflict(StorageError, ValueError):
+    """A finished trial, or a (generation, slot) that is taken by another candidate, would change."""
+
+    code = "STUDY_CONFLICT"
+
+
+class IdempotencyConflict(StorageError, ValueError):
+    """The same principal used this idempotency key for another request."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+
+
+class UnknownPageToken(StorageError, ValueError):
+    """The page token was not given out by this list with these filters."""
+
+    code = "INVALID_PAGE_TOKEN"

@@ -1,0 +1,26 @@
+"""Identifiers: a prefix that tells the kind, and 26 characters that sort by creation time."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from storage.records import JobKind
+
+PREFIXES: dict[JobKind, str] = {"search": "srch", "finetune": "ft", "evaluation": "eval"}
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+
+
+def new_job_id(kind: JobKind) -> str:
+    """E.g. "srch_01hf…": 48 bits of milliseconds, then 80 random bits (ULID)."""
+    return f"{PREFIXES[kind]}_{_base32((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80), 26)}"
+
+
+def new_key_id() -> str:
+    """A short random identifier for an API key."""
+    return _base32(secrets.randbits(50), 10)
+
+
+def _base32(number: int, length: int) -> str:
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))

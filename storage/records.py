@@ -1,0 +1,248 @@
+"""The values that cross this room's border: frozen, keyword-only, validated on construction.
+
+Times are timezone-aware UTC and come from the database's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, Literal, TypeVar
+
+from evaluation.score import DocumentScore
+from search_space.candidate import Candidate
+
+JobKind = Literal["search", "finetune", "evaluation"]
+JOB_KINDS: tuple[JobKind, ...] = ("search", "finetune", "evaluation")
+
+JobRequest = Literal["none", "cancel", "pause"]
+JobAction = Literal["cancel", "pause", "resume"]
+
+Scope = Literal["read", "submit", "admin", "worker"]
+SCOPES: tuple[Scope, ...] = ("read", "submit", "admin", "worker")
+
+T = TypeVar("T")
+
+
+class JobState(StrEnum):
+    """Where a job is in its life; `storage/transitions.py` has the table of moves."""
+
+    queued = "queued"
+    preparing = "preparing"
+    searching = "searching"
+    validating = "validating"
+    finetuning = "finetuning"
+    training = "training"
+    evaluating = "evaluating"
+    paused = "paused"
+    cancelling = "cancelling"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended: nothing about it changes any more."""
+        return self in (JobState.succeeded, JobState.failed, JobState.cancelled)
+
+
+class TrialState(StrEnum):
+    """Where a candidate is: Optuna's states under the names that the API shows."""
+
+    waiting = "waiting"
+    running = "running"
+    complete = "complete"
+    pruned = "pruned"
+    failed = "failed"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the trial has ended: a finished trial never changes."""
+        return self in (TrialState.complete, TrialState.pruned, TrialState.failed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a job is; written by its controller, read by everyone."""
+
+    stage: str = ""
+    #: the generation being scored
+    generation: int | None = None
+    trials: int = 0
+    #: forward passes over one document so far, the unit of search effort
+    document_passes: int = 0
+    total_document_passes: int | None = None
+    #: nats per answer token
+    best_nll: float | None = None
+    #: trial number
+    best_trial: int | None = None
+    #: in [0, 1]
+    fraction: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.best_nll is not None and not math.isfinite(self.best_nll):
+            raise ValueError(f"best_nll must be finite, but got best_nll={self.best_nll}")
+        if self.fraction is not None and not 0.0 <= self.fraction <= 1.0:
+            raise ValueError(f"fraction must be in [0, 1], but got fraction={self.fraction}")
+        if self.trials < 0 or self.document_passes < 0:
+            raise ValueError(
+                "trials and document_passes must be at least 0, "
+                f"but got trials={self.trials}, document_passes={self.document_passes}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One row of the jobs table: a search, a fine-tuning or an evaluation."""
+
+    #: "srch_", "ft_" or "eval_" and 26 characters that sort by creation time
+    id: str
+    kind: JobKind
+    state: JobState
+    #: canonical JSON text; this room never looks inside
+    spec_json: str
+    labels: tuple[tuple[str, str], ...]
+    #: the search that handed this fine-tuning off
+    parent_id: str | None
+    #: what the user asked for and the controller has not done yet
+    request: JobRequest
+    progress: Progress
+    result_json: str | None
+    #: set when and only when the state is failed
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    lease_owner: str | None
+    #: grows by one with every claim and never shrinks
+    lease_epoch: int
+    lease_expires_at: datetime | None
+    #: grows by one with every visible change (not with lease renewals): an ETag
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """The right to write for one job: worth something as long as owner and epoch are those in the database and its
+    clock has not passed the expiry."""
+
+    job_id: str
+    owner: str
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One row of a job's append-only history. Ids grow in the order in which events of a job become visible."""
+
+    id: int
+    job_id: str
+    type: str
+    data_json: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page(Generic[T]):
+    """A slice of a list; `next_page_token` is None on the last one."""
+
+    items: tuple[T, ...]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IdempotencyRequest:
+    """Makes a repeated creation return the first one's job."""
+
+    #: who asks: keys of different principals never meet
+    principal: str
+    #: the Idempotency-Key header
+    key: str
+    #: a hash of the request's method, path and body
+    request_hash: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.key) <= 255:
+            raise ValueError(f"an idempotency key must have 1 to 255 characters, but got {len(self.key)}")
+        if not self.request_hash:
+            raise ValueError("request_hash must not be empty")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Created:
+    """The outcome of a creation; `replayed` when an earlier request with the same key had made the job."""
+
+    job: Job
+    replayed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredScore:
+    """One accepted document score of a job, with where it came from. `trial` is a trial number, or the row's number
+    in an evaluation."""
+
+    split: str
+    trial: int
+    score: DocumentScore
+    worker: str
+    attempts: int = 1
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.trial < 0 or self.attempts < 1:
+            raise ValueError(
+                "trial must be at least 0 and attempts at least 1, "
+                f"but got trial={self.trial}, attempts={self.attempts}"
+            )
+        if not self.split:
+            raise ValueError("split must not be empty")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """One candidate of a search's study."""
+
+    #: dense from 0 in order of creation
+    number: int
+    generation: int
+    #: the position within the generation
+    slot: int
+    candidate: Candidate
+    state: TrialState
+    #: mean NLL in nats per answer token; None unless complete
+    nll: float | None
+    #: why the trial failed
+    reason: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the trial has ended: complete, pruned or failed."""
+        return self.state.is_finished
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiKey:
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A file that a job left behind: the bytes are on disk, what is known about them here."""
+
+    name: str
+    path: str
+    media_type: str
+    #: size of the file
+    bytes: int
+    sha256: str

@@ -1,0 +1,65 @@
+"""Accepted document scores: inserted once, never changed."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from evaluation.score import DocumentScore
+from storage.database import Database
+from storage.leases import hold
+from storage.records import Lease, StoredScore
+from storage.tables import document_scores
+
+
+class ScoreStore:
+    """The document scores of one database. Thread-safe; every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, lease: Lease, *scores: StoredScore) -> bool:
+        """Accept `scores` for the lease's job, all or none; those that are there already stay as they are.
+
+        Returns whether every one of them was new. Raises: LeaseLost.
+        """
+        values = [_values(lease, score) for score in scores]
+        statement = insert(document_scores).on_conflict_do_nothing().returning(document_scores.c.document_id)
+        with self._database.transaction() as connection:
+            hold(connection, lease, shared=True)
+            new = connection.execute(statement.values(values)).all() if values else []
+        return len(new) == len(scores)
+
+    def all(self, job_id: str, split: str) -> tuple[StoredScore, ...]:
+        """Every score of the split, by trial and document id; none for an unknown job."""
+        columns = document_scores.c
+        query = sa.select(document_scores).where(columns.job_id == job_id, columns.split == split)
+        with self._database.transaction() as connection:
+            rows = connection.execute(query.order_by(columns.trial, columns.document_id)).all()
+        return tuple(
+            StoredScore(
+                split=row.split,
+                trial=row.trial,
+                score=DocumentScore(document_id=row.document_id, nats=row.nats, tokens=row.tokens, exact=row.exact),
+                worker=row.worker,
+                attempts=row.attempts,
+                seconds=row.seconds,
+            )
+            for row in rows
+        )
+
+
+def _values(lease: Lease, stored: StoredScore) -> dict[str, object]:
+    return {
+        "job_id": lease.job_id,
+        "split": stored.split,
+        "trial": stored.trial,
+        "document_id": stored.score.document_id,
+        "nats": stored.score.nats,
+        "tokens": stored.score.tokens,
+        "exact": stored.score.exact,
+        "worker": stored.worker,
+        "attempts": stored.attempts,
+        "seconds": stored.seconds,
+        "lease_epoch": lease.epoch,
+    }

@@ -1,0 +1,174 @@
+"""The Optuna study of one search: the record of its candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import sqlalchemy as sa
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from search_space.candidate import Candidate
+from storage import optuna_storage
+from storage.database import Database
+from storage.errors import LeaseLost, StudyConflict, TrialNotFound
+from storage.leases import hold
+from storage.records import Lease, TrialRecord
+from storage.trial_codec import REASON, to_record, to_trial
+
+
+class StudyRecord:
+    """The study named by the search's id. Thread-safe.
+
+    Without a `lease` it is read-only; with one, every write checks in its own transaction that the lease is held,
+    and raises `LeaseLost` without a trace if it is not.
+    """
+
+    def __init__(self, database: Database, search_id: str, lease: Lease | None = None) -> None:
+        if lease is not None and lease.job_id != search_id:
+            raise ValueError(f"the lease must be on {search_id}, but is on {lease.job_id}")
+        self._database = database
+        self._search_id = search_id
+        self._lease = lease
+        self._writer: RDBStorage | None = None
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def create_if_missing(self, *, model: str, target_length: int) -> None:
+        """The study, minimising, with what the dashboard shows about it."""
+        with self._database.translated():
+            with suppress(DuplicatedStudyError):
+                self._fenced.create_new_study([StudyDirection.MINIMIZE], self._search_id)
+            study_id = self._fenced.get_study_id_from_name(self._search_id)
+            known = self._fenced.get_study_user_attrs(study_id)
+            for key, value in {"model": model, "target_length": target_length}.items():
+                if known.get(key) != value:
+                    self._fenced.set_study_user_attr(study_id, key, value)
+
+    def add_candidates(self, generation: int, candidates: Sequence[Candidate]) -> tuple[int, ...]:
+        """Trial numbers of the generation's candidates, slot by slot; those that exist already are not added again.
+
+        One transaction creates them all, whole.
+
+        Raises:
+            StudyConflict: a slot holds another candidate.
+        """
+        taken = {trial.slot: trial for trial in self.trials() if trial.generation == generation}
+        missing = []
+        for slot, candidate in enumerate(candidates):
+            if slot in taken and taken[slot].candidate != candidate:
+                raise StudyConflict(
+                    f"a slot keeps its candidate, but slot {slot} of generation {generation} of {self._search_id} "
+                    f"holds trial {taken[slot].number}, which is another one"
+                )
+            if slot not in taken:
+                missing.append(to_trial(generation, slot, candidate))
+        if missing:
+            with self._database.translated():
+                optuna_storage.add_waiting_trials(self._fenced, self._study_id(), missing)
+        slots = {trial.slot: trial.number for trial in self.trials() if trial.generation == generation}
+        return tuple(slots[slot] for slot in range(len(candidates)))
+
+    def start(self, trial: int) -> bool:
+        """Waiting -> running. Every write returns whether it changed something; False is a harmless repetition."""
+        return self._write(
+            trial, lambda storage, trial_id: storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        )
+
+    def report(self, trial: int, index: int, nats_per_token: float) -> bool:
+        """The score of document `index` as an intermediate value; nothing for a finished trial."""
+
+        def report(storage: BaseStorage, trial_id: int) -> bool:
+            storage.set_trial_intermediate_value(trial_id, index, nats_per_token)
+            return True
+
+        return self._write(trial, report)
+
+    def finish(self, trial: int, nll: float) -> bool:
+        """-> complete, mean NLL in nats per answer token.
+
+        Raises:
+            ValueError: nll is no number.
+            StudyConflict: the trial is finished already, and not with this value.
+        """
+        if math.isnan(nll):
+            raise ValueError(f"nll must be a number, but got nan for trial {trial}")
+
+        def finish(storage: BaseStorage, trial_id: int) -> bool:
+            return storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [nll])
+
+        if self._write(trial, finish):
+            return True
+        found = to_record(self._fenced.get_trial(self._trial_id(trial)))
+        if found.nll != nll:
+            raise StudyConflict(
+                f"a finished trial never changes, but trial {trial} of {self._search_id} is {found.state} with "
+                f"nll={found.nll}, and was to be complete with nll={nll}"
+            )
+        return False
+
+    def fail(self, trial: int, reason: str) -> bool:
+        """-> failed, with the reason; nothing for a finished trial."""
+
+        def fail(storage: BaseStorage, trial_id: int) -> bool:
+            storage.set_trial_user_attr(trial_id, REASON, reason)
+            return storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+        return self._write(trial, fail)
+
+    def prune(self, trial: int) -> bool:
+        """-> pruned: raced out before all its documents were scored; nothing for a finished trial."""
+        return self._write(trial, lambda storage, trial_id: storage.set_trial_state_values(trial_id, TrialState.PRUNED))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """Every trial by number, rebuilt exactly; empty when there is no study yet."""
+        storage = self._database.optuna
+        with self._database.translated():
+            try:
+                study_id = storage.get_study_id_from_name(self._search_id)
+            except KeyError:
+                return ()
+            return tuple(to_record(trial) for trial in storage.get_all_trials(study_id, deepcopy=False))
+
+    # -- within ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _fenced(self) -> RDBStorage:
+        """Optuna's storage, each of whose transactions finds the lease held and keeps it so until its commit."""
+        if self._lease is None:
+            raise LeaseLost(f"writing to the study of {self._search_id} needs a lease, but there is none")
+        if self._writer is None:
+            lease = self._lease
+
+            def check(connection: sa.Connection) -> None:
+                hold(connection, lease, shared=True)
+
+            self._writer = optuna_storage.fenced(self._database.optuna_tables, check)
+        return self._writer
+
+    def _study_id(self) -> int:
+        try:
+            return self._database.optuna.get_study_id_from_name(self._search_id)
+        except KeyError as error:
+            raise TrialNotFound(f"a study must exist before its trials, but {self._search_id} has none") from error
+
+    def _trial_id(self, trial: int) -> int:
+        study_id = self._study_id()
+        try:
+            return self._database.optuna.get_trial_id_from_study_id_trial_number(study_id, trial)
+        except KeyError as error:
+            raise TrialNotFound(f"a trial must exist, but {self._search_id} has no trial {trial}") from error
+
+    def _write(self, trial: int, write: Callable[[BaseStorage, int], bool]) -> bool:
+        """Whether `write` changed the trial; finished ones do not change."""
+        with self._database.translated():
+            try:
+                return write(self._fenced, self._trial_id(trial))
+            except UpdateFinishedTrialError:
+                return False

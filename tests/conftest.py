@@ -1,0 +1,19 @@
+"""What every test stands on: an environment without the developer's settings, and a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.postgres import database, database_url, empty_database_url, postgres_url, template_database
+
+__all__ = ["database", "database_url", "empty_database_url", "postgres_url", "template_database"]
+
+SCRUBBED = ("ROPEWALK_", "PG", "RAY_ADDRESS")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settings of the developer's shell reach no test, at import time either."""
+    for name in [name for name in os.environ if name.startswith(SCRUBBED)]:
+        del os.environ[name]

@@ -1,0 +1,89 @@
+"""The history: ordered, append-only, and told at once to those who wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+
+from storage.database import Database
+from storage.jobs import JobStore
+from storage.records import JobState
+from tests.storage.conftest import ClaimedJob
+
+
+def test_every_step_is_in_the_history_in_order(store: JobStore, claimed_job: ClaimedJob) -> None:
+    lease = claimed_job(JobState.preparing)
+    store.append_event(lease, "note", '{"x":0.1}')
+    store.request(lease.job_id, "pause")
+    events = store.events(lease.job_id)
+    assert [event.type for event in events] == [
+        "job.created",
+        "job.claimed",
+        "state.changed",
+        "note",
+        "pause.requested",
+    ]
+    assert events[3].data_json == '{"x":0.1}'
+    assert [event.id for event in events] == sorted(event.id for event in events)
+    assert store.events(lease.job_id, after=events[2].id) == events[3:]
+    assert store.events(lease.job_id, limit=2) == events[:2]
+
+
+def test_a_reader_that_follows_the_ids_misses_nothing(store: JobStore, claimed_job: ClaimedJob) -> None:
+    """Ids are given before the commit; those of one job must become visible in their order nonetheless."""
+    lease = claimed_job(JobState.preparing)
+    done = threading.Event()
+
+    def follow() -> list[int]:
+        seen: list[int] = []
+        while True:
+            finished = done.is_set()
+            seen += [event.id for event in store.events(lease.job_id, after=seen[-1] if seen else 0)]
+            if finished:
+                return seen
+
+    with ThreadPoolExecutor(5) as pool:
+        reader = pool.submit(follow)
+        writers = [pool.submit(lambda: [store.append_event(lease, "e", "{}") for _ in range(15)]) for _ in range(4)]
+        for writer in writers:
+            writer.result(timeout=30)
+        done.set()
+        seen = reader.result(timeout=30)
+    assert seen == [event.id for event in store.events(lease.job_id, limit=1000)]
+
+
+def test_waiting_ends_with_the_first_event_and_not_with_the_poll(
+    store: JobStore, claimed_job: ClaimedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.events.POLL_INTERVAL", 60.0)
+    lease = claimed_job(JobState.preparing)
+    last = store.events(lease.job_id)[-1].id
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(store.wait_for_events, lease.job_id, last, 30)
+        time.sleep(1.0)  # long enough for the listener's connection
+        assert not waiting.done()
+        store.append_event(lease, "news", "{}")
+        assert [event.type for event in waiting.result(timeout=15)] == ["news"]
+
+
+def test_waiting_in_vain_ends_in_time_and_holds_no_connection(
+    database: Database, store: JobStore, claimed_job: ClaimedJob
+) -> None:
+    lease = claimed_job(JobState.preparing)
+    last = store.events(lease.job_id)[-1].id
+    with ThreadPoolExecutor(20) as pool:  # twice the pool's connections
+        waits = [pool.submit(store.wait_for_events, lease.job_id, last, 1.5) for _ in range(20)]
+        time.sleep(0.7)
+        assert store.get(lease.job_id).id == lease.job_id
+        assert [wait.result(timeout=20) for wait in waits] == [()] * 20
+
+
+@pytest.mark.parametrize("change", ["UPDATE {} SET job_id = 'x'", "DELETE FROM {}", "TRUNCATE {}"])
+@pytest.mark.parametrize("table", ["ropewalk.events", "ropewalk.document_scores"])
+def test_history_and_scores_are_append_only(change: str, table: str, database: Database) -> None:
+    with pytest.raises(sa.exc.IntegrityError, match="only ever added"), database.engine.begin() as connection:
+        connection.execute(sa.text(change.format(table)))

@@ -1,0 +1,60 @@
+"""Accepted scores: once, exactly, and never changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from evaluation.score import DocumentScore
+from storage.artifacts import ArtifactStore
+from storage.database import Database
+from storage.records import Artifact, JobState, StoredScore
+from storage.scores import ScoreStore
+from tests.storage.conftest import ClaimedJob
+
+
+def stored(trial: int, document: str, nats: float = 0.1 + 0.2) -> StoredScore:
+    score = DocumentScore(document_id=document, nats=nats, tokens=7, exact=False)
+    return StoredScore(split="search", trial=trial, score=score, worker="w0", attempts=2, seconds=0.25)
+
+
+def test_scores_read_back_bit_for_bit_by_trial_and_document(database: Database, claimed_job: ClaimedJob) -> None:
+    lease = claimed_job(JobState.searching)
+    scores = ScoreStore(database)
+    many = [stored(trial, f"d{index}", nats=1 / (1 + trial + index)) for trial in range(3) for index in range(4)]
+    assert scores.put(lease, *reversed(many))
+    assert scores.all(lease.job_id, "search") == tuple(many)
+    assert scores.all(lease.job_id, "validation") == ()
+
+
+def test_the_first_score_stays(database: Database, claimed_job: ClaimedJob) -> None:
+    lease = claimed_job(JobState.searching)
+    scores = ScoreStore(database)
+    assert scores.put(lease, stored(0, "d", 1.0))
+    assert not scores.put(lease, stored(0, "d", 2.0), stored(0, "e", 3.0))
+    assert [s.score.nats for s in scores.all(lease.job_id, "search")] == [1.0, 3.0]
+    assert scores.put(lease, replace(stored(0, "d", 4.0), split="validation"))
+
+
+def test_the_database_itself_refuses_numbers_that_are_no_scores(database: Database, claimed_job: ClaimedJob) -> None:
+    lease = claimed_job(JobState.searching)
+    insert = (
+        "INSERT INTO ropewalk.document_scores VALUES (:id, 's', {trial}, 'd', {nats}, {tokens}, true, 'w', 1, 0, 1)"
+    )
+    bad = [("nats", "'NaN'"), ("nats", "'Infinity'"), ("nats", "-1"), ("tokens", "0"), ("trial", "-1")]
+    for name, value in bad:
+        values = {"trial": "0", "nats": "1", "tokens": "7"} | {name: value}
+        with pytest.raises(sa.exc.IntegrityError), database.engine.begin() as connection:
+            connection.execute(sa.text(insert.format(**values)), {"id": lease.job_id})
+
+
+def test_artifacts_are_listed_and_replaced_by_name(database: Database, claimed_job: ClaimedJob) -> None:
+    lease = claimed_job(JobState.searching)
+    artifacts = ArtifactStore(database)
+    first = Artifact(name="b", path="/b", media_type="application/json", bytes=2, sha256="0" * 64)
+    artifacts.put(lease, first)
+    artifacts.put(lease, replace(first, name="a"))
+    artifacts.put(lease, replace(first, bytes=3))
+    assert [(artifact.name, artifact.bytes) for artifact in artifacts.all(lease.job_id)] == [("a", 2), ("b", 3)]

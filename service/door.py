@@ -1,0 +1,154 @@
+"""What the ways in may do: submit, look, ask for a pause or an end. No HTTP here, no Ray."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from search_space.factor_file import FactorFile
+from service.evaluating import prepare_evaluation
+from service.finetuning import factor_file_of, prepare_finetune
+from service.prepare import prepare_search
+from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
+from storage.database import Database, schema_is_current
+from storage.errors import JobNotFound, StorageError
+from storage.jobs import JobStore
+from storage.records import Created, Event, IdempotencyRequest, Job, JobKind, JobState, Page, StoredScore, TrialRecord
+from storage.scores import ScoreStore
+from storage.study import StudyRecord
+
+Action = Literal["cancel", "pause", "resume"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchEstimate:
+    """What a valid spec will cost at most."""
+
+    spec: SearchSpec
+    candidates: int
+    baselines: int
+    document_passes: int
+
+
+class Door:
+    """Thread-safe; every method blocks on the database only, and submission on reading the model's config too."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._jobs = JobStore(database)
+        self._scores = ScoreStore(database)
+
+    def validate_search(self, spec: SearchSpec) -> SearchEstimate:
+        """Check a spec without submitting it.
+
+        Raises:
+            InvalidSpec, EvaluationError, SearchSpaceError, WorkersError: what the spec got wrong.
+        """
+        prepared = prepare_search(spec)
+        return SearchEstimate(
+            spec=spec,
+            candidates=min(spec.budget.max_trials, prepared.strategy.max_candidates),
+            baselines=prepared.num_baselines,
+            document_passes=prepared.max_document_passes(),
+        )
+
+    def submit_search(self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
+        """Accept a search; errors as `validate_search`, and IdempotencyConflict."""
+        self.validate_search(spec)
+        return self._create("search", spec, idempotency)
+
+    def submit_finetune(self, spec: FinetuneJobSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
+        """Accept a fine-tuning job; errors as `prepare_finetune`, and IdempotencyConflict."""
+        prepare_finetune(spec, self._jobs)
+        return self._create("finetune", spec, idempotency)
+
+    def submit_evaluation(self, spec: EvaluationSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
+        """Accept an evaluation; errors as `prepare_evaluation`, and IdempotencyConflict."""
+        prepare_evaluation(spec, self._jobs)
+        return self._create("evaluation", spec, idempotency)
+
+    def _create(
+        self,
+        kind: JobKind,
+        spec: SearchSpec | FinetuneJobSpec | EvaluationSpec,
+        idempotency: IdempotencyRequest | None,
+    ) -> Created:
+        labels = tuple(sorted(spec.labels.items()))
+        return self._jobs.create(kind, spec.canonical_json(), labels, idempotency=idempotency)
+
+    def job(self, kind: JobKind, job_id: str) -> Job:
+        """One job of this kind.
+
+        Raises:
+            JobNotFound: no job of this kind has this id.
+        """
+        job = self._jobs.get(job_id)
+        if job.kind != kind:
+            raise JobNotFound(f"no {kind} has the id {job_id}")
+        return job
+
+    def jobs(
+        self,
+        kind: JobKind,
+        *,
+        state: JobState | None = None,
+        label: tuple[str, str] | None = None,
+        limit: int = 20,
+        page_token: str | None = None,
+    ) -> Page[Job]:
+        """Jobs of this kind, newest first."""
+        return self._jobs.list(kind, state=state, label=label, limit=limit, page_token=page_token)
+
+    def request(self, kind: JobKind, job_id: str, action: Action) -> Job:
+        """Ask for a pause, a resume or an end; the controller follows within one document.
+
+        Raises:
+            InvalidTransition: the job's state does not allow it.
+        """
+        self.job(kind, job_id)
+        return self._jobs.request(job_id, action)
+
+    def trials(self, search_id: str, *, after: int | None = None, limit: int = 200) -> tuple[TrialRecord, ...]:
+        """Trials with numbers above `after`, by number."""
+        job = self.job("search", search_id)
+        if job.started_at is None:
+            return ()
+        trials = StudyRecord(self._database, search_id).trials()
+        return tuple(trial for trial in trials if after is None or trial.number > after)[:limit]
+
+    def scores(self, search_id: str, *, split: str) -> tuple[StoredScore, ...]:
+        """Accepted document scores of a split."""
+        self.job("search", search_id)
+        return self._scores.all(search_id, split)
+
+    def events(self, kind: JobKind, job_id: str, *, after: int = 0, limit: int = 200) -> tuple[Event, ...]:
+        """Events with ids above `after`, oldest first."""
+        self.job(kind, job_id)
+        return self._jobs.events(job_id, after=after, limit=limit)
+
+    def wait_for_events(self, job_id: str, *, after: int, timeout_seconds: float) -> tuple[Event, ...]:
+        """As `events`, but waits for the first one up to the timeout."""
+        return self._jobs.wait_for_events(job_id, after=after, timeout_seconds=timeout_seconds)
+
+    def factor_file(self, search_id: str) -> FactorFile:
+        """The winning factors.
+
+        Raises:
+            JobNotFound, FactorsNotReady: no such search, or no winner (yet).
+        """
+        self.job("search", search_id)
+        return factor_file_of(self._jobs, search_id)
+
+    def statement(self, search_id: str) -> str:
+        """The verdict on the winner against the best baseline, as a sentence; empty while there is none."""
+        job = self.job("search", search_id)
+        return "" if job.result_json is None else str(json.loads(job.result_json)["statement"])
+
+    def ready(self) -> tuple[bool, str]:
+        """(whether jobs can be accepted, why not)."""
+        try:
+            self._database.check()
+        except StorageError as error:
+            return False, str(error)
+        if not schema_is_current(self._database):
+            return False, "the database schema is not current: run `ropewalk db upgrade`"
+        return True, "ready"

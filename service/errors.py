@@ -1,0 +1,47 @@
+"""What the controller's room refuses, and why.
+
+ServiceError
+├── InvalidSpec       a field of the spec breaks a rule: told once, at submission
+├── FactorsNotReady   the search has no winner yet
+├── RunStopped        the run ends early because the user asked for it (internal)
+└── RunFailed         the run ended in a failure that is recorded on the job
+"""
+
+
+class ServiceError(Exception):
+    """Anything this room refuses."""
+
+    code = "SERVICE_ERROR"
+
+
+class InvalidSpec(ServiceError, ValueError):
+    """A field of the spec breaks a rule. `pointer` is the field's JSON pointer."""
+
+    code = "INVALID_SPEC"
+
+    def __init__(self, message: str, *, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class FactorsNotReady(ServiceError, RuntimeError):
+    """The search has not reached its winner, or ended without one."""
+
+    code = "FACTORS_NOT_READY"
+
+
+class RunStopped(ServiceError, RuntimeError):
+    """The run stops early because a pause or a cancellation was requested, or the controller shuts down."""
+
+    code = "RUN_STOPPED"
+
+
+class RunFailed(ServiceError, RuntimeError):
+    """The run cannot go on; `code` and message are recorded on the job."""
+
+    code = "RUN_FAILED"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code

@@ -1,0 +1,180 @@
+"""From a spec to everything a run needs; what the user's spec got wrong is refused here, before a job exists."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.corpus import Corpus, load_corpus
+from evaluation.documents import DocumentFactory, DocumentRequest, check_lengths
+from evaluation.errors import EvaluationError
+from evaluation.model_source import ModelSource, load_tokenizer, model_sha256, resolve_model
+from evaluation.needle import NeedleDocument, Split
+from search_space.errors import InvalidStrategy, SearchSpaceError
+from search_space.factor_file import FactorFile, ModelIdentity
+from search_space.rope import RopeConfig
+from search_space.strategy import Strategy, StrategyContext, make_strategy
+from service.errors import InvalidSpec
+from service.spec import ScorerSpec, SearchSpec
+from workers.base import ScorerSettings
+from workers.errors import WorkersError
+from workers.factory import check_backend
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedModel:
+    """A model on disk and the corpus that its documents are cut from."""
+
+    source: ModelSource
+    rope: RopeConfig
+    sha256: str
+    corpus: Corpus
+    factory: DocumentFactory
+
+    @property
+    def worker_name(self) -> str:
+        """What workers load: a directory by its absolute path, an alias or a hub id by its name."""
+        is_directory = Path(self.source.name).is_dir()
+        return str(self.source.path.resolve()) if is_directory else self.source.name
+
+    def identity(self) -> ModelIdentity:
+        """How factor files name this model."""
+        return ModelIdentity.of(self.rope, name=self.source.name, revision=self.source.revision, sha256=self.sha256)
+
+    def documents(
+        self, *, split: Split, length: int, count: int, needles: int, seed: int
+    ) -> tuple[NeedleDocument, ...]:
+        """`count` needle documents of `length` tokens."""
+        request = DocumentRequest(target_length=length, count=count, seed=seed, split=split, needles=needles)
+        return self.factory.build(request)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedSearch:
+    """A search ready to run: the same spec prepares to the same search on every machine with the same files."""
+
+    spec: SearchSpec
+    model: PreparedModel
+    strategy: Strategy
+
+    @property
+    def num_baselines(self) -> int:
+        """Analytic baselines that generation 0 is seeded with."""
+        return sum(candidate.baseline_name is not None for candidate in self.strategy.propose(0, ()))
+
+    def max_document_passes(self) -> int:
+        """An upper bound on the search's document passes, validation not counted; patience may end it earlier."""
+        budget = self.spec.budget
+        candidates = min(budget.max_trials, self.strategy.max_candidates) + self.num_baselines
+        passes = candidates * self.spec.objective.documents
+        return passes if budget.max_document_passes is None else min(passes, budget.max_document_passes)
+
+    def documents(self, split: Split) -> tuple[NeedleDocument, ...]:
+        """The documents that candidates (split "search") or finalists (split "validation") are scored on."""
+        objective = self.spec.objective
+        return self.model.documents(
+            split=split,
+            length=self.spec.target_length,
+            count=objective.documents if split == "search" else objective.validation_documents,
+            needles=objective.needles_per_document,
+            seed=self.spec.seed,
+        )
+
+    def scorer_settings(self) -> ScorerSettings:
+        """What the workers load."""
+        return scorer_settings(self.spec.scorer, self.model.worker_name, self.model.rope, self.spec.target_length)
+
+
+def prepare_search(spec: SearchSpec) -> PreparedSearch:
+    """Resolve the model, the corpus and the strategy, and build one document of each split.
+
+    Raises:
+        InvalidSpec: a field breaks a rule that needs the model to be known; names the field.
+        EvaluationError, SearchSpaceError, WorkersError: the room that refused says why.
+    """
+    model = prepare_model(
+        spec.model,
+        corpus=spec.objective.corpus,
+        original_length=spec.original_length,
+        target_length=spec.target_length,
+    )
+    if spec.target_length <= model.rope.original_max_position_embeddings:
+        raise InvalidSpec(
+            "target_length must be greater than the model's original length, but got "
+            f"target_length={spec.target_length}, original_length={model.rope.original_max_position_embeddings}",
+            pointer="/target_length",
+        )
+    searched = spec.scorer.attention_factor == "search"
+    context = StrategyContext(
+        rope=model.rope,
+        target_length=spec.target_length,
+        seed=spec.seed,
+        attention_factor=None if searched else float(spec.scorer.attention_factor),
+    )
+    strategy = make_strategy(spec.strategy.name, spec.strategy.arguments(), context)
+    check_backend(spec.scorer.backend)
+    for split in ("search", "validation"):
+        model.documents(
+            split=split,
+            length=spec.target_length,
+            count=1,
+            needles=spec.objective.needles_per_document,
+            seed=spec.seed,
+        )
+    return PreparedSearch(spec=spec, model=model, strategy=strategy)
+
+
+def prepare_model(
+    name: str, *, corpus: str | None, original_length: int | None = None, target_length: int | None = None
+) -> PreparedModel:
+    """Find a model's files, its RoPE and its tokenizer, and load the corpus."""
+    source = resolve_model(name)
+    rope = source.rope
+    if original_length is not None:
+        rope = dataclasses.replace(rope, original_max_position_embeddings=original_length)
+    if target_length is not None:
+        check_lengths(rope.original_max_position_embeddings, target_length)
+    return PreparedModel(
+        source=source,
+        rope=rope,
+        sha256=model_sha256(source),
+        corpus=(loaded := load_corpus(corpus)),
+        factory=_factory(source, loaded),
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _factory(source: ModelSource, corpus: Corpus) -> DocumentFactory:
+    # Tokenising a corpus takes seconds, and the door and the controller ask for the same one again.
+    return DocumentFactory(load_tokenizer(source), corpus)
+
+
+def scorer_settings(spec: ScorerSpec, model: str, rope: RopeConfig, target_length: int) -> ScorerSettings:
+    """What a scoring worker loads for this model and these lengths."""
+    return ScorerSettings(
+        model=model,
+        backend=spec.backend,
+        dtype=spec.dtype,
+        target_length=target_length,
+        original_length=rope.original_max_position_embeddings,
+        tensor_parallel=spec.tensor_parallel,
+    )
+
+
+def parse_factor_file(value: Mapping[str, Any], *, pointer: str) -> FactorFile:
+    """A factor file given inside a spec.
+
+    Raises:
+        InvalidSpec: it is not a valid factor file; names the field inside it.
+    """
+    try:
+        return FactorFile.from_json(json.dumps(value))
+    except SearchSpaceError as error:
+        raise InvalidSpec(str(error), pointer=pointer) from error
+
+
+#: What a run may raise because of the user's spec or files, as opposed to infrastructure.
+USER_ERRORS = (InvalidSpec, InvalidStrategy, SearchSpaceError, EvaluationError, WorkersError)

@@ -1,0 +1,77 @@
+"""What every run of a job gets: the stores, the lease, and how to open a pool of scorers."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from service.lease import LeaseKeeper
+from storage.database import Database
+from storage.jobs import JobStore
+from storage.records import Job, JobState, Progress
+from storage.scores import ScoreStore
+from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
+
+PROGRESS_INTERVAL = 0.5  # seconds between two writes of the progress columns
+
+
+class Pool(Protocol):
+    """What a run needs of `workers.pool.ScoringPool`; see there for the guarantees."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def run(self, tasks: Iterable[ScoringTask]) -> Iterator[ScoringOutcome]:
+        """One outcome per task, in no order."""
+
+
+OpenPool = Callable[[ScorerSettings, int], Pool]
+"""(settings, number of workers) -> a pool to be used as a context manager."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """One job in this controller's hands."""
+
+    job: Job
+    keeper: LeaseKeeper
+    database: Database
+    jobs: JobStore
+    scores: ScoreStore
+    home: Path
+    open_pool: OpenPool
+
+    @property
+    def artifacts(self) -> Path:
+        """Where this job's files lie."""
+        return self.home / "artifacts" / self.job.id
+
+    def enter(self, state: JobState, *, unless: JobState | None = None) -> None:
+        """Move the job to `state`, unless a controller before this one did so already or had it at `unless`."""
+        if self.jobs.get(self.job.id).state not in (state, unless):
+            self.jobs.transition(self.keeper.lease, state)
+
+    def event(self, kind: str, **data: object) -> None:
+        """Append an event to the job's history."""
+        self.jobs.append_event(self.keeper.lease, kind, json.dumps(data))
+
+
+class ProgressWriter:
+    """Writes the progress columns at most every `PROGRESS_INTERVAL`, and when flushed."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._written_at = 0.0
+
+    def write(self, progress: Progress, *, flush: bool = False) -> None:
+        """Store `progress` unless the last write is too recent."""
+        now = time.monotonic()
+        if flush or now - self._written_at >= PROGRESS_INTERVAL:
+            self._runtime.jobs.update_progress(self._runtime.keeper.lease, progress)
+            self._written_at = now

@@ -1,0 +1,53 @@
+"""The server is killed with SIGKILL in the middle of a search; started again, it ends with the same factors.
+
+Everything is real here: the command line, the embedded PostgreSQL, Ray, the pocket model.
+"""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.client import RopewalkClient
+from api.schemas import JobResource
+from tests.acceptance.servers import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
+
+SPEC: dict[str, Any] = {
+    "model": "pocket",
+    "target_length": 384,
+    "objective": {"documents": 6, "validation_documents": 8},
+    "strategy": {"name": "evolution", "population": 8, "iterations": 2, "parents": 4, "mutations": 3, "crossovers": 3},
+    "scorer": {"backend": "transformers"},
+    "seed": 11,
+}
+
+
+def essence(client: RopewalkClient, search: JobResource) -> tuple[object, object]:
+    assert search.state == "succeeded", search.error
+    assert search.result is not None
+    file: Any = search.result["factors"]
+    trials = [trial.model_dump() for page in client.all_trials(search.id, full=True) for trial in page.items]
+    return {key: value for key, value in file.items() if key != "search"}, trials
+
+
+@pytest.mark.timeout(600)
+def test_a_search_survives_kill_9_of_the_server(tmp_path: Path) -> None:
+    home, port, log = tmp_path / "home", free_port(), tmp_path / "server.log"
+    with RopewalkClient(f"http://127.0.0.1:{port}") as client:
+        with server(home, port) as process:
+            wait_for(lambda: client.ready() is not None, START_SECONDS, log)
+            undisturbed = client.submit_search(SPEC)
+            wait_for(lambda: client.job(undisturbed.id).is_final, SEARCH_SECONDS, log)
+            disturbed = client.submit_search(SPEC)
+            wait_for(lambda: client.job(disturbed.id).progress.document_passes >= 30, SEARCH_SECONDS, log)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        with server(home, port):
+            wait_for(lambda: client.ready() is not None, START_SECONDS, log)
+            before = client.job(disturbed.id)
+            assert not before.is_final, "the search must have been in the middle when the server was killed"
+            wait_for(lambda: client.job(disturbed.id).is_final, SEARCH_SECONDS, log)
+            expected = essence(client, client.job(undisturbed.id))
+            assert essence(client, client.job(disturbed.id)) == expected

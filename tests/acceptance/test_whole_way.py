@@ -1,0 +1,81 @@
+"""The whole way over REST, small: search, validation, fine-tuning hand-off, evaluation, factors that load."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from api.client import RopewalkClient
+from api.reports import EvaluationReport, FinetuneReport, SearchReport, report_of
+from search_space.factor_file import FactorFile
+from tests.acceptance.servers import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
+
+SPEC: dict[str, Any] = {
+    "model": "pocket",
+    "target_length": 384,
+    "objective": {"documents": 4, "validation_documents": 6},
+    "strategy": {"name": "evolution", "population": 4, "iterations": 1, "parents": 2, "mutations": 2, "crossovers": 1},
+    "finetune": {"steps": 2, "long_documents_per_step": 1, "short_sequences_per_step": 1},
+    "labels": {"of": "the whole way"},
+}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RopewalkClient]:
+    home, port = tmp_path_factory.mktemp("whole-way") / "home", free_port()
+    with server(home, port), RopewalkClient(f"http://127.0.0.1:{port}") as connected:
+        wait_for(lambda: connected.ready() is not None, START_SECONDS, home.parent / "server.log")
+        yield connected
+
+
+@pytest.mark.timeout(600)
+def test_from_a_rest_call_to_a_fine_tuned_model(client: RopewalkClient, tmp_path: Path) -> None:
+    log = tmp_path / "none.log"
+    log.touch()
+    search = client.submit_search(SPEC)
+    wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
+    search = client.job(search.id)
+    assert search.state == "succeeded", search.error
+    statement = report_of(search, SearchReport).statement
+    assert "held-out" in statement
+
+    states = [event.data["to"] for event in client.event_list(search.id).items if event.type == "state.changed"]
+    assert states == ["preparing", "searching", "validating", "finetuning", "succeeded"]
+
+    file = FactorFile.from_json(client.factors(search.id))
+    assert file.target_length == 384
+    assert file.validation is not None
+
+    (child,) = client.jobs("finetune").items
+    finetune = client.job(child.id)
+    assert finetune.parent_id == search.id
+    trained = report_of(finetune, FinetuneReport)
+    model = AutoModelForCausalLM.from_pretrained(trained.checkpoint)
+    assert model.config.rope_parameters["rope_type"] == "longrope"
+    assert model.config.rope_parameters["long_factor"] == pytest.approx(file.long_factor.values)
+    with torch.inference_mode():
+        assert torch.isfinite(model(torch.ones((1, 300), dtype=torch.long)).logits).all()
+
+    evaluation = client.submit_evaluation({"finetune_id": finetune.id, "documents": 4, "lengths": [256, 384]})
+    wait_for(lambda: client.job(evaluation.id).is_final, SEARCH_SECONDS, log)
+    evaluation = client.job(evaluation.id)
+    assert evaluation.state == "succeeded", evaluation.error
+    rows = report_of(evaluation, EvaluationReport).rows
+    assert {row.length for row in rows} == {256, 384}
+    assert {"none", "yarn", "found factors", "fine-tuned"} <= {row.name for row in rows}
+    inside = {row.name: row.nll for row in rows if row.length == 256}
+    assert inside["none"] == inside["yarn"] == inside["found factors"] != inside["fine-tuned"]
+
+
+@pytest.mark.timeout(120)
+def test_the_dashboard_shows_the_study(client: RopewalkClient) -> None:
+    (search,) = client.jobs("search").items
+    page = httpx.get(f"{client.url}/dashboard")
+    assert page.status_code == 200
+    studies = httpx.get(f"{client.url}/api/studies").json()["study_summaries"]
+    assert search.id in [study["study_name"] for study in studies]
+    assert httpx.delete(f"{client.url}/api/studies/1").status_code == 405

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from service.errors import RunFailed, RunStopped
 from service.evaluating import evaluation_result_json, prepare_evaluation, run_evaluation
-from service.finetuning import finetune_result_json, prepare_finetune, run_finetune_job
+from service.finetuning import run_finetune_job
+from service.handoff import finetune_result_json, prepare_finetune
 from service.lease import LeaseKeeper
 from service.prepare import USER_ERRORS, prepare_search
 from service.runtime import OpenPool, Runtime

@@ -6,7 +6,7 @@ from typing import Literal
 
 from search_space.factor_file import FactorFile
 from service.evaluating import prepare_evaluation
-from service.finetuning import factor_file_of, prepare_finetune
+from service.handoff import factor_file_of, prepare_finetune
 from service.prepare import prepare_search
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
 from storage.database import Database, schema_is_current

@@ -13,7 +13,7 @@ from search_space.candidate import Candidate
 from search_space.factor_file import FactorFile
 from search_space.rescale_factors import RescaleFactors
 from service.errors import FactorsNotReady, InvalidSpec
-from service.finetuning import factor_file_of
+from service.handoff import factor_file_of
 from service.prepare import PreparedModel, parse_factor_file, prepare_model, scorer_settings
 from service.runtime import ProgressWriter, Runtime
 from service.spec import EvaluationSpec

@@ -13,12 +13,14 @@ from evaluation.documents import DocumentFactory, DocumentRequest, check_lengths
 from evaluation.errors import EvaluationError
 from evaluation.model_source import ModelSource, load_tokenizer, model_sha256, resolve_model
 from evaluation.needle import NeedleDocument, Split
-from search_space.errors import InvalidStrategy, SearchSpaceError
+from finetune.config import FinetuneSettings
+from finetune.errors import FinetuneError
+from search_space.errors import SearchSpaceError
 from search_space.factor_file import FactorFile, ModelIdentity
 from search_space.rope import RopeConfig
 from search_space.strategy import Strategy, StrategyContext, make_strategy
 from service.errors import InvalidSpec
-from service.spec import ScorerSpec, SearchSpec
+from service.spec import FinetuneSpec, ScorerSpec, SearchSpec
 from workers.base import ScorerSettings
 from workers.errors import WorkersError
 from workers.factory import check_backend
@@ -116,6 +118,8 @@ def prepare_search(spec: SearchSpec) -> PreparedSearch:
     )
     strategy = make_strategy(spec.strategy.name, spec.strategy.arguments(), context)
     check_backend(spec.scorer.backend)
+    if spec.finetune is not None:
+        finetune_settings(spec.finetune)
     for split in ("search", "validation"):
         model.documents(
             split=split,
@@ -176,5 +180,17 @@ def parse_factor_file(value: Mapping[str, Any], *, pointer: str) -> FactorFile:
         raise InvalidSpec(str(error), pointer=pointer) from error
 
 
+def finetune_settings(spec: FinetuneSpec) -> FinetuneSettings:
+    """The recipe's defaults with what the user set.
+
+    Raises:
+        InvalidFinetuneSettings: a value breaks a rule of the recipe.
+    """
+    given = spec.model_dump(exclude_none=True)
+    if spec.steps is not None and spec.warmup_steps is None:
+        given["warmup_steps"] = min(spec.steps, FinetuneSettings().warmup_steps)
+    return FinetuneSettings(**given)
+
+
 #: What a run may raise because of the user's spec or files, as opposed to infrastructure.
-USER_ERRORS = (InvalidSpec, InvalidStrategy, SearchSpaceError, EvaluationError, WorkersError)
+USER_ERRORS = (InvalidSpec, SearchSpaceError, EvaluationError, WorkersError, FinetuneError)

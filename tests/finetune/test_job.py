@@ -23,6 +23,7 @@ from finetune.errors import (
     TrainingDiverged,
     TrainingStopped,
 )
+from finetune.fitting import check_fits
 from finetune.job import FinetuneResult, load_model, run_finetune
 from finetune.rotary import RotarySwitch
 from finetune.training import TrainingProgress
@@ -239,9 +240,7 @@ def test_factors_of_another_model_are_refused(
 def test_factors_without_a_checksum_fit_any_weights_of_their_rope(
     tiny_source: ModelSource, factor_file: FactorFile
 ) -> None:
-    job.check_fits(
-        tiny_source, dataclasses.replace(factor_file, model=dataclasses.replace(factor_file.model, sha256=None))
-    )
+    check_fits(tiny_source, dataclasses.replace(factor_file, model=dataclasses.replace(factor_file.model, sha256=None)))
 
 
 def test_a_missing_corpus_is_refused_before_training(

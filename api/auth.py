@@ -1,0 +1,179 @@
+"""Who may do what: bearer keys with scopes, needed everywhere but on a loopback address without keys.
+
+    bind address   keys exist   then
+    loopback       no           open, but the Host header must be a loopback name (against DNS rebinding)
+    loopback       yes          every request needs a key
+    other          yes          every request needs a key
+    other          no           the server refuses to start
+
+`/healthz`, `/readyz`, `/docs` and the OpenAPI document are open always. A browser sends the key as the password of
+HTTP Basic; everything else sends `Authorization: Bearer rw_...`.
+"""
+
+import base64
+import binascii
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import CrossOriginRequest, HostNotAllowed, InsufficientScope, Unauthenticated, UnsafeBind
+from api.settings import is_loopback
+from storage.api_keys import ApiKeys
+from storage.records import SCOPES, ApiKey
+from storage.records import Scope as KeyScope
+
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+DOCS_ASSETS = "/docs-assets"  # scripts and styles of /docs
+VERIFIED_SECONDS = 30.0  # a revoked key stops working within this time; verifying costs a scrypt run
+KEYS_EXIST_SECONDS = 5.0  # the first key locks a running loopback server within this time
+MAX_REMEMBERED = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Principal:
+    """Who sent a request. Idempotency keys belong to a principal."""
+
+    name: str
+    scopes: frozenset[KeyScope]
+
+    def may(self, scope: KeyScope) -> bool:
+        """Whether this principal has `scope`; admin has every scope."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+NOBODY = Principal(name="nobody", scopes=frozenset())
+ANYONE_LOCAL = Principal(name="local", scopes=frozenset(SCOPES))
+
+
+def check_bind(host: str, keys: ApiKeys) -> None:
+    """Refuse to bind an address that other machines reach while no key exists.
+
+    Raises:
+        UnsafeBind: says the rule and how to make a key.
+    """
+    if not is_loopback(host) and not _active(keys):
+        raise UnsafeBind(
+            f"without an API key the server binds loopback addresses only, but got host={host}; "
+            "make a key first: ropewalk keys create NAME"
+        )
+
+
+def _active(keys: ApiKeys) -> tuple[ApiKey, ...]:
+    return tuple(key for key in keys.list() if key.revoked_at is None)
+
+
+class Gatekeeper:
+    """Decides on every request. Thread-safe; the methods block on the database."""
+
+    def __init__(self, keys: ApiKeys, *, host: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._keys = keys
+        self._loopback = is_loopback(host)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._verified: dict[bytes, tuple[Principal, float]] = {}
+        self._keys_exist: tuple[bool, float] = (False, float("-inf"))
+
+    def needs_key(self) -> bool:
+        """Whether requests need a key right now."""
+        if not self._loopback:
+            return True
+        exist, until = self._keys_exist
+        if self._clock() >= until:
+            exist = bool(_active(self._keys))
+            self._keys_exist = (exist, self._clock() + KEYS_EXIST_SECONDS)
+        return exist
+
+    def admit(self, method: str, path: str, headers: Headers) -> Principal:
+        """The principal of a request that may go on.
+
+        Raises:
+            Unauthenticated, InsufficientScope, HostNotAllowed, CrossOriginRequest: why it may not.
+        """
+        _check_origin(method, headers)
+        if path in OPEN_PATHS or path.startswith(
+            f"{DOCS_ASSETS}/"
+        ):  # answered without asking the database, which may be what is being checked
+            return NOBODY
+        if not self.needs_key():
+            _check_host(headers)
+            return ANYONE_LOCAL
+        principal = self._identify(headers)
+        needed: KeyScope = "read" if method in READING_METHODS else "submit"
+        if not principal.may(needed):
+            raise InsufficientScope(
+                f"{method} needs a key with scope {needed}, "
+                f"but {principal.name} has {', '.join(sorted(principal.scopes)) or 'none'}"
+            )
+        return principal
+
+    def _identify(self, headers: Headers) -> Principal:
+        token = bearer_token(headers.get("authorization", ""))
+        if token is None:
+            raise Unauthenticated("this server needs an API key: send Authorization: Bearer rw_...")
+        digest = hashlib.sha256(token.encode()).digest()
+        remembered = self._verified.get(digest)
+        if remembered is not None and self._clock() < remembered[1]:
+            return remembered[0]
+        key = self._keys.verify(token)
+        if key is None:
+            raise Unauthenticated("the API key is unknown or was revoked")
+        principal = Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes))
+        with self._lock:
+            if len(self._verified) >= MAX_REMEMBERED:
+                self._verified.clear()
+            self._verified[digest] = (principal, self._clock() + VERIFIED_SECONDS)
+        return principal
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The key in an Authorization header: the bearer token, or the password of HTTP Basic."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip() or None
+    if scheme.lower() == "basic":
+        try:
+            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return password or None
+    return None
+
+
+def _check_host(headers: Headers) -> None:
+    host = headers.get("host", "")
+    name = urlsplit(f"//{host}").hostname or ""
+    if not is_loopback(name):
+        raise HostNotAllowed(
+            f"a server without API keys answers to loopback names only, but got Host: {host or '(none)'}"
+        )
+
+
+def _check_origin(method: str, headers: Headers) -> None:
+    origin = headers.get("origin")
+    if method in READING_METHODS or origin is None:
+        return
+    if urlsplit(origin).netloc != headers.get("host"):
+        raise CrossOriginRequest(f"a page of {origin} may not change anything here")
+
+
+class AccessMiddleware:
+    """Lets a request in with `state.principal` set, or raises why not."""
+
+    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper) -> None:
+        self._app = app
+        self._gatekeeper = gatekeeper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            principal = await run_in_threadpool(self._gatekeeper.admit, scope["method"], scope["path"], headers)
+            scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, send)

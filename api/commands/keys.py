@@ -1,0 +1,94 @@
+"""API keys: made and revoked where the database is, never over HTTP."""
+
+from typing import Annotated, get_args
+
+import typer
+from rich.table import Table
+
+from api.commands import common
+from api.errors import BadInput
+from api.settings import load_settings
+from storage.records import Scope
+
+KNOWN_SCOPES: tuple[Scope, ...] = get_args(Scope)
+DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "submit")
+
+keys_app = typer.Typer(help="API keys of the server's database.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    keys_app.command("create")(create)
+    keys_app.command("list")(list_keys)
+    keys_app.command("revoke")(revoke)
+    app.add_typer(keys_app, name="keys")
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="Who or what uses the key.")],
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="read, submit, admin; several times. Default: read, submit.")
+    ] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Make a key. It is shown once, here."""
+    from api.databases import open_database
+    from storage.api_keys import ApiKeys
+
+    scopes = _scopes(scope)
+    with open_database(load_settings()) as database:
+        token = ApiKeys(database).create(name, scopes)
+    if as_json:
+        common.print_json({"token": token, "name": name, "scopes": list(scopes)})
+        return
+    common.print_line(token)
+    common.err().print("This is the only time the key is shown. Clients send it with ROPEWALK_API_KEY.")
+
+
+def _scopes(given: list[str] | None) -> tuple[Scope, ...]:
+    known = {str(scope): scope for scope in KNOWN_SCOPES}
+    for text in given or ():
+        if text not in known:
+            raise BadInput(f"--scope must be one of {', '.join(known)}, but got {text!r}")
+    return tuple(known[text] for text in dict.fromkeys(given)) if given else DEFAULT_SCOPES
+
+
+def list_keys(as_json: common.AsJson = False) -> None:
+    """List the keys, without their secrets."""
+    from api.databases import open_database
+    from storage.api_keys import ApiKeys
+
+    with open_database(load_settings()) as database:
+        keys = ApiKeys(database).list()
+    if as_json:
+        rows = [
+            {
+                "id": key.id,
+                "name": key.name,
+                "scopes": list(key.scopes),
+                "created_at": key.created_at.isoformat(),
+                "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+            }
+            for key in keys
+        ]
+        common.print_json({"items": rows})
+        return
+    table = Table("id", "name", "scopes", "created", "state")
+    for key in keys:
+        created = key.created_at.isoformat(timespec="seconds")
+        table.add_row(key.id, key.name, " ".join(key.scopes), created, "revoked" if key.revoked_at else "active")
+    common.out().print(table)
+
+
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, from `keys list`.")],
+    as_json: common.AsJson = False,
+) -> None:
+    """Revoke a key; running servers refuse it within half a minute."""
+    from api.databases import open_database
+    from storage.api_keys import ApiKeys
+
+    with open_database(load_settings()) as database:
+        if not ApiKeys(database).revoke(key_id):
+            raise BadInput(f"there must be an active key with this id, but got {key_id!r}")
+    common.print_json({"id": key_id, "revoked": True}) if as_json else common.print_line(f"{key_id} revoked")

@@ -1,0 +1,152 @@
+"""A job in the terminal: live bars while it runs, a summary when it has ended."""
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from api.client import ApiError, RopewalkClient
+from api.commands.common import err, out, print_json
+from api.errors import ServerUnreachable
+from api.schemas import EventResource, JobResource
+
+POLL_SECONDS = 0.5
+GIVE_UP_AFTER_SECONDS = 120.0  # the server may be restarting; the job goes on from the database
+
+
+def watch(client: RopewalkClient, job_id: str, *, as_json: bool) -> JobResource:
+    """Follow a job until it has ended; with `as_json` its events are printed, a line each."""
+    if as_json:
+        for event in client.events(job_id):
+            print_json(event)
+        return client.job(job_id)
+    return _Watch(client, job_id, err()).run()
+
+
+def follow(client: RopewalkClient, job_id: str, *, as_json: bool) -> JobResource:
+    """Wait for a job's end; live bars unless only JSON is wanted."""
+    return client.wait(job_id) if as_json else _Watch(client, job_id, err()).run()
+
+
+class _Watch:
+    def __init__(self, client: RopewalkClient, job_id: str, console: Console) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._after = 0
+        self._bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[passes]}"),
+            TextColumn("{task.fields[best]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def run(self) -> JobResource:
+        """Poll until the end; a server that is away for a while is waited for."""
+        heard_at = time.monotonic()
+        with self._bars:
+            task = self._bars.add_task(self._job_id, total=1.0, passes="", best="")
+            while True:
+                try:
+                    job = self._client.job(self._job_id)
+                    self._show_events()
+                    heard_at = time.monotonic()
+                except (ServerUnreachable, ApiError) as error:
+                    if isinstance(error, ApiError) and error.status != 503:
+                        raise
+                    if time.monotonic() - heard_at > GIVE_UP_AFTER_SECONDS:
+                        raise
+                    self._bars.update(task, description="waiting for the server")
+                else:
+                    self._show(task, job)
+                    if job.is_final:
+                        return job
+                time.sleep(POLL_SECONDS)
+
+    def _show(self, task: TaskID, job: JobResource) -> None:
+        progress = job.progress
+        passes = f"{progress.document_passes}"
+        if progress.total_document_passes:
+            passes += f"/{progress.total_document_passes} passes"
+        best = "" if progress.best_nll is None else f"best NLL {progress.best_nll:.4f}"
+        done = 1.0 if job.is_final else progress.fraction or 0.0
+        self._bars.update(task, description=job.state.value, completed=done, passes=passes, best=best)
+
+    def _show_events(self) -> None:
+        page = self._client.event_list(self._job_id, after=self._after)
+        for event in page.items:
+            self._bars.console.print(event_line(event), highlight=False)
+        self._after = page.next_after
+
+
+def event_line(event: EventResource) -> str:
+    """One event for people."""
+    when = event.created_at.astimezone().strftime("%H:%M:%S")
+    details = "  ".join(f"{name}={_short(value)}" for name, value in event.data.items() if value is not None)
+    return f"[dim]{when}[/dim] {escape(event.type)}  {escape(details)}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def print_job(job: JobResource) -> None:
+    """A job for people."""
+    console = out()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows: list[tuple[str, object]] = [("id", job.id), ("state", job.state.value)]
+    rows += [(name, job.spec[name]) for name in ("model", "target_length") if job.spec.get(name) is not None]
+    progress = job.progress
+    rows += [("stage", progress.stage), ("generation", progress.generation), ("trials", progress.trials or None)]
+    passes = f"{progress.document_passes} of {progress.total_document_passes or '?'}"
+    rows += [("document passes", passes), ("best NLL", _cell(progress.best_nll)), ("labels", _pairs(job.labels))]
+    rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
+    for name, value in rows:
+        if value not in (None, ""):
+            table.add_row(name, escape(str(value)))
+    console.print(table)
+    print_result(job)
+
+
+def print_result(job: JobResource) -> None:
+    """How a job ended: the verdict, the table of an evaluation, or why it failed."""
+    console = out()
+    if job.error is not None:
+        console.print(f"[red]{escape(job.error.code)}[/red]: {escape(job.error.message)}")
+    if job.result is None:
+        return
+    statement = job.result.get("statement")
+    if isinstance(statement, str):
+        console.print(statement, markup=False)
+    rows = job.result.get("rows") or job.result.get("finalists")
+    if isinstance(rows, list):
+        console.print(_results_table([dict(row) for row in rows if isinstance(row, dict)]))
+    for name in ("checkpoint", "path"):
+        if isinstance(job.result.get(name), str):
+            console.print(f"{name}: {job.result[name]}", markup=False)
+
+
+def _results_table(rows: list[dict[str, object]]) -> Table:
+    columns = [name for name in ("name", "length", "nll", "perplexity", "exact_match", "documents") if _has(rows, name)]
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    return table
+
+
+def _has(rows: list[dict[str, object]], name: str) -> bool:
+    return any(name in row for row in rows)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if value < 1e4 else f"{value:.1e}"
+    return "" if value is None else escape(str(value))
+
+
+def _pairs(labels: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in labels.items())

@@ -1,0 +1,95 @@
+"""Processes that stay: the server, a controller alone, a Ray worker node."""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from typing import Annotated
+
+import typer
+
+from api.commands import common
+from api.errors import BadInput
+from api.preflight import bind, make_home
+from api.settings import Settings, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("serve")(serve)
+    app.command("controller")(controller)
+    app.command("worker")(worker)
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind (ROPEWALK_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind (ROPEWALK_PORT).")] = None,
+    with_controller: Annotated[
+        bool, typer.Option("--controller/--no-controller", help="Run searches in this process too.")
+    ] = True,
+    as_json: common.AsJson = False,
+) -> None:
+    """Serve HTTP, run jobs, show the dashboard; with an embedded PostgreSQL unless ROPEWALK_DATABASE_URL is set."""
+    settings = load_settings(host=host, port=port)
+    _log()
+    make_home(settings.home)
+    with contextlib.closing(bind(settings.host, settings.port)) as listener:
+        _serve(settings, listener, with_controller=with_controller, as_json=as_json)
+
+
+def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool, as_json: bool) -> None:
+    # Imported here: the web framework, the database drivers, Ray and torch take seconds, and a port that is taken or
+    # a home that cannot be written is told before.
+    from api.server import Announcement, run_server
+
+    def announce(what: Announcement) -> None:
+        if as_json:
+            common.print_json({"url": what.url, "database": what.database, "controller": what.controller})
+            return
+        common.out().print(
+            f"Ropewalk listens on {what.url} ({what.database} PostgreSQL, "
+            f"{'with' if what.controller else 'without'} a controller)\n"
+            f"  documentation  {what.url}/docs\n"
+            f"  dashboard      {what.url}/dashboard\n"
+            "Ctrl-C stops it; searches go on from where they were at the next start.",
+            highlight=False,
+        )
+
+    run_server(settings, listener, controller=with_controller, announce=announce)
+
+
+def controller(as_json: common.AsJson = False) -> None:
+    """Run jobs only, for clusters: claims them from the database that ROPEWALK_DATABASE_URL names."""
+    settings = load_settings()
+    _log()
+    from api.server import run_controller
+
+    def announce(owner: str) -> None:
+        common.print_json({"owner": owner}) if as_json else common.out().print(f"controller {owner} runs")
+
+    run_controller(settings, announce=announce)
+
+
+def worker(
+    cpus: Annotated[int | None, typer.Option(min=0, help="CPUs to offer; default: all.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to offer; default: all.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Join the Ray cluster at RAY_ADDRESS as a node, and stay."""
+    address = load_settings().ray_address
+    if address is None or address == "auto" or "://" in address:
+        raise BadInput(f"a worker needs RAY_ADDRESS=host:port of the cluster's head, but got {address or 'none'}")
+    arguments = ["start", f"--address={address}", "--block", "--disable-usage-stats"]
+    arguments += [] if cpus is None else [f"--num-cpus={cpus}"]
+    arguments += [] if gpus is None else [f"--num-gpus={gpus}"]
+    if as_json:
+        common.print_json({"address": address})
+    os.execv(sys.executable, [sys.executable, "-m", "ray.scripts.scripts", *arguments])

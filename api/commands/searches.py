@@ -1,0 +1,193 @@
+"""A search's life from the terminal; every command here talks to a server."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from api.commands import common, live
+from api.errors import BadInput
+from api.schemas import JobResource
+from storage.records import JobKind, JobState
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("submit")(submit)
+    app.command("list")(list_jobs)
+    app.command("show")(show)
+    app.command("watch")(watch)
+    app.command("cancel")(cancel)
+    app.command("pause")(pause)
+    app.command("resume")(resume)
+    app.command("factors")(factors)
+
+
+def submit(
+    spec_file: Annotated[str | None, typer.Argument(metavar="[SPEC.json]", help="A search spec; - for stdin.")] = None,
+    model: Annotated[str | None, typer.Option(help="pocket, a directory, or a hub id.")] = None,
+    target_length: Annotated[int | None, typer.Option(help="Tokens.")] = None,
+    original_length: Annotated[int | None, typer.Option(help="Tokens; default: the model's config.")] = None,
+    documents: Annotated[int | None, typer.Option(help="Search documents per candidate.")] = None,
+    validation_documents: Annotated[int | None, typer.Option(help="Held-out documents per finalist.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="How candidates are bred.")] = None,
+    max_trials: Annotated[int | None, typer.Option(help="Candidates at most.")] = None,
+    max_document_passes: Annotated[int | None, typer.Option(help="Forward passes at most.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Generations without a better candidate.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, transformers, vllm or analytic.")] = None,
+    attention_factor: Annotated[str | None, typer.Option(help="A number, or search.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Scoring workers.")] = None,
+    seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
+    finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune with the winner.")] = False,
+    label: common.LabelOptions = None,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check and estimate, submit nothing.")] = False,
+    idempotency_key: common.IdempotencyKey = None,
+    wait: common.Wait = False,
+    as_json: common.AsJson = False,
+) -> int:
+    """Submit a search: a spec file, or flags, which win over the file. Prints the search's id."""
+    spec: dict[str, Any] = {} if spec_file is None else common.read_json_object(spec_file)
+    if spec_file is None and (model is None or target_length is None):
+        raise BadInput("either SPEC.json or --model and --target-length must be given")
+    options = {
+        "model": model,
+        "target_length": target_length,
+        "original_length": original_length,
+        "objective.documents": documents,
+        "objective.validation_documents": validation_documents,
+        "objective.corpus": corpus,
+        "strategy.name": strategy,
+        "budget.max_trials": max_trials,
+        "budget.max_document_passes": max_document_passes,
+        "budget.patience": patience,
+        "scorer.backend": backend,
+        "scorer.attention_factor": _number_or_text(attention_factor),
+        "workers": workers,
+        "seed": seed,
+        "finetune": {} if finetune and not spec.get("finetune") else None,
+        "labels": {**spec.get("labels", {}), **common.labels_of(label)} if label else None,
+    }
+    for path, value in options.items():
+        common.put(spec, path, value)
+    with common.client() as client:
+        if validate_only:
+            common.print_json(client.validate_search(spec))
+            return 0
+        job = client.submit_search(spec, idempotency_key=idempotency_key)
+        if not wait:
+            common.print_json(job) if as_json else common.print_line(job.id)
+            return 0
+        if not as_json:
+            common.print_line(job.id)
+        return finish(live.follow(client, job.id, as_json=as_json), as_json=as_json)
+
+
+def finish(job: JobResource, *, as_json: bool) -> int:
+    """Tell how a job ended; 0 only if it succeeded."""
+    if as_json:
+        common.print_json(job)
+    else:
+        live.print_result(job)
+    return 0 if job.state is JobState.succeeded else 1
+
+
+def _number_or_text(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def list_jobs(
+    kind: Annotated[str, typer.Option(help="search, finetune or evaluation.")] = "search",
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only jobs with this label: key=value.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, 200 at most.")] = 20,
+    page_token: Annotated[str | None, typer.Option(help="next_page_token of the page before.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with common.client() as client:
+        page = client.jobs(_kind(kind), state=state, label=label, limit=limit, page_token=page_token)
+    if as_json:
+        common.print_json(page)
+        return
+    table = Table("id", "state", "passes", "best NLL", "created", "labels")
+    for job in page.items:
+        best = "" if job.progress.best_nll is None else f"{job.progress.best_nll:.4f}"
+        labels = " ".join(f"{name}={value}" for name, value in job.labels.items())
+        created = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(job.id, job.state.value, str(job.progress.document_passes), best, created, labels)
+    common.out().print(table)
+    if page.next_page_token:
+        common.err().print(f"more: --page-token {page.next_page_token}", markup=False)
+
+
+def _kind(text: str) -> JobKind:
+    kinds: dict[str, JobKind] = {"search": "search", "finetune": "finetune", "evaluation": "evaluation"}
+    if text not in kinds:
+        raise BadInput(f"--kind must be one of {', '.join(kinds)}, but got {text!r}")
+    return kinds[text]
+
+
+def show(job_id: common.JobId, as_json: common.AsJson = False) -> None:
+    """Show one job: state, progress, result."""
+    with common.client() as client:
+        job = client.job(job_id)
+    common.print_json(job) if as_json else live.print_job(job)
+
+
+def watch(job_id: common.JobId, as_json: common.AsJson = False) -> int:
+    """Follow a job until it has ended; with --json one event a line. Exits 0 if the job succeeded."""
+    with common.client() as client:
+        job = live.watch(client, job_id, as_json=as_json)
+    if not as_json:
+        live.print_result(job)
+    return 0 if job.state is JobState.succeeded else 1
+
+
+def cancel(job_id: common.JobId, as_json: common.AsJson = False) -> None:
+    """End a job; what was scored is kept."""
+    _act("cancel", job_id, as_json=as_json)
+
+
+def pause(search_id: common.SearchId, as_json: common.AsJson = False) -> None:
+    """Pause a search; its workers are freed."""
+    _act("pause", search_id, as_json=as_json)
+
+
+def resume(search_id: common.SearchId, as_json: common.AsJson = False) -> None:
+    """Continue a paused search, on any controller."""
+    _act("resume", search_id, as_json=as_json)
+
+
+def _act(action: str, job_id: str, *, as_json: bool) -> None:
+    with common.client() as client:
+        act = {"cancel": client.cancel, "pause": client.pause, "resume": client.resume}[action]
+        job = act(job_id)
+    if as_json:
+        common.print_json(job)
+    else:
+        asked = "" if job.request == "none" else f" ({job.request} was asked for)"
+        common.print_line(f"{job.id} {job.state.value}{asked}")
+
+
+def factors(
+    search_id: common.SearchId,
+    format: Annotated[str, typer.Option(help="json, hf, vllm or csv.")] = "json",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: standard output.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Take a search's winning factors away."""
+    with common.client() as client:
+        text = client.factors(search_id, format=format)
+    if output is not None:
+        common.write_text(output, text)
+        common.print_json({"path": str(output)}) if as_json else common.print_line(str(output))
+    elif as_json and format == "csv":
+        common.print_json({"csv": text})
+    else:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")

@@ -1,0 +1,252 @@
+"""Response models: what the records of the other rooms look like over HTTP. Times are RFC 3339 in UTC."""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.config import JsonDict
+
+from storage.records import Event, Job, JobState, Page, Progress
+
+if TYPE_CHECKING:
+    from service.door import SearchEstimate  # brings the database drivers along, which clients need not load
+
+EXAMPLE_SEARCH_SPEC: JsonDict = {
+    "model": "pocket",
+    "target_length": 1024,
+    "objective": {"documents": 24, "validation_documents": 80},
+    "strategy": {"name": "evolution"},
+    "budget": {"max_trials": 200},
+    "seed": 0,
+    "labels": {"team": "long-context"},
+}
+EXAMPLE_SEARCH_ID = "srch_01jd8x6t4n0000000000000000"
+
+
+class Resource(BaseModel):
+    """A frozen response model; unknown fields of newer servers are ignored by older clients."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ProgressResource(Resource):
+    """How far a job is; document passes are the unit of cost."""
+
+    stage: str = ""
+    generation: int | None = None
+    trials: int = 0
+    document_passes: int = 0
+    total_document_passes: int | None = None
+    best_nll: float | None = Field(None, description="nats per answer token, search documents")
+    best_trial: int | None = None
+    fraction: float | None = Field(None, description="0 to 1")
+    note: str = ""
+
+    @classmethod
+    def of(cls, progress: Progress) -> Self:
+        """From the stored columns."""
+        return cls(
+            stage=progress.stage,
+            generation=progress.generation,
+            trials=progress.trials,
+            document_passes=progress.document_passes,
+            total_document_passes=progress.total_document_passes,
+            best_nll=progress.best_nll,
+            best_trial=progress.best_trial,
+            fraction=progress.fraction,
+            note=progress.note,
+        )
+
+
+class JobError(Resource):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, job: Job) -> Self | None:
+        """From the stored row; None unless the job failed."""
+        return cls(code=job.error_code, message=job.error_message or "") if job.error_code else None
+
+
+class JobResource(Resource):
+    """A search, a fine-tuning job or an evaluation; it is its own long-running operation."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": EXAMPLE_SEARCH_ID,
+                "kind": "search",
+                "state": "searching",
+                "request": "none",
+                "labels": {"team": "long-context"},
+                "parent_id": None,
+                "spec": EXAMPLE_SEARCH_SPEC,
+                "progress": {
+                    "stage": "searching",
+                    "generation": 3,
+                    "trials": 120,
+                    "document_passes": 2880,
+                    "total_document_passes": 4992,
+                    "best_nll": 0.0831,
+                    "best_trial": 97,
+                    "fraction": 0.577,
+                    "note": "",
+                },
+                "result": None,
+                "error": None,
+                "created_at": "2026-01-05T12:00:00Z",
+                "updated_at": "2026-01-05T12:03:10Z",
+                "started_at": "2026-01-05T12:00:01Z",
+                "finished_at": None,
+            }
+        }
+    )
+
+    id: str
+    kind: Literal["search", "finetune", "evaluation"] = Field(description="what the id's prefix says too")
+    state: JobState
+    request: str = Field(description="none, cancel or pause: what was asked for and is not done yet")
+    labels: dict[str, str]
+    parent_id: str | None = Field(description="the search that started this fine-tuning job")
+    spec: dict[str, JsonValue] = Field(description="the spec as submitted, with every default filled in")
+    progress: ProgressResource
+    result: dict[str, JsonValue] | None
+    error: JobError | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """From the stored row."""
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            state=job.state,
+            request=job.request,
+            labels=dict(job.labels),
+            parent_id=job.parent_id,
+            spec=json.loads(job.spec_json),
+            progress=ProgressResource.of(job.progress),
+            result=json.loads(job.result_json) if job.result_json else None,
+            error=JobError.of(job),
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+        )
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing about this job will change any more."""
+        return self.state.is_final
+
+
+class JobSummary(Resource):
+    """A job in a list: without spec and result."""
+
+    id: str
+    kind: Literal["search", "finetune", "evaluation"]
+    state: JobState
+    labels: dict[str, str]
+    parent_id: str | None
+    progress: ProgressResource
+    error: JobError | None
+    created_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """From the stored row."""
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            state=job.state,
+            labels=dict(job.labels),
+            parent_id=job.parent_id,
+            progress=ProgressResource.of(job.progress),
+            error=JobError.of(job),
+            created_at=job.created_at,
+            finished_at=job.finished_at,
+        )
+
+
+class JobPage(Resource):
+    """One page of jobs, newest first."""
+
+    items: list[JobSummary]
+    next_page_token: str | None = Field(description="pass it as page_token with the same filters; null: the last page")
+
+    @classmethod
+    def of(cls, page: Page[Job]) -> Self:
+        """From a page of stored rows."""
+        return cls(items=[JobSummary.of(job) for job in page.items], next_page_token=page.next_page_token)
+
+
+class EventResource(Resource):
+    """One entry of a job's append-only history."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": 17,
+                "type": "best.improved",
+                "data": {"trial": 97, "nll": 0.0831, "generation": 3, "document_passes": 2880},
+                "created_at": "2026-01-05T12:03:10Z",
+            }
+        }
+    )
+
+    id: int
+    type: str
+    data: dict[str, JsonValue]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """From the stored row."""
+        return cls(id=event.id, type=event.type, data=json.loads(event.data_json), created_at=event.created_at)
+
+
+class EventList(Resource):
+    """Events after the one asked for, oldest first."""
+
+    items: list[EventResource]
+    next_after: int = Field(description="pass it as after to continue")
+
+
+class EstimateResource(Resource):
+    """What a spec would cost, without submitting it."""
+
+    spec: dict[str, JsonValue] = Field(description="the spec with every default filled in")
+    candidates: int = Field(description="bred candidates, an upper bound")
+    baselines: int = Field(description="analytic baselines, scored first")
+    document_passes: int = Field(description="forward passes over one document, an upper bound")
+
+    @classmethod
+    def of(cls, estimate: "SearchEstimate") -> Self:
+        """From the service's estimate."""
+        return cls(
+            spec=json.loads(estimate.spec.canonical_json()),
+            candidates=estimate.candidates,
+            baselines=estimate.baselines,
+            document_passes=estimate.document_passes,
+        )
+
+
+class Health(Resource):
+    """Whether the process answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class Readiness(Resource):
+    """Whether the database answers and its schema is current."""
+
+    status: Literal["ready"] = "ready"
+    detail: str

@@ -1,0 +1,144 @@
+"""`ropewalk serve`: embedded PostgreSQL, migrations, controller and HTTP in one process, stopped in reverse order."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.auth import check_bind
+from api.databases import open_database
+from api.preflight import make_home
+from api.settings import Settings, http_url
+from service.door import Door
+from storage.api_keys import ApiKeys
+from storage.database import Database
+
+logger = logging.getLogger("ropewalk.server")
+
+GRACEFUL_SECONDS = 5  # open requests and event streams get this long when the server stops
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Announcement:
+    """What is told once the server listens."""
+
+    url: str
+    database: str
+    controller: bool
+
+
+def run_server(
+    settings: Settings, listener: socket.socket, *, controller: bool, announce: Callable[[Announcement], None]
+) -> None:
+    """Serve on `listener` until SIGTERM or SIGINT; then stop HTTP, the controller, Ray and the database, in this order.
+
+    Raises:
+        StorageNotWritable, DatabaseUnreachable, UnsafeBind: why it did not start.
+    """
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        home = make_home(settings.home)
+        database = stack.enter_context(open_database(settings))
+        keys = ApiKeys(database)
+        check_bind(settings.host, keys)
+        if controller:
+            stack.enter_context(running_controller(database, home, settings.ray_address))
+            signals.take()  # Ray has put a handler of its own in place
+        app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.optuna)
+        url = http_url(settings.host, settings.port)
+        announce(Announcement(url=url, database="external" if settings.database else "embedded", controller=controller))
+        uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
+
+
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    """How we run uvicorn; logging is set up by the command."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        lifespan="off",
+    )
+
+
+def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> None:
+    """Run jobs only, until SIGTERM or SIGINT.
+
+    Raises:
+        StorageNotWritable, DatabaseUnreachable: why it did not start.
+    """
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        home = make_home(settings.home)
+        database = stack.enter_context(open_database(settings))
+        owner = stack.enter_context(running_controller(database, home, settings.ray_address))
+        signals.take()
+        announce(owner)
+        threading.Event().wait()
+
+
+@contextlib.contextmanager
+def running_controller(database: Database, home: Path, ray_address: str | None) -> Iterator[str]:
+    """A controller in this process, by the name that leases carry, and the Ray connection that it makes."""
+    from service.controller import Controller  # brings Ray along, which commands without a controller need not load
+    from workers.cluster import shutdown_ray
+
+    controller = Controller(database, home=home, ray_address=ray_address)
+    try:
+        controller.start()
+        try:
+            yield controller.owner
+        finally:
+            logger.info("stopping the controller")
+            controller.stop()
+    finally:
+        shutdown_ray()
+
+
+class StopSignals:
+    """SIGTERM and SIGINT raise KeyboardInterrupt once, which unwinds everything in order; a second one ends at once.
+
+    uvicorn takes the signals over while it serves and raises them again when it has stopped, so both ways end here.
+    """
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        self.take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        return kind is KeyboardInterrupt and self._seen > 0
+
+    def take(self) -> None:
+        """Put our handler in place, again where a library has replaced it."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._seen += 1
+        if self._seen > 1:
+            sys.stderr.write("stopped without waiting; jobs continue from the database at the next start\n")
+            os._exit(128 + number)
+        raise KeyboardInterrupt

@@ -249,7 +249,7 @@ class _Evaluation:
             document_passes=self._done,
             total_document_passes=self._total,
             fraction=self._done / self._total,
-            note=model,
+            note=", ".join(dict.fromkeys(c.name for c in self._prepared.contenders if c.model == model)),
         )
         self._writer.write(progress, flush=self._done == self._total)
 

@@ -17,8 +17,8 @@ from tests.acceptance.servers import SEARCH_SECONDS, START_SECONDS, free_port, s
 SPEC: dict[str, Any] = {
     "model": "pocket",
     "target_length": 384,
-    "objective": {"documents": 6, "validation_documents": 8},
-    "strategy": {"name": "evolution", "population": 8, "iterations": 2, "parents": 4, "mutations": 3, "crossovers": 3},
+    "objective": {"documents": 4, "validation_documents": 4},
+    "strategy": {"name": "evolution", "population": 8, "iterations": 1, "parents": 4, "mutations": 3, "crossovers": 3},
     "scorer": {"backend": "transformers"},
     "seed": 11,
 }

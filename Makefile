@@ -1,7 +1,7 @@
 # The two commands of the README are demo and test; each does its own set-up.
 .DEFAULT_GOAL := help
 export PYTHON
-BIN := .venv/bin
+BIN := $(or $(ROPEWALK_VENV),.venv)/bin
 
 .PHONY: help install demo serve test check
 

@@ -234,6 +234,10 @@ class RopewalkClient:
             request["params"] = {name: value for name, value in request["params"].items() if value is not None}
         try:
             response = self._http.request(method, path, **request)
+        except httpx.ReadTimeout as error:
+            raise ServerUnreachable(
+                f"the server at {self.url} did not answer within {TIMEOUT.read:g} s; it may still do what was asked"
+            ) from error
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise ServerUnreachable(
                 f"no server answers at {self.url} ({type(error).__name__}: {error}); start one with: ropewalk serve"

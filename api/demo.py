@@ -6,6 +6,7 @@ under `<ROPEWALK_HOME>/demo/`.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -31,9 +32,11 @@ from search_space.baselines import baselines
 from search_space.candidate import BASELINE_ORIGIN
 from search_space.factor_file import FactorFile
 from service.spec import SearchSpec
+from storage.records import JobKind
 
 LENGTHS = (256, 512, 768, 1024)  # tokens; the first is L, the last L'
 EVALUATION_DOCUMENTS = 40
+LABEL = "from=demo"
 SERVER_START_SECONDS = 120.0
 POLL_SECONDS = 0.5
 
@@ -48,7 +51,7 @@ SPEC: dict[str, object] = {
     "workers": 2,
     "seed": 0,
     "finetune": {},
-    "labels": {"from": "ropewalk demo"},
+    "labels": {"from": "demo"},
 }
 
 
@@ -86,11 +89,13 @@ def run_demo(settings: Settings, *, output: Path | None = None, seed: int = 0, a
         DemoFailed: a job failed or the server did not start; the server's log is named.
     """
     console = err() if as_json else out()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is ended in order then, too
     started = time.monotonic()
     directory = (output or settings.home.expanduser() / "demo").absolute()
     directory.mkdir(parents=True, exist_ok=True)
     with _server(directory, console) as url, RopewalkClient(url) as client:
         console.print(f"server       {url}  (API: {url}/docs, dashboard: {url}/dashboard)")
+        _cancel_leftovers(client)
         search = client.submit_search({**SPEC, "seed": seed})
         console.print(f"search       {search.id}: the pocket model, {LENGTHS[0]} to {LENGTHS[-1]} tokens")
         search = _follow_search(client, search.id, console)
@@ -125,6 +130,7 @@ def _server(directory: Path, console: Console) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "serve"],
             env=environment,
+            cwd=directory,  # away from a .env file, which may name a real database
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the demo, which then ends the server in order
@@ -155,6 +161,14 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Pa
                 return
     tail = "\n".join(log_path.read_text(encoding="utf-8").splitlines()[-5:])
     raise DemoFailed(f"the server did not become ready; the end of {log_path} says:\n{tail}")
+
+
+def _cancel_leftovers(client: RopewalkClient) -> None:
+    """End what an interrupted demo has left in the database: it would be run first."""
+    kinds: tuple[JobKind, ...] = ("search", "finetune", "evaluation")
+    for job in (job for kind in kinds for job in client.jobs(kind, label=LABEL).items):
+        if not client.job(job.id).is_final:
+            client.cancel(job.id)
 
 
 def _free_port() -> int:
@@ -241,6 +255,7 @@ def _evaluate(client: RopewalkClient, search: JobResource, finetune: JobResource
             "lengths": list(LENGTHS),
             "documents": EVALUATION_DOCUMENTS,
             "workers": 2,
+            "labels": {"from": "demo"},
         }
     )
     with _bars(console) as bars:

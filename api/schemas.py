@@ -225,7 +225,8 @@ class EstimateResource(Resource):
     spec: dict[str, JsonValue] = Field(description="the spec with every default filled in")
     candidates: int = Field(description="bred candidates, an upper bound")
     baselines: int = Field(description="analytic baselines, scored first")
-    document_passes: int = Field(description="forward passes over one document, an upper bound")
+    document_passes: int = Field(description="forward passes over one search document, an upper bound")
+    validation_document_passes: int = Field(description="forward passes over one held-out document, an upper bound")
 
     @classmethod
     def of(cls, estimate: "SearchEstimate") -> Self:
@@ -235,6 +236,7 @@ class EstimateResource(Resource):
             candidates=estimate.candidates,
             baselines=estimate.baselines,
             document_passes=estimate.document_passes,
+            validation_document_passes=estimate.validation_document_passes,
         )
 
 

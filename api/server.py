@@ -94,6 +94,9 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
 @contextlib.contextmanager
 def running_controller(database: Database, home: Path, ray_address: str | None) -> Iterator[str]:
     """A controller in this process, by the name that leases carry, and the Ray connection that it makes."""
+    if ray_address is None:
+        # A cluster of one machine: Ray then keeps to loopback, where it would listen on every address. Read on import.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from service.controller import Controller  # brings Ray along, which commands without a controller need not load
     from workers.cluster import shutdown_ray
 

@@ -21,7 +21,7 @@ from service.runtime import OpenPool, Runtime
 from service.search import run_search
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
 from storage.database import Database
-from storage.errors import InvalidTransition, LeaseLost, StorageError
+from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
 from storage.jobs import JobStore
 from storage.records import Job, JobState, Lease
 from storage.scores import ScoreStore
@@ -97,6 +97,10 @@ class Controller:
         except StorageError as error:
             logger.warning("no job can be claimed now: %s", error)
             return False
+        except Exception:
+            # Whatever it was, the next look may succeed; without this thread every job would stay queued in silence.
+            logger.exception("no job can be claimed now")
+            return False
         if claimed is None:
             return False
         thread = threading.Thread(target=self._run, args=claimed, name=f"job-{claimed[0].id}", daemon=True)
@@ -136,9 +140,9 @@ class Controller:
             if runtime.keeper.request == "none":
                 raise
             self._stop_run(runtime, refused)
-        except (LeaseLost, StorageError):
+        except (LeaseLost, DatabaseUnreachable, SchemaOutdated):
             raise
-        except (RunFailed, *USER_ERRORS) as error:
+        except (RunFailed, StorageError, *USER_ERRORS) as error:
             _fail(runtime, error.code, str(error))
         except Exception as error:
             logger.exception("%s failed unexpectedly", runtime.job.id)
@@ -169,8 +173,7 @@ def _search(runtime: Runtime) -> None:
     _prepare(runtime)
     prepared = prepare_search(spec)
     result = run_search(runtime, prepared)
-    runtime.artifacts.mkdir(parents=True, exist_ok=True)
-    (runtime.artifacts / "factors.json").write_text(result.factor_file.to_json(), encoding="utf-8")
+    _write_factor_file(runtime, result.factor_file.to_json())
     runtime.event("winner.chosen", trial=result.winner.trial.number, verdict=result.verdict, text=result.statement())
     if spec.finetune is None:
         runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
@@ -179,6 +182,15 @@ def _search(runtime: Runtime) -> None:
         search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=dict(runtime.job.labels)
     )
     runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.to_json())
+
+
+def _write_factor_file(runtime: Runtime, text: str) -> None:
+    """A copy for people; the job's result holds the file too, so a full disk does not cost the search."""
+    try:
+        runtime.artifacts.mkdir(parents=True, exist_ok=True)
+        (runtime.artifacts / "factors.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        runtime.event("artifact.failed", name="factors.json", reason=str(error))
 
 
 def _finetune(runtime: Runtime) -> None:

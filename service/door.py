@@ -8,6 +8,7 @@ from search_space.factor_file import FactorFile
 from service.evaluating import prepare_evaluation
 from service.handoff import factor_file_of, prepare_finetune
 from service.prepare import prepare_search
+from service.results import FINALISTS
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
 from storage.database import Database, schema_is_current
 from storage.errors import JobNotFound, StorageError
@@ -27,10 +28,12 @@ class SearchEstimate:
     candidates: int
     baselines: int
     document_passes: int
+    """Over search documents."""
+    validation_document_passes: int
 
 
 class Door:
-    """Thread-safe; every method blocks on the database only, and submission on reading the model's config too."""
+    """Thread-safe. Every method blocks on the database; submission also reads the model's config and the corpus."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,12 +46,13 @@ class Door:
         Raises:
             InvalidSpec, EvaluationError, SearchSpaceError, WorkersError: what the spec got wrong.
         """
-        prepared = prepare_search(spec)
+        prepared = prepare_search(spec, weights=False)
         return SearchEstimate(
             spec=spec,
             candidates=min(spec.budget.max_trials, prepared.strategy.max_candidates),
             baselines=prepared.num_baselines,
             document_passes=prepared.max_document_passes(),
+            validation_document_passes=(prepared.num_baselines + FINALISTS) * spec.objective.validation_documents,
         )
 
     def submit_search(self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:

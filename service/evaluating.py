@@ -21,6 +21,7 @@ from storage.jobs import JobStore
 from storage.records import JobState, Progress
 from workers.base import ScoringTask
 from workers.errors import ScoringFailed
+from workers.factory import check_scorer
 
 FOUND = "found factors"
 FINETUNED = "fine-tuned"
@@ -82,6 +83,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
     target = spec.target_length or (file.target_length if file is not None else None)
     if target is None:
         raise InvalidSpec("target_length must be given when no factors say it", pointer="/target_length")
+    check_scorer(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel)
     model = prepare_model(
         name,
         corpus=spec.corpus,
@@ -231,10 +233,12 @@ class _Evaluation:
 
     def _run(self, model: str, tasks: Sequence[ScoringTask]) -> tuple[DocumentScore, ...]:
         spec = self._prepared.spec
-        settings = scorer_settings(spec.scorer, model, self._prepared.model.rope, max(self._prepared.lengths))
+        settings = scorer_settings(
+            spec.scorer, model, self._prepared.model.rope, max(self._original, *self._prepared.lengths)
+        )
         scores: dict[int, DocumentScore] = {}
         with self._runtime.open_pool(settings, spec.workers) as pool:
-            for outcome in pool.run(tasks):
+            for outcome in pool.run(tasks, check=self._runtime.keeper.check):
                 self._runtime.keeper.check()
                 if outcome.score is None:
                     raise ScoringFailed(f"document of task {outcome.task_key} could not be scored: {outcome.error}")

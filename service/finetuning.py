@@ -61,9 +61,11 @@ def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> FinetuneRe
         RunFailed: the training process died or refused; says why.
     """
     runtime.enter(JobState.training)
+    # A directory of this owner's own: what a controller before it left half-done is in nobody's way.
+    output = runtime.artifacts / f"checkpoint-{runtime.keeper.lease.epoch}"
     actor = _start_actor()
     try:
-        return _follow(runtime, actor, actor.run.remote(prepared, runtime.artifacts / "checkpoint"))
+        return _follow(runtime, actor, actor.run.remote(prepared, output))
     except RayTaskError as error:
         cause = error.cause
         raise RunFailed(f"fine-tuning failed: {cause}", code=getattr(cause, "code", "FINETUNE_FAILED")) from error
@@ -83,7 +85,9 @@ def _follow(
         done, _ = ray.wait([result], timeout=POLL_SECONDS)
         if done:
             return ray.get(result)
-        progress = ray.get(actor.progress.remote())
+        asked = actor.progress.remote()
+        answered, _ = ray.wait([asked], timeout=POLL_SECONDS)  # none while the actor waits for a free CPU
+        progress = ray.get(asked) if answered else None
         if progress is not None and progress.step > seen:
             seen = progress.step
             writer.write(_to_record(progress))

@@ -11,7 +11,7 @@ from finetune.config import FinetuneSettings
 from finetune.fitting import check_fits
 from search_space.factor_file import FactorFile
 from service.errors import FactorsNotReady, InvalidSpec
-from service.prepare import finetune_settings, parse_factor_file
+from service.prepare import check_training_data, finetune_settings, parse_factor_file
 from service.spec import FinetuneJobSpec
 from storage.jobs import JobStore
 
@@ -38,7 +38,9 @@ def prepare_finetune(spec: FinetuneJobSpec, jobs: JobStore) -> PreparedFinetune:
     file = factor_file_of(jobs, spec.search_id) if spec.search_id is not None else _given(spec)
     source = resolve_model(spec.model or file.model.name)
     check_fits(source, file)
-    return PreparedFinetune(source=source, file=file, settings=finetune_settings(spec.settings))
+    settings = finetune_settings(spec.settings)
+    check_training_data(source, settings, file.target_length)
+    return PreparedFinetune(source=source, file=file, settings=settings)
 
 
 def _given(spec: FinetuneJobSpec) -> FactorFile:

@@ -23,7 +23,7 @@ from service.errors import InvalidSpec
 from service.spec import FinetuneSpec, ScorerSpec, SearchSpec
 from workers.base import ScorerSettings
 from workers.errors import WorkersError
-from workers.factory import check_backend
+from workers.factory import check_scorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,6 @@ class PreparedModel:
 
     source: ModelSource
     rope: RopeConfig
-    sha256: str
     corpus: Corpus
     factory: DocumentFactory
 
@@ -44,7 +43,9 @@ class PreparedModel:
 
     def identity(self) -> ModelIdentity:
         """How factor files name this model."""
-        return ModelIdentity.of(self.rope, name=self.source.name, revision=self.source.revision, sha256=self.sha256)
+        return ModelIdentity.of(
+            self.rope, name=self.source.name, revision=self.source.revision, sha256=model_sha256(self.source)
+        )
 
     def documents(
         self, *, split: Split, length: int, count: int, needles: int, seed: int
@@ -90,8 +91,10 @@ class PreparedSearch:
         return scorer_settings(self.spec.scorer, self.model.worker_name, self.model.rope, self.spec.target_length)
 
 
-def prepare_search(spec: SearchSpec) -> PreparedSearch:
+def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
     """Resolve the model, the corpus and the strategy, and build one document of each split.
+
+    With weights=False the small files of a model on the hub are enough, which is all that a check needs.
 
     Raises:
         InvalidSpec: a field breaks a rule that needs the model to be known; names the field.
@@ -102,6 +105,7 @@ def prepare_search(spec: SearchSpec) -> PreparedSearch:
         corpus=spec.objective.corpus,
         original_length=spec.original_length,
         target_length=spec.target_length,
+        weights=weights,
     )
     if spec.target_length <= model.rope.original_max_position_embeddings:
         raise InvalidSpec(
@@ -117,9 +121,9 @@ def prepare_search(spec: SearchSpec) -> PreparedSearch:
         attention_factor=None if searched else float(spec.scorer.attention_factor),
     )
     strategy = make_strategy(spec.strategy.name, spec.strategy.arguments(), context)
-    check_backend(spec.scorer.backend)
+    check_scorer(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel)
     if spec.finetune is not None:
-        finetune_settings(spec.finetune)
+        check_training_data(model.source, finetune_settings(spec.finetune), spec.target_length)
     for split in ("search", "validation"):
         model.documents(
             split=split,
@@ -128,14 +132,32 @@ def prepare_search(spec: SearchSpec) -> PreparedSearch:
             needles=spec.objective.needles_per_document,
             seed=spec.seed,
         )
-    return PreparedSearch(spec=spec, model=model, strategy=strategy)
+    prepared = PreparedSearch(spec=spec, model=model, strategy=strategy)
+    _check_budget(prepared)
+    return prepared
+
+
+def _check_budget(prepared: PreparedSearch) -> None:
+    limit = prepared.spec.budget.max_document_passes
+    least = prepared.num_baselines * prepared.spec.objective.documents
+    if limit is not None and limit < least:
+        raise InvalidSpec(
+            f"budget.max_document_passes must pay for the {prepared.num_baselines} analytic baselines on "
+            f"{prepared.spec.objective.documents} documents each ({least}), but got max_document_passes={limit}",
+            pointer="/budget/max_document_passes",
+        )
 
 
 def prepare_model(
-    name: str, *, corpus: str | None, original_length: int | None = None, target_length: int | None = None
+    name: str,
+    *,
+    corpus: str | None,
+    original_length: int | None = None,
+    target_length: int | None = None,
+    weights: bool = True,
 ) -> PreparedModel:
     """Find a model's files, its RoPE and its tokenizer, and load the corpus."""
-    source = resolve_model(name)
+    source = resolve_model(name, weights=weights)
     rope = source.rope
     if original_length is not None:
         rope = dataclasses.replace(rope, original_max_position_embeddings=original_length)
@@ -144,7 +166,6 @@ def prepare_model(
     return PreparedModel(
         source=source,
         rope=rope,
-        sha256=model_sha256(source),
         corpus=(loaded := load_corpus(corpus)),
         factory=_factory(source, loaded),
     )
@@ -190,6 +211,19 @@ def finetune_settings(spec: FinetuneSpec) -> FinetuneSettings:
     if spec.steps is not None and spec.warmup_steps is None:
         given["warmup_steps"] = min(spec.steps, FinetuneSettings().warmup_steps)
     return FinetuneSettings(**given)
+
+
+def check_training_data(source: ModelSource, settings: FinetuneSettings, target_length: int) -> None:
+    """Build one training document, so that a corpus that is missing or too short is told before the search.
+
+    Raises:
+        EvaluationError: what is wrong with the corpus.
+    """
+    factory = _factory(source, load_corpus(settings.corpus))
+    needles = settings.needles_per_document
+    factory.build(
+        DocumentRequest(target_length=target_length, count=1, seed=settings.seed, split="train", needles=needles)
+    )
 
 
 #: What a run may raise because of the user's spec or files, as opposed to infrastructure.

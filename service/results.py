@@ -9,6 +9,7 @@ from evaluation.score import PairedDifference, ScoreSummary, paired_difference
 from search_space.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
 from search_space.rescale_factors import RescaleFactors
 from search_space.version import ROPEWALK_VERSION
+from service.errors import RunFailed
 from service.prepare import PreparedSearch
 from service.score_book import ScoreBook
 from storage.records import TrialRecord
@@ -100,8 +101,10 @@ def decide(
         (Finalist(trial=trial, summary=validation.summary(trial.number)) for trial in finalists),
         key=lambda finalist: (finalist.summary.nll, finalist.trial.number),
     )
+    best_baseline = next((finalist for finalist in ranked if finalist.is_baseline), None)
+    if best_baseline is None:
+        raise RunFailed("no analytic baseline could be scored, so there is nothing to compare a winner with")
     winner = ranked[0]
-    best_baseline = next(finalist for finalist in ranked if finalist.is_baseline)
     difference = paired_difference(
         validation.scores(winner.trial.number), validation.scores(best_baseline.trial.number), seed=prepared.spec.seed
     )

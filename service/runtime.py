@@ -27,8 +27,10 @@ class Pool(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def run(self, tasks: Iterable[ScoringTask]) -> Iterator[ScoringOutcome]:
-        """One outcome per task, in no order."""
+    def run(
+        self, tasks: Iterable[ScoringTask], *, check: Callable[[], None] = lambda: None
+    ) -> Iterator[ScoringOutcome]:
+        """One outcome per task, in no order; `check` is called while waiting, and may raise to end the run."""
 
 
 OpenPool = Callable[[ScorerSettings, int], Pool]

@@ -68,7 +68,7 @@ class ScoreBook:
                 listeners.on_complete(trial, self.summary(trial))
         failed: set[int] = set()
         # An exception from here leaves the generator, which drops what is in flight; the pool is closed by its owner.
-        for outcome in pool.run(self._tasks(trials)):
+        for outcome in pool.run(self._tasks(trials), check=self._keeper.check):
             self._keeper.check()
             trial, index = _parse_key(outcome.task_key)
             if trial in failed:

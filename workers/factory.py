@@ -13,7 +13,7 @@ def make_scorer(settings: ScorerSettings) -> Scorer:
         ScorerUnavailable: the backend cannot run here, or the model cannot be loaded or scored by it.
         EvaluationError: the model was not found or is not supported.
     """
-    check_backend(settings.backend)
+    check_scorer(settings.backend, tensor_parallel=settings.tensor_parallel)
     # Imported late: torch takes seconds, and who opens an analytic scorer needs none of it.
     if settings.backend == "analytic":
         from workers.testing import AnalyticScorer
@@ -24,10 +24,14 @@ def make_scorer(settings: ScorerSettings) -> Scorer:
     return TransformersScorer(settings)
 
 
-def check_backend(backend: Backend) -> None:
-    """Raise ScorerUnavailable when no scorer can be opened for this backend here; cheap, loads nothing."""
+def check_scorer(backend: Backend, *, tensor_parallel: int) -> None:
+    """Raise ScorerUnavailable when no scorer can be opened for these settings here; cheap, loads nothing."""
     if backend == "vllm":
         raise ScorerUnavailable(
             "backend=vllm needs vLLM (pip install '.[vllm]') and a Ropewalk with a vLLM scorer, which this one is not; "
             "backend must be auto, transformers or analytic here"
+        )
+    if tensor_parallel != 1:
+        raise ScorerUnavailable(
+            f"tensor_parallel must be 1 with backend={backend}, but got tensor_parallel={tensor_parallel}"
         )

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -111,8 +111,12 @@ class ScoringPool:
                     pass
             return self.ready_workers[0]
 
-    def run(self, tasks: Iterable[ScoringTask]) -> Generator[ScoringOutcome, None, None]:
+    def run(
+        self, tasks: Iterable[ScoringTask], *, check: Callable[[], None] = lambda: None
+    ) -> Generator[ScoringOutcome, None, None]:
         """Score `tasks`, yielding outcomes as they finish.
+
+        `check` is called at least twice a second, also while no worker is ready; what it raises ends the run.
 
         Tasks are taken from the iterable as workers have room, so it may be long and may be made on the way. Tasks of
         one candidate should follow each other: they travel and run together. Closing the generator cancels what is in
@@ -129,6 +133,7 @@ class ScoringPool:
             batches = task_batches(tasks, size=self._documents_per_batch)
             try:
                 while self._submit(batches) or self._in_flight or self._retries:
+                    check()
                     for batch, reply in self._wait():
                         yield from _outcomes(batch, reply)
             finally:

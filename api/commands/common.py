@@ -111,6 +111,18 @@ def labels_of(given: Sequence[str] | None) -> dict[str, str]:
     return labels
 
 
+def server_path(given: str | None) -> str | None:
+    """A model or a corpus as the server finds it: what exists here by its absolute path, the rest as it is.
+
+    The server has a working directory of its own, so a relative path would mean another file there.
+    """
+    if given is None:
+        return None
+    path, separator, column = given.partition("#")
+    found = Path(path).expanduser()
+    return f"{found.resolve()}{separator}{column}" if found.exists() else given
+
+
 def put(spec: dict[str, Any], path: str, value: object) -> None:
     """Set `a.b` of a spec to an option's value; options that were not given (None) change nothing.
 

@@ -40,10 +40,10 @@ def finetune(
     options = {
         "search_id": search,
         "factors": None if factors is None else common.read_json_object(factors),
-        "model": model,
+        "model": common.server_path(model),
         "settings.steps": steps,
         "settings.learning_rate": learning_rate,
-        "settings.corpus": corpus,
+        "settings.corpus": common.server_path(corpus),
         "settings.seed": seed,
     }
     for path, value in options.items():
@@ -79,11 +79,11 @@ def evaluate(
         "search_id": search,
         "factors": given_factors,
         "finetune_id": finetune,
-        "model": model,
+        "model": common.server_path(model),
         "target_length": target_length,
         "lengths": _lengths(lengths),
         "documents": documents,
-        "corpus": corpus,
+        "corpus": common.server_path(corpus),
         "seed": seed,
     }
     for path, value in options.items():

@@ -159,7 +159,7 @@ def score(
     from evaluation.documents import check_lengths
     from evaluation.score import summarise
 
-    source = resolve_model(model)
+    source = _scorable(model, factors)
     check_lengths(source.rope.original_max_position_embeddings, target_length)
     given = _factors(source, factors, target_length, attention_factor)
     built = _documents(source, target_length, documents, seed, needles, corpus, split)
@@ -188,11 +188,12 @@ def score(
     if as_json:
         common.print_json(result)
         return
+    error = summary.nll_standard_error  # None for a single document
     table = Table("factors", "attention factor", "NLL", "perplexity", "exact match", "documents")
     table.add_row(
         given.name,
         f"{given.attention_factor:.4g}",
-        f"{summary.nll:.4f} +- {summary.nll_standard_error:.4f}",
+        f"{summary.nll:.4f}" + ("" if error is None else f" +- {error:.4f}"),
         f"{summary.perplexity:.4f}",
         f"{summary.exact_match:.1%}",
         str(summary.documents),
@@ -205,6 +206,16 @@ class _Given:
     name: str
     factors: RescaleFactors
     attention_factor: float
+
+
+def _scorable(model: str, factors: str) -> ModelSource:
+    """The model; with a factor file also a checkpoint that was fine-tuned with it, whose own config is scaled."""
+    if not Path(factors).is_file():
+        return resolve_model(model)
+    from workers.model_files import find_model
+
+    file = FactorFile.from_json(common.read_text(factors))
+    return find_model(model, original_length=file.original_max_position_embeddings)
 
 
 def _factors(source: ModelSource, text: str, target_length: int, attention_factor: float | None) -> _Given:

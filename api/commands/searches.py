@@ -53,12 +53,12 @@ def submit(
     if spec_file is None and (model is None or target_length is None):
         raise BadInput("either SPEC.json or --model and --target-length must be given")
     options = {
-        "model": model,
+        "model": common.server_path(model),
         "target_length": target_length,
         "original_length": original_length,
         "objective.documents": documents,
         "objective.validation_documents": validation_documents,
-        "objective.corpus": corpus,
+        "objective.corpus": common.server_path(corpus),
         "strategy.name": strategy,
         "budget.max_trials": max_trials,
         "budget.max_document_passes": max_document_passes,

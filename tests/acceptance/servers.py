@@ -26,6 +26,7 @@ def server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "serve"],
             env=environment,
+            cwd=home.parent,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -1,10 +1,12 @@
 """The whole way over REST, small: search, validation, fine-tuning hand-off, evaluation, factors that load."""
 
+import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -25,11 +27,31 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RopewalkClient]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Process, RopewalkClient]]:
     home, port = tmp_path_factory.mktemp("whole-way") / "home", free_port()
-    with server(home, port), RopewalkClient(f"http://127.0.0.1:{port}") as connected:
+    with server(home, port) as process, RopewalkClient(f"http://127.0.0.1:{port}") as connected:
         wait_for(lambda: connected.ready() is not None, START_SECONDS, home.parent / "server.log")
-        yield connected
+        yield psutil.Process(process.pid), connected
+
+
+@pytest.fixture(scope="module")
+def client(running: tuple[psutil.Process, RopewalkClient]) -> RopewalkClient:
+    return running[1]
+
+
+def test_nothing_listens_beyond_loopback(running: tuple[psutil.Process, RopewalkClient]) -> None:
+    server_process, _ = running
+    tree = [server_process, *server_process.children(recursive=True)]
+    listening = {
+        (process.name(), connection.laddr.ip)
+        for process in tree
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert any(name == "gcs_server" for name, _ in listening), "Ray runs"
+    # IPv4 loopback looks like ::ffff:127.0.0.1 on a socket for both families.
+    addresses = [ipaddress.ip_address(address.removeprefix("::ffff:")) for _, address in listening]
+    assert all(address.is_loopback for address in addresses), listening
 
 
 @pytest.mark.timeout(600)

@@ -38,11 +38,14 @@ class LocalPool:
     ) -> None:
         self._scorer.close()
 
-    def run(self, tasks: Iterable[ScoringTask]) -> Iterator[ScoringOutcome]:
+    def run(
+        self, tasks: Iterable[ScoringTask], *, check: Callable[[], None] = lambda: None
+    ) -> Iterator[ScoringOutcome]:
         waiting = list(tasks)
         if self._order is not None:
             self._order(waiting)
         for task in waiting:
+            check()
             if self._die_after == 0:
                 raise Killed
             if self._die_after is not None:

@@ -17,6 +17,8 @@ from workers.base import ScoringOutcome, ScoringTask
 class Listeners:
     """What the caller wants to hear while trials are scored."""
 
+    on_start: Callable[[int], object]
+    """(trial), before its first missing document goes to a worker."""
     on_score: Callable[[int, int, DocumentScore], None]
     """(trial, document index, score), after the score is stored."""
     on_complete: Callable[[int, ScoreSummary], None]
@@ -68,7 +70,7 @@ class ScoreBook:
                 listeners.on_complete(trial, self.summary(trial))
         failed: set[int] = set()
         # An exception from here leaves the generator, which drops what is in flight; the pool is closed by its owner.
-        for outcome in pool.run(self._tasks(trials), check=self._keeper.check):
+        for outcome in pool.run(self._tasks(trials, listeners), check=self._keeper.check):
             self._keeper.check()
             trial, index = _parse_key(outcome.task_key)
             if trial in failed:
@@ -83,9 +85,11 @@ class ScoreBook:
                     listeners.on_complete(trial, self.summary(trial))
         self._keeper.check()
 
-    def _tasks(self, trials: Mapping[int, Candidate]) -> Iterable[ScoringTask]:
+    def _tasks(self, trials: Mapping[int, Candidate], listeners: Listeners) -> Iterable[ScoringTask]:
         for trial, candidate in trials.items():
             known = self._scores.get(trial, {})
+            if len(known) < len(self._documents):
+                listeners.on_start(trial)
             for index, document in self._documents.values():
                 if document.id not in known:
                     yield ScoringTask(

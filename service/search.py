@@ -102,9 +102,12 @@ class _SearchRun:
     def _score_generation(self, pool: Pool) -> None:
         trials = [trial for trial in self._study.trials() if trial.generation == self._generation]
         open_trials = {trial.number: trial.candidate for trial in trials if not trial.is_finished}
-        for number in open_trials:
-            self._study.start(number)
-        listeners = Listeners(on_score=self._on_score, on_complete=self._on_complete, on_failure=self._on_failure)
+        listeners = Listeners(
+            on_start=self._study.start,
+            on_score=self._on_score,
+            on_complete=self._on_complete,
+            on_failure=self._on_failure,
+        )
         self._search_book.score_missing(pool, open_trials, listeners)
         self._runtime.event(
             "generation.finished",
@@ -184,7 +187,7 @@ class _SearchRun:
             failed.add(trial)
             self._runtime.event("trial.failed", trial=trial, reason=reason)
 
-        listeners = Listeners(on_score=report, on_complete=report, on_failure=on_failure)
+        listeners = Listeners(on_start=lambda trial: None, on_score=report, on_complete=report, on_failure=on_failure)
         book.score_missing(pool, {trial.number: trial.candidate for trial in finalists}, listeners)
         survivors = [trial for trial in finalists if trial.number not in failed]
         return decide(self._prepared, self._runtime.job.id, survivors, self._search_book, book)

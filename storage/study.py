@@ -20,6 +20,9 @@ from storage.leases import hold
 from storage.records import Lease, TrialRecord
 from storage.trial_codec import REASON, to_record, to_trial
 
+METRIC_NAMES = "study:metric_names"  # where Optuna keeps what Study.set_metric_names is given
+METRIC = "NLL (nats per answer token)"
+
 
 class StudyRecord:
     """The study named by the search's id. Thread-safe.
@@ -48,6 +51,8 @@ class StudyRecord:
             for key, value in {"model": model, "target_length": target_length}.items():
                 if known.get(key) != value:
                     self._fenced.set_study_user_attr(study_id, key, value)
+            if self._fenced.get_study_system_attrs(study_id).get(METRIC_NAMES) != [METRIC]:
+                self._fenced.set_study_system_attr(study_id, METRIC_NAMES, [METRIC])
 
     def add_candidates(self, generation: int, candidates: Sequence[Candidate]) -> tuple[int, ...]:
         """Trial numbers of the generation's candidates, slot by slot; those that exist already are not added again.

@@ -15,7 +15,7 @@ from api.cli import app
 from api.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-OTHER_VARIABLES = {"OMP_NUM_THREADS"}  # read by libraries, not by our settings
+OTHER_VARIABLES = {"OMP_NUM_THREADS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}  # read by libraries, not by our settings
 RAY_START_OPTIONS = {"--head", "--block", "--port", "--ray-client-server-port", "--dashboard-host"}
 
 
@@ -139,7 +139,11 @@ def test_there_is_no_secret_in_the_file(compose: dict[str, Any]) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     for value in re.findall(r"PASSWORD: (.+)|:([^@\s/]+)@", text):
         assert "".join(value).startswith("${POSTGRES_PASSWORD:?")
-    assert "POSTGRES_PASSWORD=\n" in (ROOT / ".env.example").read_text()
+    for value in re.findall(r"TOKEN: (.+)", text):
+        assert value.startswith("${RAY_AUTH_TOKEN:?")
+    example = (ROOT / ".env.example").read_text()
+    assert "POSTGRES_PASSWORD=\n" in example
+    assert "RAY_AUTH_TOKEN=\n" in example
 
 
 def test_what_the_dockerfile_copies_exists(dockerfile: str) -> None:

@@ -129,10 +129,6 @@ class Door:
         self.job(kind, job_id)
         return self._jobs.events(job_id, after=after, limit=limit)
 
-    def wait_for_events(self, job_id: str, *, after: int, timeout_seconds: float) -> tuple[Event, ...]:
-        """As `events`, but waits for the first one up to the timeout."""
-        return self._jobs.wait_for_events(job_id, after=after, timeout_seconds=timeout_seconds)
-
     def factor_file(self, search_id: str) -> FactorFile:
         """The winning factors.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ POCKET = "pocket"
 _POCKET_PATH = Path(__file__).resolve().parent.parent / "examples" / "pocket" / "model"
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
 _CHUNK_BYTES = 1 << 20
+# Two first imports of transformers at once break, and a server resumes one job while it takes another.
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +46,11 @@ def resolve_model(name: str, *, weights: bool = True) -> ModelSource:
 
 def load_tokenizer(source: ModelSource) -> Tokenizer:
     """The model's own tokenizer; code that comes with a model is never run. Raises UnsupportedTokenizer."""
-    from transformers import AutoTokenizer
-
     try:
-        return HFTokenizer(AutoTokenizer.from_pretrained(str(source.path), trust_remote_code=False))
+        with _LOADING:
+            from transformers import AutoTokenizer
+
+            return HFTokenizer(AutoTokenizer.from_pretrained(str(source.path), trust_remote_code=False))
     except Exception as error:  # the library raises whatever the broken file raises
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UnsupportedTokenizer(

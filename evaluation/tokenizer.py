@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -60,27 +61,31 @@ class _HuggingFaceTokenizer(Protocol):
 
 
 class HFTokenizer:
-    """Tokenizer over a transformers tokenizer, fast or slow."""
+    """Tokenizer over a transformers tokenizer, fast or slow. Thread-safe, which that one is not: a call's options are
+    written into the shared Rust object before it encodes, and two calls at once fail or read each other's."""
 
     def __init__(self, tokenizer: object) -> None:
         self._tokenizer = cast(_HuggingFaceTokenizer, tokenizer)
+        self._lock = threading.Lock()
 
     def encode(self, text: str) -> list[int]:
         # split_special_tokens: a haystack that mentions "</s>" must not end the document.
         # verbose=False: documents are meant to be longer than model_max_length.
-        return list(
-            self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        )
+        with self._lock:
+            encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return list(encoded["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        with self._lock:
+            return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     @functools.cached_property
     def bos_token_id(self) -> int | None:
         # Many tokenizers name a BOS token that they never write (GPT-2's does): ask what it does, not what it names.
         bos = self._tokenizer.bos_token_id
-        written = self._tokenizer("a", add_special_tokens=True, split_special_tokens=False, verbose=False)["input_ids"]
-        return bos if bos is not None and written[:1] == [bos] else None
+        with self._lock:
+            encoded = self._tokenizer("a", add_special_tokens=True, split_special_tokens=False, verbose=False)
+        return bos if bos is not None and encoded["input_ids"][:1] == [bos] else None
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -15,12 +15,13 @@ from typing import Any, Self, TypeVar
 
 import httpx
 from httpx_sse import SSEError, connect_sse
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from api.candidate_schemas import ScoreList, TrialPage
 from api.errors import BadInput, ServerUnreachable
 from api.problems import FieldProblem, problem_from_text
 from api.schemas import EstimateResource, EventList, EventResource, Health, JobPage, JobResource, Readiness
+from service.pictures import SearchPictures
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
 from storage.records import JobAction, JobKind, JobState
 
@@ -139,6 +140,11 @@ class RopewalkClient:
     def scores(self, search_id: str, *, split: str = "validation", trial: int | None = None) -> ScoreList:
         """Document scores."""
         return self._send(ScoreList, "GET", f"{_path(search_id)}/scores", params={"split": split, "trial": trial})
+
+    def pictures(self, search_id: str) -> SearchPictures:
+        """What is drawn of a search, in whatever state it is; `api.pictures` makes PNG files of it."""
+        content = self._request("GET", f"{_path(search_id)}/pictures").content
+        return TypeAdapter(SearchPictures).validate_json(content)
 
     def factors(self, search_id: str, *, format: str = "json") -> str:
         """The winning factors as text: json, hf, vllm or csv."""

@@ -24,30 +24,33 @@ from rich.table import Table
 from api.client import ApiError, RopewalkClient
 from api.commands.common import err, out, print_json
 from api.errors import ApiRoomError, ServerUnreachable
-from api.pictures import HeatMapRow, SearchPoint, draw_best_so_far, draw_factor_curve, draw_needle_heat_map
+from api.pictures import HeatMapRow, draw_needle_heat_map, draw_search
 from api.reports import EvaluationReport, EvaluationRow, FinetuneReport, SearchReport, report_of
 from api.schemas import JobResource
 from api.settings import Settings
-from search_space.baselines import baselines
-from search_space.candidate import BASELINE_ORIGIN
 from search_space.factor_file import FactorFile
-from service.spec import SearchSpec
 from storage.records import JobKind
 
 LENGTHS = (256, 512, 768, 1024)  # tokens; the first is L, the last L'
 EVALUATION_DOCUMENTS = 40
 LABEL = "from=demo"
+LEFT_BEHIND = (
+    "factors.json",
+    "checkpoint",
+    "factors.png",
+    "best-so-far.png",
+    "race.png",
+    "needles.png",
+    "needle-heat-map.png",
+)
 SERVER_START_SECONDS = 120.0
 POLL_SECONDS = 0.5
 
-# Small enough for two cores; the reference run of the paper is population 64 and 40 iterations.
 SPEC: dict[str, object] = {
     "model": "pocket",
     "target_length": LENGTHS[-1],
     "objective": {"documents": 24, "validation_documents": 80},
-    "strategy": {"name": "evolution", "population": 24, "iterations": 4, "parents": 8, "mutations": 8, "crossovers": 8},
-    "budget": {"max_trials": 88},
-    "scorer": {"attention_factor": 1.0},
+    "scorer": {"attention_factor": "search"},
     "workers": 2,
     "seed": 0,
     "finetune": {},
@@ -291,33 +294,8 @@ def _keep(
     checkpoint = directory / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)
     shutil.copytree(report_of(finetune, FinetuneReport).checkpoint, checkpoint)
-    _draw_factors(file, directory)
-    _draw_search(client, search, directory)
+    draw_search(directory, client.pictures(search.id))
     _draw_needles(file, rows, directory)
-
-
-def _draw_factors(file: FactorFile, directory: Path) -> None:
-    curves = {
-        candidate.baseline_name or candidate.origin: candidate.factors
-        for candidate in baselines(file.rope, file.target_length)
-        if candidate.baseline_name not in ("none", "cope")  # flat at 1, and far off the scale
-    }
-    draw_factor_curve(directory / "factor-curve.png", rope=file.rope, file=file, baselines=curves)
-
-
-def _draw_search(client: RopewalkClient, search: JobResource, directory: Path) -> None:
-    documents = SearchSpec.model_validate(search.spec).objective.documents
-    points = [
-        SearchPoint(
-            nll=trial.nll,
-            documents=documents,
-            baseline=trial.origin.removeprefix(BASELINE_ORIGIN) if trial.origin.startswith(BASELINE_ORIGIN) else None,
-        )
-        for page in client.all_trials(search.id)
-        for trial in page.items
-        if trial.nll is not None
-    ]
-    draw_best_so_far(directory / "best-so-far.png", points)
 
 
 def _draw_needles(file: FactorFile, rows: Sequence[EvaluationRow], directory: Path) -> None:
@@ -345,7 +323,7 @@ def _show(report: DemoReport, console: Console) -> None:
         table.add_row(name, *cells, style="bold" if name in ("found factors", "fine-tuned") else None)
     console.print(table)
     console.print(report.statement)
-    for path in ("factors.json", "checkpoint", "factor-curve.png", "needle-heat-map.png", "best-so-far.png"):
+    for path in LEFT_BEHIND:
         console.print(f"  {report.directory / path}", soft_wrap=True)
     console.print(f"done in {report.seconds:.0f} s")
 

@@ -16,7 +16,7 @@ EXAMPLE_SEARCH_SPEC: JsonDict = {
     "model": "pocket",
     "target_length": 1024,
     "objective": {"documents": 24, "validation_documents": 80},
-    "strategy": {"name": "evolution"},
+    "strategy": {"name": "auto"},
     "budget": {"max_trials": 200},
     "seed": 0,
     "labels": {"team": "long-context"},
@@ -38,6 +38,7 @@ class ProgressResource(Resource):
     trials: int = 0
     document_passes: int = 0
     total_document_passes: int | None = None
+    cached_passes: int = Field(0, description="document passes that the score cache answered")
     best_nll: float | None = Field(None, description="nats per answer token, search documents")
     best_trial: int | None = None
     fraction: float | None = Field(None, description="0 to 1")
@@ -52,6 +53,7 @@ class ProgressResource(Resource):
             trials=progress.trials,
             document_passes=progress.document_passes,
             total_document_passes=progress.total_document_passes,
+            cached_passes=progress.cached_passes,
             best_nll=progress.best_nll,
             best_trial=progress.best_trial,
             fraction=progress.fraction,

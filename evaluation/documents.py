@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.corpus import Corpus
+from evaluation.document_id import DocumentId
 from evaluation.errors import CorpusTooShort, InvalidDocumentRequest, UnsupportedTokenizer
 from evaluation.haystack import Haystack
 from evaluation.keys import keys_of
@@ -212,8 +213,9 @@ class DocumentFactory:
         for needle in reversed(needles):
             spans.append((end - needle.value_tokens, end))
             end -= len(needle.question)
+        identity = DocumentId(split=request.split, seed=request.seed, target_length=request.target_length, index=index)
         return NeedleDocument(
-            id=f"{request.split}-{request.seed}-{request.target_length}-{index:05d}",
+            id=str(identity),
             text=self._tokenizer.decode(token_ids),
             token_ids=token_ids,
             answer_spans=tuple(reversed(spans)),
@@ -223,6 +225,17 @@ class DocumentFactory:
             values=tuple(needle.value for needle in needles),
             split=request.split,
         )
+
+
+def planned_depth(document_id: str) -> float:
+    """The depth in [0, 1) that was asked for the document's first needle; needs neither tokenizer nor corpus.
+
+    The needle itself begins with a line or a word near by, at most `_MAX_SNAP_TOKENS` tokens away.
+    Raises InvalidDocumentRequest when it is not a document's id.
+    """
+    identity = DocumentId.parse(document_id)
+    request = DocumentRequest(target_length=identity.target_length, count=1, seed=identity.seed, split=identity.split)
+    return _sequence(request, identity.index, _GOLDEN)
 
 
 def _sequence(request: DocumentRequest, index: int, step: float) -> float:

@@ -72,6 +72,15 @@ def model_sha256(source: ModelSource) -> str:
     return digest.hexdigest()
 
 
+def config_sha256(source: ModelSource) -> str:
+    """sha256 of config.json as it lies there: all that a forward pass follows beside the weights.
+
+    The whole file, because no short list of its fields is complete: rope_theta, heads, norms, activations and windows
+    are only the known ones.
+    """
+    return hashlib.sha256((source.path / "config.json").read_bytes()).hexdigest()
+
+
 @functools.lru_cache(maxsize=256)
 def _file_sha256(file: Path, mtime_ns: int, size: int) -> str:
     """Streamed; mtime and size are only there to tell a changed file from the one remembered."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import InvalidScores
-from evaluation.needle import NeedleDocument
 
 _ROUNDING_NATS = 1e-3  # log-probabilities computed in low precision may come out a hair above zero
 _RESAMPLES_AT_ONCE = 500
@@ -18,18 +17,32 @@ _RESAMPLES_AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentScore:
-    """One document under one candidate. nats: sum of -ln p over its answer tokens; exact: each of them is argmax."""
+    """One document under one candidate. nats: sum of -ln p over its answer tokens; exact: each of them is argmax.
+
+    gradient, where it was asked for: d nats / d ln lambda_i for each pair, then d nats / d ln A.
+
+    Raises:
+        InvalidScores: `nats` is no finite number of at least 0, `tokens` not positive, or a derivative not finite.
+    """
 
     document_id: str
     nats: float
     tokens: int
     exact: bool
+    gradient: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.nats) or self.nats < -_ROUNDING_NATS:
-            raise InvalidScores(f"nats must be finite and at least 0, but got nats={self.nats} of {self.document_id!r}")
-        if self.tokens < 1:
-            raise InvalidScores(f"tokens must be at least 1, but got tokens={self.tokens} of {self.document_id!r}")
+        check_score(self.nats, self.tokens, of=self.document_id)
+        if self.gradient is not None and not all(map(math.isfinite, self.gradient)):
+            raise InvalidScores(f"derivatives must be finite, but got {self.gradient} of {self.document_id!r}")
+
+
+def check_score(nats: float, tokens: int, *, of: str) -> None:
+    """Raise InvalidScores unless these are a sum of nats and a number of tokens; `of` is for the message."""
+    if not math.isfinite(nats) or nats < -_ROUNDING_NATS:
+        raise InvalidScores(f"nats must be finite and at least 0, but got nats={nats} of {of!r}")
+    if tokens < 1:
+        raise InvalidScores(f"tokens must be at least 1, but got tokens={tokens} of {of!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,21 +124,19 @@ def paired_difference(
     return PairedDifference(mean=mean, low=float(low), high=float(high))
 
 
-def by_depth_bins(
-    documents: Sequence[NeedleDocument], scores: Sequence[DocumentScore], bins: int
-) -> tuple[DepthBin, ...]:
-    """Scores by the depth of the first asked needle, in `bins` equal bins of [0, 1]: one column of a needle heat map.
+def by_depth_bins(depths: Mapping[str, float], scores: Sequence[DocumentScore], bins: int) -> tuple[DepthBin, ...]:
+    """Scores in `bins` equal bins of [0, 1] by the depth of each document: one column of a needle heat map.
 
-    Raises InvalidScores when a score is about none of `documents`, or bins < 1.
+    `depths` holds the depth in [0, 1] of the first asked needle by document id.
+    Raises InvalidScores when a score is about a document without a depth, or bins < 1.
     """
     if bins < 1:
         raise InvalidScores(f"bins must be at least 1, but got bins={bins}")
     _check_distinct(scores)
-    depths = {document.id: document.depth for document in documents}
     binned: list[list[DocumentScore]] = [[] for _ in range(bins)]
     for score in scores:
         if score.document_id not in depths:
-            raise InvalidScores(f"every score must be about a given document, but got {score.document_id!r}")
+            raise InvalidScores(f"every score must be about a document of known depth, but got {score.document_id!r}")
         binned[min(int(depths[score.document_id] * bins), bins - 1)].append(score)
     return tuple(
         DepthBin(low=index / bins, high=(index + 1) / bins, summary=summarise(found) if found else None)

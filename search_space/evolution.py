@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 
-from search_space.baselines import baselines, own_attention_factor
+from search_space.arguments import check_names, real, whole
+from search_space.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
 from search_space.candidate import Candidate, ScoredCandidate
 from search_space.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.errors import InvalidStrategy
 from search_space.genome import Genome, GenomeSpace, Grid
 from search_space.operators import crossover, flat, mutate
 from search_space.rope import scale
+from search_space.seeds import seed_baselines
+from search_space.step import END, Step
 from search_space.strategy import StrategyContext
 
 # Draws or sweeps of mutation before a slot is left empty: only spaces that are nearly used up come close.
@@ -85,38 +88,21 @@ class EvolutionSettings:
         Raises:
             InvalidStrategy: unknown name, wrong type, or a value out of its range.
         """
-        known = [field.name for field in fields(cls)]
-        for name in arguments:
-            if name not in known:
-                raise InvalidStrategy(f"evolution's arguments are {', '.join(known)}, but got {name!r}")
+        check_names(arguments, [field.name for field in fields(cls)], whose="evolution")
         default = cls()
-        population = _whole(arguments, "population", default.population)
+        population = whole(arguments, "population", default.population)
         return cls(
             population=population,
-            iterations=_whole(arguments, "iterations", default.iterations),
-            parents=_whole(arguments, "parents", max(1, min(default.parents, population))),
-            mutations=_whole(arguments, "mutations", default.mutations),
-            crossovers=_whole(arguments, "crossovers", default.crossovers),
-            mutation_probability=_real(arguments, "mutation_probability", default.mutation_probability),
-            grid_step=_real(arguments, "grid_step", default.grid_step),
-            max_crossover_tries=_whole(arguments, "max_crossover_tries", default.max_crossover_tries),
-            lower_multiple=_real(arguments, "lower_multiple", default.lower_multiple),
-            upper_multiple=_real(arguments, "upper_multiple", default.upper_multiple),
+            iterations=whole(arguments, "iterations", default.iterations),
+            parents=whole(arguments, "parents", max(1, min(default.parents, population))),
+            mutations=whole(arguments, "mutations", default.mutations),
+            crossovers=whole(arguments, "crossovers", default.crossovers),
+            mutation_probability=real(arguments, "mutation_probability", default.mutation_probability),
+            grid_step=real(arguments, "grid_step", default.grid_step),
+            max_crossover_tries=whole(arguments, "max_crossover_tries", default.max_crossover_tries),
+            lower_multiple=real(arguments, "lower_multiple", default.lower_multiple),
+            upper_multiple=real(arguments, "upper_multiple", default.upper_multiple),
         )
-
-
-def _whole(arguments: Mapping[str, object], name: str, default: int) -> int:
-    value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidStrategy(f"{name} must be a whole number, but got {name}={value!r}")
-    return value
-
-
-def _real(arguments: Mapping[str, object], name: str, default: float) -> float:
-    value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidStrategy(f"{name} must be a number, but got {name}={value!r}")
-    return float(value)
 
 
 _LEAST = {"population": 1, "iterations": 0, "parents": 1, "mutations": 0, "crossovers": 0, "max_crossover_tries": 1}
@@ -141,39 +127,47 @@ class EvolutionStrategy:
     def max_candidates(self) -> int:
         """See :class:`search_space.strategy.Strategy`."""
         settings = self._settings
-        return settings.population + settings.iterations * (settings.mutations + settings.crossovers)
+        most = settings.population + settings.iterations * (settings.mutations + settings.crossovers)
+        return most_candidates(most, self._context.budget)
 
-    def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> tuple[Candidate, ...]:
-        """See :class:`search_space.strategy.Strategy`. Ends after `iterations` bred generations."""
+    @property
+    def max_documents(self) -> int:
+        """See :class:`search_space.strategy.Strategy`."""
+        return self._context.documents
+
+    @property
+    def max_document_passes(self) -> int:
+        """See :class:`search_space.strategy.Strategy`."""
+        candidates = self.max_candidates + len(seed_baselines(self._context))
+        return most_document_passes(candidates, self._context.documents, self._context.budget)
+
+    def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
+        """See :class:`search_space.strategy.Strategy`. Ends after `iterations` bred generations.
+
+        Every candidate is scored on every document. A budget that ends within a generation cuts its last candidates.
+        """
         if generation < 0:
             raise InvalidStrategy(f"generation must be at least 0, but got generation={generation}")
-        if generation > self._settings.iterations:
-            return ()
+        earlier = [scored for scored in history if scored.generation < generation]
+        budget, documents = self._context.budget, self._context.documents
+        if generation > self._settings.iterations or patience_is_spent(generation, earlier, budget):
+            return END
+        # The first generation is whole or the search was refused: see `make_strategy`.
+        candidates = self._generation(generation, earlier)
+        if generation > 0:
+            candidates = candidates[: candidates_left(self.max_candidates, documents, earlier, budget)]
+        return Step(candidates=candidates, documents=tuple(range(documents)))
+
+    def _generation(self, generation: int, earlier: Sequence[ScoredCandidate]) -> tuple[Candidate, ...]:
         if generation == 0:
-            seeds = self._baselines()
+            seeds = seed_baselines(self._context)
             return seeds + self._initial(generation, seen=set(map(_key, seeds)))
-        earlier = sorted((s for s in history if s.generation < generation), key=lambda s: (s.nll, s.trial))
-        seen = {_key(scored.candidate) for scored in earlier}
-        parents = self._parents(earlier)
+        ranked = sorted(earlier, key=lambda scored: (scored.nll, scored.trial))
+        seen = {_key(scored.candidate) for scored in ranked}
+        parents = self._parents(ranked)
         if not parents:
             return self._initial(generation, seen=seen)
         return self._bred(generation, parents, seen)
-
-    def _baselines(self) -> tuple[Candidate, ...]:
-        """Each baseline at the fixed attention factor; where it is searched, at 1 and at the method's own.
-
-        The second form of a baseline is called "baseline:<name>+attention", so that names stay unique.
-        """
-        rope, target_length = self._context.rope, self._context.target_length
-        plain = baselines(rope, target_length)
-        if self._context.attention_factor is not None:
-            return tuple(replace(seed, attention_factor=self._context.attention_factor) for seed in plain)
-        scaled = []
-        for seed in plain:
-            own = own_attention_factor(seed.origin.removeprefix("baseline:"), rope, target_length)
-            if own != seed.attention_factor:
-                scaled.append(replace(seed, attention_factor=own, origin=f"{seed.origin}+attention"))
-        return (*plain, *scaled)
 
     def _initial(self, generation: int, *, seen: set[_Key]) -> tuple[Candidate, ...]:
         """Algorithm 1: one flat genome per critical pair, then mutations of earlier ones, up to `population`.

@@ -123,8 +123,12 @@ class BaselineResult:
     name: str
     nll: float
     exact_match: float
+    documents: int | None = None
+    """How many documents it was scored on: the race drops weak ones early. None in files from before that was kept."""
 
     def __post_init__(self) -> None:
+        if self.documents is not None:
+            _check_count(f"/baselines/{self.name}/documents", self.documents)
         _check_nll(f"/baselines/{self.name}/nll", self.nll)
         _check_share(f"/baselines/{self.name}/exact_match", self.exact_match)
 
@@ -231,7 +235,7 @@ def _to_dict(file: FactorFile) -> dict[str, object]:
         "long_factor": list(file.long_factor.values),
         "search": None if file.search is None else _search_dict(file.search),
         "validation": None if file.validation is None else _validation_dict(file.validation),
-        "baselines": {r.name: {"nll": r.nll, "exact_match": r.exact_match} for r in file.baselines},
+        "baselines": {result.name: _baseline_object(result) for result in file.baselines},
         "seed": file.seed,
         "ropewalk_version": file.ropewalk_version,
     }
@@ -322,11 +326,24 @@ def _read_validation(reader: JsonReader) -> ValidationSummary:
     )
 
 
+def _baseline_object(result: BaselineResult) -> dict[str, object]:
+    known = {} if result.documents is None else {"documents": result.documents}
+    return {"nll": result.nll, "exact_match": result.exact_match, **known}
+
+
 def _read_baselines(reader: JsonReader) -> tuple[BaselineResult, ...]:
     result = []
     for name, member in reader.members():
-        fields = member.object(required=("nll", "exact_match"))
-        result.append(BaselineResult(name=name, nll=fields["nll"].number(), exact_match=fields["exact_match"].number()))
+        fields = member.object(required=("nll", "exact_match"), optional=("documents",))
+        documents = fields["documents"]
+        result.append(
+            BaselineResult(
+                name=name,
+                nll=fields["nll"].number(),
+                exact_match=fields["exact_match"].number(),
+                documents=None if documents.is_null else documents.integer(),
+            )
+        )
     return tuple(result)
 
 

@@ -24,6 +24,7 @@ from storage.database import Database
 from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
 from storage.jobs import JobStore
 from storage.records import Job, JobState, Lease
+from storage.score_cache import ScoreCache
 from storage.scores import ScoreStore
 from workers.base import ScorerSettings
 from workers.cluster import ensure_ray
@@ -56,6 +57,7 @@ class Controller:
         self._database = database
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
+        self._score_cache = ScoreCache(database)
         self._home = home
         self._ray_address = ray_address
         self._use_ray = use_ray  # without Ray, `open_pool` scores otherwise, and nothing can be fine-tuned
@@ -118,6 +120,7 @@ class Controller:
                 database=self._database,
                 jobs=self._jobs,
                 scores=self._scores,
+                score_cache=self._score_cache,
                 home=self._home,
                 open_pool=self._open_pool,
             )
@@ -174,7 +177,7 @@ def _search(runtime: Runtime) -> None:
     prepared = prepare_search(spec)
     result = run_search(runtime, prepared)
     _write_factor_file(runtime, result.factor_file.to_json())
-    runtime.event("winner.chosen", trial=result.winner.trial.number, verdict=result.verdict, text=result.statement())
+    runtime.event("winner.chosen", trial=result.winner.trial, verdict=result.verdict, text=result.statement())
     if spec.finetune is None:
         runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
         return

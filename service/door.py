@@ -6,10 +6,13 @@ from typing import Literal
 
 from search_space.factor_file import FactorFile
 from service.evaluating import prepare_evaluation
+from service.finals import FINALISTS
 from service.handoff import factor_file_of, prepare_finetune
+from service.picture_reading import PictureReader
+from service.pictures import SearchPictures
 from service.prepare import prepare_search
-from service.results import FINALISTS
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
+from service.validation import most_passes
 from storage.database import Database, schema_is_current
 from storage.errors import JobNotFound, StorageError
 from storage.jobs import JobStore
@@ -49,10 +52,12 @@ class Door:
         prepared = prepare_search(spec, weights=False)
         return SearchEstimate(
             spec=spec,
-            candidates=min(spec.budget.max_trials, prepared.strategy.max_candidates),
+            candidates=prepared.strategy.max_candidates,
             baselines=prepared.num_baselines,
-            document_passes=prepared.max_document_passes(),
-            validation_document_passes=(prepared.num_baselines + FINALISTS) * spec.objective.validation_documents,
+            document_passes=prepared.strategy.max_document_passes,
+            validation_document_passes=most_passes(
+                prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
+            ),
         )
 
     def submit_search(self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
@@ -123,6 +128,11 @@ class Door:
         """Accepted document scores of a split."""
         self.job("search", search_id)
         return self._scores.all(search_id, split)
+
+    def pictures(self, search_id: str) -> SearchPictures:
+        """The data of the search's pictures, in whatever state it is."""
+        self.job("search", search_id)
+        return PictureReader(self._database, search_id).read()
 
     def events(self, kind: JobKind, job_id: str, *, after: int = 0, limit: int = 200) -> tuple[Event, ...]:
         """Events with ids above `after`, oldest first."""

@@ -18,6 +18,7 @@ from finetune.errors import FinetuneError
 from search_space.errors import SearchSpaceError
 from search_space.factor_file import FactorFile, ModelIdentity
 from search_space.rope import RopeConfig
+from search_space.step import Budget
 from search_space.strategy import Strategy, StrategyContext, make_strategy
 from service.errors import InvalidSpec
 from service.spec import FinetuneSpec, ScorerSpec, SearchSpec
@@ -66,14 +67,8 @@ class PreparedSearch:
     @property
     def num_baselines(self) -> int:
         """Analytic baselines that generation 0 is seeded with."""
-        return sum(candidate.baseline_name is not None for candidate in self.strategy.propose(0, ()))
-
-    def max_document_passes(self) -> int:
-        """An upper bound on the search's document passes, validation not counted; patience may end it earlier."""
-        budget = self.spec.budget
-        candidates = min(budget.max_trials, self.strategy.max_candidates) + self.num_baselines
-        passes = candidates * self.spec.objective.documents
-        return passes if budget.max_document_passes is None else min(passes, budget.max_document_passes)
+        first = self.strategy.propose(0, ())
+        return len(first.candidates) - len(first.bred)
 
     def documents(self, split: Split) -> tuple[NeedleDocument, ...]:
         """The documents that candidates (split "search") or finalists (split "validation") are scored on."""
@@ -81,7 +76,7 @@ class PreparedSearch:
         return self.model.documents(
             split=split,
             length=self.spec.target_length,
-            count=objective.documents if split == "search" else objective.validation_documents,
+            count=self.strategy.max_documents if split == "search" else objective.validation_documents,
             needles=objective.needles_per_document,
             seed=self.spec.seed,
         )
@@ -119,9 +114,19 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
         target_length=spec.target_length,
         seed=spec.seed,
         attention_factor=None if searched else float(spec.scorer.attention_factor),
+        documents=spec.objective.documents,
+        budget=Budget(
+            max_candidates=spec.budget.max_trials,
+            max_document_passes=spec.budget.max_document_passes,
+            patience=spec.budget.patience,
+        ),
     )
     strategy = make_strategy(spec.strategy.name, spec.strategy.arguments(), context)
-    check_scorer(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel)
+    check_scorer(
+        spec.scorer.backend,
+        tensor_parallel=spec.scorer.tensor_parallel,
+        gradients=spec.strategy.name == "gradient",
+    )
     if spec.finetune is not None:
         check_training_data(model.source, finetune_settings(spec.finetune), spec.target_length)
     for split in ("search", "validation"):
@@ -132,20 +137,7 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             needles=spec.objective.needles_per_document,
             seed=spec.seed,
         )
-    prepared = PreparedSearch(spec=spec, model=model, strategy=strategy)
-    _check_budget(prepared)
-    return prepared
-
-
-def _check_budget(prepared: PreparedSearch) -> None:
-    limit = prepared.spec.budget.max_document_passes
-    least = prepared.num_baselines * prepared.spec.objective.documents
-    if limit is not None and limit < least:
-        raise InvalidSpec(
-            f"budget.max_document_passes must pay for the {prepared.num_baselines} analytic baselines on "
-            f"{prepared.spec.objective.documents} documents each ({least}), but got max_document_passes={limit}",
-            pointer="/budget/max_document_passes",
-        )
+    return PreparedSearch(spec=spec, model=model, strategy=strategy)
 
 
 def prepare_model(

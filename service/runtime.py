@@ -12,8 +12,9 @@ from service.lease import LeaseKeeper
 from storage.database import Database
 from storage.jobs import JobStore
 from storage.records import Job, JobState, Progress
+from storage.score_cache import ScoreCache
 from storage.scores import ScoreStore
-from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
+from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
 
 PROGRESS_INTERVAL = 0.5  # seconds between two writes of the progress columns
 
@@ -26,6 +27,9 @@ class Pool(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
+        """What scores here, before anything is scored; `check` as in `run`."""
 
     def run(
         self, tasks: Iterable[ScoringTask], *, check: Callable[[], None] = lambda: None
@@ -46,6 +50,7 @@ class Runtime:
     database: Database
     jobs: JobStore
     scores: ScoreStore
+    score_cache: ScoreCache
     home: Path
     open_pool: OpenPool
 

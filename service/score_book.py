@@ -1,16 +1,31 @@
 """Document scores of one search and split, by trial: what is there, what is missing, and how it gets in."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.needle import NeedleDocument, Split
 from evaluation.score import DocumentScore, ScoreSummary, summarise
-from search_space.candidate import Candidate
-from service.lease import LeaseKeeper
-from service.runtime import Pool
+from evaluation.score_key import candidate_digest, document_digest, key_of_digests
+from search_space.candidate import GRADIENT_COST, Candidate
+from service.runtime import Pool, Runtime
+from storage.errors import StorageError
 from storage.records import StoredScore
-from storage.scores import ScoreStore
-from workers.base import ScoringOutcome, ScoringTask
+from storage.score_cache import CachedScore
+from workers.base import ScorerInfo, ScoringOutcome, ScoringTask
+
+CACHE = "cache"  # the worker of a score that no forward pass was run for
+
+logger = logging.getLogger("ropewalk.score_book")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """The documents, by index, that a trial is to be scored on."""
+
+    candidate: Candidate
+    documents: tuple[int, ...]
+    gradients: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,96 +37,187 @@ class Listeners:
     on_score: Callable[[int, int, DocumentScore], None]
     """(trial, document index, score), after the score is stored."""
     on_complete: Callable[[int, ScoreSummary], None]
-    """(trial, summary), once every document of the trial is scored."""
+    """(trial, summary of all its scores), once every assigned document of the trial is scored."""
     on_failure: Callable[[int, str], None]
     """(trial, reason), when the candidate cannot be scored; its other documents are dropped."""
 
 
 class ScoreBook:
-    """The accepted scores; every new one is stored, fenced by the lease, before anything else learns of it."""
+    """The accepted scores; every new one is stored, fenced by the lease, before anything else learns of it.
 
-    def __init__(
-        self, store: ScoreStore, keeper: LeaseKeeper, *, split: Split, documents: Sequence[NeedleDocument]
-    ) -> None:
-        self._store = store
-        self._keeper = keeper
+    What an earlier search has paid for is taken from the score cache, and counts as a document pass all the same: a
+    budget must not let a search breed other candidates because of what others did before it.
+    """
+
+    def __init__(self, runtime: Runtime, *, split: Split, documents: Sequence[NeedleDocument]) -> None:
+        self._store = runtime.scores
+        self._cache = runtime.score_cache
+        self._keeper = runtime.keeper
         self._split = split
-        self._documents = {document.id: (index, document) for index, document in enumerate(documents)}
-        self._scores: dict[int, dict[str, DocumentScore]] = {}
-        for stored in store.all(keeper.lease.job_id, split):
-            self._scores.setdefault(stored.trial, {})[stored.score.document_id] = stored.score
+        self._documents = tuple(documents)
+        self._digests = [document_digest(document) for document in documents]
+        self._index = {document.id: index for index, document in enumerate(documents)}
+        self._scores: dict[int, dict[int, DocumentScore]] = {}
+        self._cached = 0
+        for stored in self._store.all(self._keeper.lease.job_id, split):
+            self._enter(stored)
 
     @property
     def document_passes(self) -> int:
-        """Forward passes that are paid for: accepted document scores."""
-        return sum(len(scores) for scores in self._scores.values())
+        """What the accepted document scores cost, in forward passes: one with derivatives counts as three."""
+        return sum(passes_of(score) for scores in self._scores.values() for score in scores.values())
+
+    @property
+    def cached_passes(self) -> int:
+        """Those of them that no forward pass was run for."""
+        return self._cached
+
+    def by_index(self, trial: int) -> Mapping[int, DocumentScore]:
+        """The trial's scores by document index."""
+        return self._scores.get(trial, {})
 
     def scores(self, trial: int) -> tuple[DocumentScore, ...]:
         """The trial's scores in the order of the documents."""
-        known = self._scores.get(trial, {})
-        return tuple(known[document_id] for document_id in self._documents if document_id in known)
-
-    def is_complete(self, trial: int) -> bool:
-        """Whether every document of the trial is scored."""
-        return len(self._scores.get(trial, {})) == len(self._documents)
+        known = self.by_index(trial)
+        return tuple(known[index] for index in sorted(known))
 
     def summary(self, trial: int) -> ScoreSummary:
         """Sum over count of the trial's scores."""
         return summarise(self.scores(trial))
 
-    def score_missing(self, pool: Pool, trials: Mapping[int, Candidate], listeners: Listeners) -> None:
-        """Score what is missing of `trials`, in any order; returns when each is complete or has failed.
+    def score_missing(self, pool: Pool, assignments: Mapping[int, Assignment], listeners: Listeners) -> None:
+        """Score what is missing of `assignments`, in any order; returns when each is complete or has failed.
 
         Raises:
             LeaseLost, RunStopped: nothing more may be written, or the user asked to stop.
         """
-        for trial in trials:
-            if self.is_complete(trial):
+        for trial, assignment in assignments.items():
+            if not self._missing(trial, assignment):
                 listeners.on_complete(trial, self.summary(trial))
+        missing = {trial: one for trial, one in assignments.items() if self._missing(trial, one)}
+        if missing:
+            scorer = pool.scorer(check=self._keeper.check)
+            self._accept_cached(missing, scorer, listeners)
+            self._run(pool, missing, scorer, listeners)
+        self._keeper.check()
+
+    def _missing(self, trial: int, assignment: Assignment) -> tuple[int, ...]:
+        known = self.by_index(trial)
+        return tuple(index for index in assignment.documents if index not in known)
+
+    # -- from the cache ----------------------------------------------------------------------------------------------
+
+    def _accept_cached(self, assignments: Mapping[int, Assignment], scorer: ScorerInfo, listeners: Listeners) -> None:
+        """Take what was paid for before: one look-up for all, one transaction for each trial."""
+        # The cache holds scores of plain passes only.
+        keys = {trial: self._keys(trial, one, scorer) for trial, one in assignments.items() if not one.gradients}
+        cached = self._cache.get([key for of_trial in keys.values() for key in of_trial.values()])
+        for trial, of_trial in keys.items():
+            found = {index: cached[key] for index, key in of_trial.items() if key in cached}
+            if found:
+                self._keeper.check()
+                listeners.on_start(trial)
+                scores = [score.about(self._documents[index].id) for index, score in found.items()]
+                self._accept(*(self._from_cache(trial, score, scorer) for score in scores))
+                self._tell(trial, assignments[trial], scores, listeners)
+
+    def _keys(self, trial: int, assignment: Assignment, scorer: ScorerInfo) -> dict[int, bytes]:
+        """Cache keys of the trial's missing documents, by index."""
+        candidate = candidate_digest(assignment.candidate.factors, assignment.candidate.attention_factor)
+        return {
+            index: key_of_digests(
+                model_sha256=scorer.model_sha256,
+                scorer=scorer.fingerprint(),
+                document=self._digests[index],
+                candidate=candidate,
+            )
+            for index in self._missing(trial, assignment)
+        }
+
+    def _from_cache(self, trial: int, score: DocumentScore, scorer: ScorerInfo) -> StoredScore:
+        return StoredScore(split=self._split, trial=trial, score=score, worker=CACHE, scorer=scorer.fingerprint())
+
+    def _remember(
+        self, candidate: Candidate, scorer: ScorerInfo, outcome: ScoringOutcome, score: DocumentScore
+    ) -> None:
+        """Put an accepted score in the cache, under the fingerprint of the worker that gave it.
+
+        The score is safe without it: what cannot be cached costs a later search one pass, and this one nothing.
+        """
+        key = key_of_digests(
+            model_sha256=scorer.model_sha256,
+            scorer=outcome.scorer,
+            document=self._digests[self._index[score.document_id]],
+            candidate=candidate_digest(candidate.factors, candidate.attention_factor),
+        )
+        try:
+            self._cache.put({key: CachedScore.of(score)})
+        except StorageError as error:
+            logger.warning("a score was accepted but could not be cached: %s", error)
+
+    # -- from workers ------------------------------------------------------------------------------------------------
+
+    def _run(self, pool: Pool, assignments: Mapping[int, Assignment], scorer: ScorerInfo, listeners: Listeners) -> None:
         failed: set[int] = set()
         # An exception from here leaves the generator, which drops what is in flight; the pool is closed by its owner.
-        for outcome in pool.run(self._tasks(trials, listeners), check=self._keeper.check):
+        for outcome in pool.run(self._tasks(assignments, listeners), check=self._keeper.check):
             self._keeper.check()
-            trial, index = _parse_key(outcome.task_key)
+            trial = int(outcome.task_key.partition(":")[0])
             if trial in failed:
                 continue
             if outcome.score is None:
                 failed.add(trial)
                 listeners.on_failure(trial, outcome.error or "the scorer gave no score")
-            else:
-                self._accept(trial, outcome, outcome.score)
-                listeners.on_score(trial, index, outcome.score)
-                if self.is_complete(trial):
-                    listeners.on_complete(trial, self.summary(trial))
-        self._keeper.check()
+                continue
+            self._accept(_stored(self._split, trial, outcome, outcome.score))
+            if outcome.score.gradient is None:  # nats of a gradient pass are close to those of a plain one, not equal
+                self._remember(assignments[trial].candidate, scorer, outcome, outcome.score)
+            self._tell(trial, assignments[trial], [outcome.score], listeners)
 
-    def _tasks(self, trials: Mapping[int, Candidate], listeners: Listeners) -> Iterable[ScoringTask]:
-        for trial, candidate in trials.items():
-            known = self._scores.get(trial, {})
-            if len(known) < len(self._documents):
+    def _tasks(self, assignments: Mapping[int, Assignment], listeners: Listeners) -> Iterable[ScoringTask]:
+        for trial, assignment in assignments.items():
+            missing = self._missing(trial, assignment)
+            if missing:
                 listeners.on_start(trial)
-            for index, document in self._documents.values():
-                if document.id not in known:
-                    yield ScoringTask(
-                        key=f"{trial}:{index}",
-                        factors=candidate.factors,
-                        attention_factor=candidate.attention_factor,
-                        document=document,
-                    )
+            for index in missing:
+                yield ScoringTask(
+                    key=f"{trial}:{index}",
+                    factors=assignment.candidate.factors,
+                    attention_factor=assignment.candidate.attention_factor,
+                    document=self._documents[index],
+                    gradient=assignment.gradients,
+                )
 
-    def _accept(self, trial: int, outcome: ScoringOutcome, score: DocumentScore) -> None:
-        stored = StoredScore(
-            split=self._split,
-            trial=trial,
-            score=score,
-            worker=outcome.worker,
-            attempts=outcome.attempts,
-            seconds=outcome.seconds,
-        )
-        self._store.put(self._keeper.lease, stored)
-        self._scores.setdefault(trial, {})[score.document_id] = score
+    # -- into the book -----------------------------------------------------------------------------------------------
+
+    def _accept(self, *scores: StoredScore) -> None:
+        self._store.put(self._keeper.lease, *scores)
+        for stored in scores:
+            self._enter(stored)
+
+    def _enter(self, stored: StoredScore) -> None:
+        self._scores.setdefault(stored.trial, {})[self._index[stored.score.document_id]] = stored.score
+        self._cached += stored.worker == CACHE
+
+    def _tell(self, trial: int, assignment: Assignment, scores: Sequence[DocumentScore], listeners: Listeners) -> None:
+        for score in scores:
+            listeners.on_score(trial, self._index[score.document_id], score)
+        if not self._missing(trial, assignment):
+            listeners.on_complete(trial, self.summary(trial))
 
 
-def _parse_key(key: str) -> tuple[int, int]:
-    trial, index = key.split(":")
-    return int(trial), int(index)
+def passes_of(score: DocumentScore) -> int:
+    """What the score cost, in forward passes."""
+    return 1 if score.gradient is None else GRADIENT_COST
+
+
+def _stored(split: Split, trial: int, outcome: ScoringOutcome, score: DocumentScore) -> StoredScore:
+    return StoredScore(
+        split=split,
+        trial=trial,
+        score=score,
+        worker=outcome.worker,
+        attempts=outcome.attempts,
+        seconds=outcome.seconds,
+        scorer=outcome.scorer,
+    )

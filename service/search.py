@@ -1,20 +1,25 @@
 """One search from its first candidate to its winner; resumes from what the database holds.
 
-Nothing that decides is kept in memory only: candidates come from (seed, generation, slot) and the scores of the
-generations before, so a controller that takes over breeds the same candidates and ends with the same winner.
+Nothing that decides is kept in memory only. Steps are recorded before they are scored, and a strategy proposes the next
+one from the scores that recorded steps asked for: a controller that takes over goes on with the same candidates, on the
+same documents, and ends with the same winner.
 """
 
-import math
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping
 
-from evaluation.needle import Split
 from evaluation.score import DocumentScore, ScoreSummary
-from search_space.candidate import Candidate, ScoredCandidate
+from search_space.candidate import DocumentNats, ScoredCandidate
+from search_space.ledger import Ledger, leader
+from search_space.step import Step
+from service.dashboard_plots import draw_dashboard
+from service.finals import Finals
+from service.picture_reading import PictureReader
 from service.prepare import PreparedSearch
-from service.results import FINALISTS, SearchResult, choose_finalists, decide
+from service.results import SearchResult
 from service.runtime import Pool, ProgressWriter, Runtime
-from service.score_book import Listeners, ScoreBook
-from storage.records import JobState, Progress, TrialRecord
+from service.score_book import Assignment, Listeners, ScoreBook
+from storage.records import JobState, Progress, TrialState
 from storage.study import StudyRecord
 
 
@@ -28,170 +33,146 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     run = _SearchRun(runtime, prepared)
     with runtime.open_pool(prepared.scorer_settings(), prepared.spec.workers) as pool:
         run.search(pool)
-        return run.validate(pool)
+        finals = Finals(runtime, prepared, history=run.history(), write_progress=run.write_progress)
+        result = finals.decide(pool)
+    run.draw(winner=result.winner.trial)
+    return result
 
 
 class _SearchRun:
     def __init__(self, runtime: Runtime, prepared: PreparedSearch) -> None:
         self._runtime = runtime
         self._prepared = prepared
-        self._spec = prepared.spec
         self._study = StudyRecord(runtime.database, runtime.job.id, runtime.keeper.lease)
-        self._study.create_if_missing(model=self._spec.model, target_length=self._spec.target_length)
-        self._search_book = self._open_book("search")
+        self._study.create_if_missing(
+            model=prepared.spec.model, target_length=prepared.spec.target_length, rope=prepared.model.rope
+        )
+        self._pictures = PictureReader(runtime.database, runtime.job.id)
+        self._book = ScoreBook(runtime, split="search", documents=prepared.documents("search"))
+        self._recorded = self._study.recorded_steps()
+        self._failed = {trial.number for trial in self._study.trials() if trial.state is TrialState.failed}
+        self._ledger = Ledger()
         self._progress = ProgressWriter(runtime)
-        self._expected_passes = max(1, prepared.max_document_passes())
+        self._expected_passes = max(1, prepared.strategy.max_document_passes)
         self._generation = 0
-        self._best: tuple[float, int] | None = None  # (search NLL, trial)
-
-    def _open_book(self, split: Split) -> ScoreBook:
-        documents = self._prepared.documents(split)
-        return ScoreBook(self._runtime.scores, self._runtime.keeper, split=split, documents=documents)
+        self._best: ScoredCandidate | None = None
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
     def search(self, pool: Pool) -> None:
-        """Breed and score generations until the strategy or the budget ends."""
+        """Score step after step until the strategy has no more."""
         self._runtime.enter(JobState.searching, unless=JobState.validating)
-        for generation in range(self._spec.budget.max_trials + 1):
+        for generation in itertools.count():
             self._generation = generation
-            trials = self._study.trials()
-            history = [trial for trial in trials if trial.generation < self._generation]
-            self._best = _best(history)
-            candidates = self._next_candidates(history)
-            if not candidates:
+            step, assigned = self._begin_step()
+            if step.is_last:
                 break
-            self._study.add_candidates(self._generation, candidates)
-            self._score_generation(pool)
+            self._score(pool, step, assigned)
+            self.draw()
+        for trial in self._ledger.open_trials():
+            if trial not in self._failed:
+                self._study.finish(trial, self._book.summary(trial).nll)
+        self.draw()
         self._report(flush=True)
 
-    def _next_candidates(self, history: Sequence[TrialRecord]) -> tuple[Candidate, ...]:
-        """The generation's candidates within the budget; empty when the search is over. Pure in the history."""
-        if self._patience_is_spent(history):
-            return ()
-        scored = [
-            ScoredCandidate(
-                trial=trial.number,
-                generation=trial.generation,
-                candidate=trial.candidate,
-                nll=math.inf if trial.nll is None else trial.nll,
-            )
-            for trial in history
-        ]
-        proposed = self._prepared.strategy.propose(self._generation, scored)
-        baselines = tuple(candidate for candidate in proposed if candidate.baseline_name is not None)
-        bred = tuple(candidate for candidate in proposed if candidate.baseline_name is None)
-        return (*baselines, *bred[: self._candidates_left(history, len(baselines))])
+    def draw(self, *, winner: int | None = None) -> None:
+        """Draw the dashboard's pictures as things are now."""
+        draw_dashboard(self._study, self._pictures, winner=winner)
 
-    def _candidates_left(self, history: Sequence[TrialRecord], new_baselines: int) -> int:
-        budget = self._spec.budget
-        left = budget.max_trials - sum(trial.candidate.baseline_name is None for trial in history)
-        if budget.max_document_passes is not None:
-            affordable = budget.max_document_passes // self._spec.objective.documents
-            left = min(left, affordable - len(history) - new_baselines)
-        return max(0, left)
+    def _begin_step(self) -> tuple[Step, dict[int, tuple[int, ...]]]:
+        """The recorded step of this generation, or a new one, and the documents that it asks for, by trial."""
+        generation = self._generation
+        if generation < len(self._recorded):
+            step = self._recorded[generation]
+        else:
+            step = self._prepared.strategy.propose(generation, self.history())
+        numbers = self._study.record_step(generation, step)
+        assigned = self._ledger.begin(generation, step, numbers)
+        for trial in step.prune:
+            self._study.prune(trial)
+        return step, assigned
 
-    def _patience_is_spent(self, history: Sequence[TrialRecord]) -> bool:
-        patience = self._spec.budget.patience
-        best = _best([trial for trial in history if trial.candidate.baseline_name is None])
-        if patience is None or best is None:
-            return False
-        found_in = next(trial.generation for trial in history if trial.number == best[1])
-        return self._generation - 1 - found_in >= patience
+    def history(self) -> tuple[ScoredCandidate, ...]:
+        """Every trial so far with the scores that steps asked for."""
+        return self._ledger.history(self._nats, self._failed)
 
-    def _score_generation(self, pool: Pool) -> None:
-        trials = [trial for trial in self._study.trials() if trial.generation == self._generation]
-        open_trials = {trial.number: trial.candidate for trial in trials if not trial.is_finished}
+    def _nats(self, trial: int) -> Mapping[int, DocumentNats]:
+        return {
+            index: DocumentNats(index=index, nats=score.nats, tokens=score.tokens, gradient=score.gradient)
+            for index, score in self._book.by_index(trial).items()
+        }
+
+    def _score(self, pool: Pool, step: Step, assigned: Mapping[int, tuple[int, ...]]) -> None:
+        assignments = {
+            trial: Assignment(candidate=self._ledger.candidate(trial), documents=documents, gradients=step.gradients)
+            for trial, documents in assigned.items()
+            if trial not in self._failed
+        }
+        finishing = set() if step.keep_open else set(assigned) - set(self._ledger.open_trials())
+
+        def on_complete(trial: int, summary: ScoreSummary) -> None:
+            if trial in finishing:
+                self._study.finish(trial, summary.nll)
+
         listeners = Listeners(
-            on_start=self._study.start,
-            on_score=self._on_score,
-            on_complete=self._on_complete,
-            on_failure=self._on_failure,
+            on_start=self._study.start, on_score=self._on_score, on_complete=on_complete, on_failure=self._on_failure
         )
-        self._search_book.score_missing(pool, open_trials, listeners)
+        self._book.score_missing(pool, assignments, listeners)
+        self._note_best()
         self._runtime.event(
             "generation.finished",
             generation=self._generation,
-            trials=len(trials),
-            document_passes=self._search_book.document_passes,
-            best_nll=None if self._best is None else self._best[0],
+            trials=len(assigned),
+            pruned=len(step.prune),
+            document_passes=self._book.document_passes,
+            best_nll=None if self._best is None else self._best.nll,
+        )
+
+    def _note_best(self) -> None:
+        found = leader(self.history())
+        if found is None or (self._best is not None and found.trial == self._best.trial):
+            self._best = found
+            return
+        self._best = found
+        self._runtime.event(
+            "best.improved",
+            trial=found.trial,
+            nll=found.nll,
+            documents=len(found.scores),
+            generation=self._generation,
+            document_passes=self._book.document_passes,
         )
 
     def _on_score(self, trial: int, index: int, score: DocumentScore) -> None:
         self._study.report(trial, index, score.nats / score.tokens)
         self._report()
 
-    def _on_complete(self, trial: int, summary: ScoreSummary) -> None:
-        self._study.finish(trial, summary.nll)
-        if self._best is None or (summary.nll, trial) < self._best:
-            self._best = (summary.nll, trial)
-            self._runtime.event(
-                "best.improved",
-                trial=trial,
-                nll=summary.nll,
-                generation=self._generation,
-                document_passes=self._search_book.document_passes,
-            )
-        self._report()
-
     def _on_failure(self, trial: int, reason: str) -> None:
+        self._failed.add(trial)
         self._study.fail(trial, reason)
         self._runtime.event("trial.failed", trial=trial, reason=reason)
 
     def _report(self, *, flush: bool = False) -> None:
-        done, total = self._search_book.document_passes, self._expected_passes
+        done, total = self._book.document_passes, self._expected_passes
+        self.write_progress("searching", passes=0, expected=0, fraction=min(1.0, done / total), flush=flush)
+
+    def write_progress(
+        self, stage: str, *, passes: int, expected: int, fraction: float, note: str = "", flush: bool = False
+    ) -> None:
+        """Store how far the search is; `passes` of `expected` come on top of those of the search documents."""
+        found = passes > 0 or expected > 0
         self._progress.write(
             Progress(
-                stage="searching",
+                stage=stage,
                 generation=self._generation,
-                trials=done // self._spec.objective.documents,
-                document_passes=done,
-                total_document_passes=total,
-                best_nll=None if self._best is None else self._best[0],
-                best_trial=None if self._best is None else self._best[1],
-                fraction=min(1.0, done / total),
+                trials=len(self.history()),
+                document_passes=self._book.document_passes + passes,
+                total_document_passes=self._book.document_passes + expected if found else self._expected_passes,
+                cached_passes=self._book.cached_passes,
+                best_nll=None if self._best is None else self._best.nll,
+                best_trial=None if self._best is None else self._best.trial,
+                fraction=fraction,
+                note=note,
             ),
             flush=flush,
         )
-
-    # -- validating --------------------------------------------------------------------------------------------------
-
-    def validate(self, pool: Pool) -> SearchResult:
-        """Score the finalists on held-out documents and choose the winner there."""
-        self._runtime.enter(JobState.validating)
-        trials = self._study.trials()
-        finalists = choose_finalists(trials)
-        book = self._open_book("validation")
-        total = len(finalists) * self._spec.objective.validation_documents
-        passes_before = self._search_book.document_passes
-        failed: set[int] = set()
-
-        def report(*_: object) -> None:
-            done = book.document_passes
-            self._progress.write(
-                Progress(
-                    stage="validating",
-                    generation=self._generation,
-                    trials=len(trials),
-                    document_passes=passes_before + done,
-                    total_document_passes=passes_before + total,
-                    best_nll=None if self._best is None else self._best[0],
-                    best_trial=None if self._best is None else self._best[1],
-                    fraction=done / total,
-                    note=f"{len(finalists)} finalists, at most {FINALISTS} of them bred",
-                ),
-                flush=done == total,
-            )
-
-        def on_failure(trial: int, reason: str) -> None:
-            failed.add(trial)
-            self._runtime.event("trial.failed", trial=trial, reason=reason)
-
-        listeners = Listeners(on_start=lambda trial: None, on_score=report, on_complete=report, on_failure=on_failure)
-        book.score_missing(pool, {trial.number: trial.candidate for trial in finalists}, listeners)
-        survivors = [trial for trial in finalists if trial.number not in failed]
-        return decide(self._prepared, self._runtime.job.id, survivors, self._search_book, book)
-
-
-def _best(trials: Sequence[TrialRecord]) -> tuple[float, int] | None:
-    return min(((trial.nll, trial.number) for trial in trials if trial.nll is not None), default=None)

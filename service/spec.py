@@ -28,8 +28,10 @@ class Spec(BaseModel):
 class ObjectiveSpec(Spec):
     """What a candidate is scored on."""
 
-    documents: int = Field(24, ge=1, le=MAX_DOCUMENTS, description="search documents per candidate")
-    validation_documents: int = Field(80, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist")
+    documents: int = Field(24, ge=1, le=MAX_DOCUMENTS, description="search documents per candidate, at most")
+    validation_documents: int = Field(
+        80, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist, at most"
+    )
     needles_per_document: int = Field(1, ge=1, le=64)
     corpus: str | None = Field(
         None, description="null: the Python reference; or a .txt, .jsonl#column, .parquet#column or HF dataset path"
@@ -41,7 +43,7 @@ class StrategySpec(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    name: str = "evolution"
+    name: str = "auto"
 
     def arguments(self) -> dict[str, Any]:
         """What the spec gives beside the name; the strategy itself checks it."""

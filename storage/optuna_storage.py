@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import optuna
 import sqlalchemy as sa
@@ -72,6 +72,21 @@ def add_waiting_trials(storage: RDBStorage, study_id: int, trials: Sequence[Froz
         for model, rows in _details(zip(ids, trials, strict=True)).items():
             if rows:
                 session.execute(sa.insert(model), rows)
+
+
+def replace_system_attributes(storage: RDBStorage, study_id: int, prefix: str, values: Mapping[str, str]) -> None:
+    """Make `values` all of the study's system attributes that start with `prefix`, in one transaction.
+
+    `Study.set_system_attr` takes a transaction each, and readers in between see a mixture of the old and the new.
+    """
+    attributes = models.StudySystemAttributeModel.__table__
+    ours = sa.and_(attributes.c.study_id == study_id, attributes.c.key.startswith(prefix, autoescape=True))
+    rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in values.items()]
+    with storage.scoped_session() as session, session.begin():
+        models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)  # one replacement at a time
+        session.execute(sa.delete(attributes).where(ours))
+        if rows:
+            session.execute(sa.insert(attributes), rows)
 
 
 def _insert_trials(session: Session, study_id: int, numbers: Iterable[int]) -> list[int]:

@@ -74,6 +74,8 @@ class Progress:
     #: forward passes over one document so far, the unit of search effort
     document_passes: int = 0
     total_document_passes: int | None = None
+    #: those of `document_passes` that the score cache answered
+    cached_passes: int = 0
     #: nats per answer token
     best_nll: float | None = None
     #: trial number
@@ -192,6 +194,8 @@ class StoredScore:
     worker: str
     attempts: int = 1
     seconds: float = 0.0
+    #: the fingerprint of what produced the score, 16 hexadecimal digits; empty when not known
+    scorer: str = ""
 
     def __post_init__(self) -> None:
         if self.trial < 0 or self.attempts < 1:

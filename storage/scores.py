@@ -40,13 +40,21 @@ class ScoreStore:
             StoredScore(
                 split=row.split,
                 trial=row.trial,
-                score=DocumentScore(document_id=row.document_id, nats=row.nats, tokens=row.tokens, exact=row.exact),
+                score=_score(row),
                 worker=row.worker,
                 attempts=row.attempts,
                 seconds=row.seconds,
+                scorer=row.scorer,
             )
             for row in rows
         )
+
+
+def _score(row: sa.Row[tuple[object, ...]]) -> DocumentScore:
+    gradient = None if row.gradient is None else tuple(row.gradient)
+    return DocumentScore(
+        document_id=row.document_id, nats=row.nats, tokens=row.tokens, exact=row.exact, gradient=gradient
+    )
 
 
 def _values(lease: Lease, stored: StoredScore) -> dict[str, object]:
@@ -58,8 +66,10 @@ def _values(lease: Lease, stored: StoredScore) -> dict[str, object]:
         "nats": stored.score.nats,
         "tokens": stored.score.tokens,
         "exact": stored.score.exact,
+        "gradient": stored.score.gradient,
         "worker": stored.worker,
         "attempts": stored.attempts,
         "seconds": stored.seconds,
+        "scorer": stored.scorer,
         "lease_epoch": lease.epoch,
     }

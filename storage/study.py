@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import sqlalchemy as sa
@@ -13,15 +13,20 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from search_space.candidate import Candidate
+from search_space.rope import RopeConfig
+from search_space.step import Step
 from storage import optuna_storage
 from storage.database import Database
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.leases import hold
 from storage.records import Lease, TrialRecord
+from storage.step_codec import step_from_json, step_to_json
 from storage.trial_codec import REASON, to_record, to_trial
 
 METRIC_NAMES = "study:metric_names"  # where Optuna keeps what Study.set_metric_names is given
+STEP = "ropewalk:step:"  # and the generation: a system attribute for each step
 METRIC = "NLL (nats per answer token)"
+ROPE_ATTRIBUTES = ("rope_theta", "rotary_dim", "original_max_position_embeddings", "partial_rotary_factor")
 
 
 class StudyRecord:
@@ -41,14 +46,17 @@ class StudyRecord:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def create_if_missing(self, *, model: str, target_length: int) -> None:
-        """The study, minimising, with what the dashboard shows about it."""
+    def create_if_missing(self, *, model: str, target_length: int, rope: RopeConfig | None = None) -> None:
+        """The study, minimising, with what the dashboard shows about it; `rope` is the model's, for `rope` below."""
+        shown: dict[str, object] = {"model": model, "target_length": target_length}
+        if rope is not None:
+            shown |= {name: getattr(rope, name) for name in ROPE_ATTRIBUTES}
         with self._database.translated():
             with suppress(DuplicatedStudyError):
                 self._fenced.create_new_study([StudyDirection.MINIMIZE], self._search_id)
             study_id = self._fenced.get_study_id_from_name(self._search_id)
             known = self._fenced.get_study_user_attrs(study_id)
-            for key, value in {"model": model, "target_length": target_length}.items():
+            for key, value in shown.items():
                 if known.get(key) != value:
                     self._fenced.set_study_user_attr(study_id, key, value)
             if self._fenced.get_study_system_attrs(study_id).get(METRIC_NAMES) != [METRIC]:
@@ -77,6 +85,44 @@ class StudyRecord:
                 optuna_storage.add_waiting_trials(self._fenced, self._study_id(), missing)
         slots = {trial.slot: trial.number for trial in self.trials() if trial.generation == generation}
         return tuple(slots[slot] for slot in range(len(candidates)))
+
+    def record_step(self, generation: int, step: Step) -> tuple[int, ...]:
+        """The step's candidates as trials, then the step itself; returns the trial numbers, slot by slot.
+
+        A controller that takes over follows recorded steps: proposing again could differ in the last bit between
+        machines, and a search must not. A crash between the two writes leaves trials that a same proposal meets again.
+
+        Raises:
+            StudyConflict: a slot holds another candidate.
+        """
+        numbers = self.add_candidates(generation, step.candidates)
+        with self._database.translated():
+            self._fenced.set_study_system_attr(self._study_id(), f"{STEP}{generation:05d}", dict(step_to_json(step)))
+        return numbers
+
+    def recorded_steps(self) -> tuple[Step, ...]:
+        """Every recorded step by generation; empty when there is no study yet."""
+        candidates: dict[int, list[Candidate]] = {}
+        for trial in self.trials():
+            candidates.setdefault(trial.generation, []).append(trial.candidate)
+        with self._database.translated():
+            try:
+                attributes = self._database.optuna.get_study_system_attrs(self._study_id())
+            except TrialNotFound:
+                return ()
+        recorded = [attributes[key] for key in sorted(attributes) if key.startswith(STEP)]
+        return tuple(step_from_json(value, candidates.get(generation, ())) for generation, value in enumerate(recorded))
+
+    def replace_system_attributes(self, prefix: str, values: Mapping[str, str]) -> None:
+        """Make `values` all of the study's system attributes whose keys start with `prefix`; all or none.
+
+        Raises:
+            ValueError: a key starts otherwise.
+        """
+        if any(not key.startswith(prefix) for key in values):
+            raise ValueError(f"every key must start with {prefix!r}, but got {sorted(values)}")
+        with self._database.translated():
+            optuna_storage.replace_system_attributes(self._fenced, self._study_id(), prefix, values)
 
     def start(self, trial: int) -> bool:
         """Waiting -> running. Every write returns whether it changed something; False is a harmless repetition."""
@@ -140,6 +186,16 @@ class StudyRecord:
             except KeyError:
                 return ()
             return tuple(to_record(trial) for trial in storage.get_all_trials(study_id, deepcopy=False))
+
+    def rope(self) -> RopeConfig | None:
+        """The model's rotary embedding; None when there is no study yet, or none that was told of it."""
+        storage = self._database.optuna
+        with self._database.translated():
+            try:
+                shown = storage.get_study_user_attrs(storage.get_study_id_from_name(self._search_id))
+            except KeyError:
+                return None
+        return RopeConfig(**{name: shown[name] for name in ROPE_ATTRIBUTES}) if "rope_theta" in shown else None
 
     # -- within ------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Our tables, in schema `ropewalk`. What must always hold is a constraint here, not a habit of the code.
 
 The migrations in `migrations/versions` make exactly these tables, and the triggers that make events and scores
-append-only; a test compares the two.
+append-only and cached scores unchangeable; a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,6 +27,15 @@ metadata = sa.MetaData(
 )
 
 Timestamp = sa.DateTime(timezone=True)
+
+# In PostgreSQL NaN is greater than infinity, so this refuses both. Low precision may come out a hair below zero.
+_NATS = "nats >= -0.001 AND nats < 'Infinity'"
+_TOKENS = "tokens > 0"
+# A missing element would make both comparisons unknown, which a constraint lets pass.
+_GRADIENT = (
+    "cardinality(gradient) > 1 AND array_position(gradient, NULL) IS NULL "
+    "AND '-Infinity' < ALL (gradient) AND 'Infinity' > ALL (gradient)"
+)
 
 
 def _quoted(words: Iterable[str]) -> str:
@@ -103,11 +112,29 @@ document_scores = sa.Table(
     sa.Column("seconds", sa.Double, nullable=False),
     sa.Column("lease_epoch", sa.BigInteger, nullable=False),
     _created_at(),
-    # In PostgreSQL NaN is greater than infinity, so this refuses both. Low precision may come out a hair below zero.
-    sa.CheckConstraint("nats >= -0.001 AND nats < 'Infinity'", name="nats"),
-    sa.CheckConstraint("tokens > 0", name="tokens"),
+    # Empty: not known, as of scores from before the column; a controller of that time may still be writing such.
+    sa.Column("scorer", sa.Text, nullable=False, server_default=""),
+    # Only strategies that follow gradients ask for one: null costs a bit in the row.
+    sa.Column("gradient", pg.ARRAY(sa.Double), nullable=True),
+    sa.CheckConstraint(_NATS, name="nats"),
+    sa.CheckConstraint(_TOKENS, name="tokens"),
+    sa.CheckConstraint("scorer ~ '^([0-9a-f]{16})?$'", name="scorer"),
+    sa.CheckConstraint(_GRADIENT, name="gradient"),
     sa.CheckConstraint("trial >= 0 AND split <> '' AND document_id <> ''", name="key"),
     sa.CheckConstraint("attempts >= 1 AND seconds >= 0 AND seconds < 'Infinity'", name="effort"),
+)
+
+score_cache = sa.Table(
+    "score_cache",
+    metadata,
+    sa.Column("key", sa.LargeBinary, primary_key=True),
+    sa.Column("nats", sa.Double, nullable=False),
+    sa.Column("tokens", sa.Integer, nullable=False),
+    sa.Column("exact", sa.Boolean, nullable=False),
+    _created_at(),
+    sa.CheckConstraint("octet_length(key) = 32", name="key"),
+    sa.CheckConstraint(_NATS, name="nats"),
+    sa.CheckConstraint(_TOKENS, name="tokens"),
 )
 
 events = sa.Table(

@@ -14,7 +14,7 @@ from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
 from search_space.errors import SearchSpaceError
 from search_space.rescale_factors import RescaleFactors
-from workers.base import Scorer, ScorerInfo, ScorerSettings
+from workers.base import DifferentiableScorer, Scorer, ScorerInfo, ScorerSettings
 from workers.errors import DocumentTooLong, ScoringFailed
 from workers.factory import make_scorer
 
@@ -38,6 +38,7 @@ class Batch:
     factors: RescaleFactors
     attention_factor: float
     documents: tuple[ray.ObjectRef[NeedleDocument], ...]
+    gradient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +48,7 @@ class BatchReply:
     results: tuple[DocumentScore | str, ...]
     seconds: float
     worker: str  # WorkerIdentity.name
+    scorer: str  # ScorerInfo.fingerprint() of the scorer that was asked
 
 
 class ScoringActor:
@@ -69,12 +71,15 @@ class ScoringActor:
     def score(self, batch: Batch) -> BatchReply:
         """Score a batch; at once and empty when the pool has cancelled it while it waited its turn."""
         assert self._scorer is not None, "the pool opens an actor before it sends batches"
+        scorer = self._scorer.info.fingerprint()
         if ray.get_runtime_context().is_canceled():
-            return BatchReply(results=(), seconds=0.0, worker=_name())
+            return BatchReply(results=(), seconds=0.0, worker=_name(), scorer=scorer)
         documents = tuple(ray.get(list(batch.documents)))
         started = time.perf_counter()
-        results = score_or_explain(self._scorer, batch.factors, batch.attention_factor, documents)
-        return BatchReply(results=results, seconds=time.perf_counter() - started, worker=_name())
+        results = score_or_explain(
+            self._scorer, batch.factors, batch.attention_factor, documents, gradient=batch.gradient
+        )
+        return BatchReply(results=results, seconds=time.perf_counter() - started, worker=_name(), scorer=scorer)
 
 
 def start_actor(settings: ScorerSettings, *, gpus: float) -> ActorProxy[ScoringActor]:
@@ -88,16 +93,28 @@ def _name() -> str:
 
 
 def score_or_explain(
-    scorer: Scorer, factors: RescaleFactors, attention_factor: float, documents: tuple[NeedleDocument, ...]
+    scorer: Scorer,
+    factors: RescaleFactors,
+    attention_factor: float,
+    documents: tuple[NeedleDocument, ...],
+    *,
+    gradient: bool,
 ) -> tuple[DocumentScore | str, ...]:
     """Scores in order; after an error, each document alone, so that only those at fault carry the message."""
     try:
-        return scorer.score(factors=factors, attention_factor=attention_factor, documents=documents)
+        ask = _differentiable(scorer).score_with_gradients if gradient else scorer.score
+        return ask(factors=factors, attention_factor=attention_factor, documents=documents)
     except _CANDIDATE_ERRORS as error:
         if len(documents) == 1:
             return (str(error),)
         return tuple(
             result
             for document in documents
-            for result in score_or_explain(scorer, factors, attention_factor, (document,))
+            for result in score_or_explain(scorer, factors, attention_factor, (document,), gradient=gradient)
         )
+
+
+def _differentiable(scorer: Scorer) -> DifferentiableScorer:
+    if not isinstance(scorer, DifferentiableScorer):
+        raise ScoringFailed(f"gradients need a scorer that differentiates, but got backend={scorer.info.backend}")
+    return scorer

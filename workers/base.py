@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
@@ -57,18 +59,26 @@ def _require(condition: bool, rule: str, value: object) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerInfo:
-    """What produced a score: two scores may be compared when their fingerprints are equal."""
+    """What produced a score. Equal fingerprints mean the same arithmetic: a candidate on a document gives one score, to
+    the last bit, so it need not be computed twice.
+
+    All that can change a bit belongs in a field, also where it looks like rounding: scores decide which candidates a
+    search breeds from. Nothing else does (host, process, lengths, how tasks are put together), or equal scorers would
+    not know each other.
+    """
 
     backend: str  # "transformers", "analytic": never "auto"
     dtype: str
-    device: str
-    model_sha256: str
-    version: str  # of the software that ran the forward pass
+    device: str  # the processor's or accelerator's name: kernels are chosen by it
+    arithmetic: str  # what else moves a bit on that device: CPU threads, instruction set, matmul precision, ranks
+    model_sha256: str  # of the weights
+    config_sha256: str  # of the model's config.json
+    version: str  # of the software that ran the forward pass, the scorer's own part included
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits, equal when every field is."""
-        fields = (self.backend, self.dtype, self.device, self.model_sha256, self.version)
-        return hashlib.sha256("\n".join(fields).encode()).hexdigest()[:16]
+        fields = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(fields.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +89,7 @@ class ScoringTask:
     factors: RescaleFactors
     attention_factor: float
     document: NeedleDocument
+    gradient: bool = False  # whether the score must carry its derivatives: needs a DifferentiableScorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +102,7 @@ class ScoringOutcome:
     attempts: int  # how often the task was started, 1 when all went well
     seconds: float  # inside the scorer; documents scored in one batch share its time equally
     worker: str  # "host:pid" of the process that scored, or that reported the error
+    scorer: str  # its ScorerInfo.fingerprint(); "" when no process lived to report the error
 
 
 class Scorer(Protocol):
@@ -133,4 +145,24 @@ class Scorer(Protocol):
 
     def close(self) -> None:
         """Give the model's memory back. May be called again."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableScorer(Scorer, Protocol):
+    """A scorer whose nats can be differentiated with respect to the factors."""
+
+    def score_with_gradients(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """As :meth:`Scorer.score`, and every score carries its `gradient`: n + 1 numbers for n pairs, in nats.
+
+        Nats are those of :meth:`Scorer.score` within 1e-5 per answer token, not to the last bit: a score from here must
+        not stand in for one from there. Leaves no trace that `score` could see. Derivatives are good to the model's
+        dtype; on accelerators whose kernels sum in no fixed order their last bits change from call to call.
+
+        Raises:
+            ScoringFailed: a derivative is not finite; otherwise as :meth:`Scorer.score`. A document whose backward pass
+                does not fit the device's memory is trouble of the machine.
+        """
         ...

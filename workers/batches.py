@@ -1,4 +1,4 @@
-"""Tasks put together into messages: one candidate, a few documents."""
+"""Tasks put together into messages: one candidate, a few documents, all with gradients or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from workers.base import ScoringTask
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class TaskBatch:
-    """Consecutive tasks of one candidate, and what has happened to them; owned by one run of one pool."""
+    """Consecutive tasks of one candidate, all with gradients or none, and what has happened to them.
+
+    Owned by one run of one pool.
+    """
 
     tasks: tuple[ScoringTask, ...]
     attempts: int = 0  # times handed to a worker
@@ -18,13 +21,13 @@ class TaskBatch:
 
 
 def task_batches(tasks: Iterable[ScoringTask], *, size: int) -> Iterator[TaskBatch]:
-    """Cut `tasks` where the candidate changes and after `size` of them, in order.
+    """Cut `tasks` where the candidate or what is asked of it changes and after `size` of them, in order.
 
-    Takes no more tasks from the iterable than the batch needs, and one to see that the candidate changed.
+    Takes no more tasks from the iterable than the batch needs, and one to see the change.
     """
     pending: list[ScoringTask] = []
     for task in tasks:
-        if pending and not _same_candidate(pending[0], task):
+        if pending and not _go_together(pending[0], task):
             yield TaskBatch(tasks=tuple(pending))
             pending = []
         pending.append(task)
@@ -35,5 +38,9 @@ def task_batches(tasks: Iterable[ScoringTask], *, size: int) -> Iterator[TaskBat
         yield TaskBatch(tasks=tuple(pending))
 
 
-def _same_candidate(left: ScoringTask, right: ScoringTask) -> bool:
-    return left.attention_factor == right.attention_factor and left.factors == right.factors
+def _go_together(left: ScoringTask, right: ScoringTask) -> bool:
+    return (
+        left.gradient == right.gradient
+        and left.attention_factor == right.attention_factor
+        and left.factors == right.factors
+    )

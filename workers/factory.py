@@ -5,6 +5,9 @@ from __future__ import annotations
 from workers.base import Backend, Scorer, ScorerSettings
 from workers.errors import ScorerUnavailable
 
+# What `auto` takes differentiates too.
+_DIFFERENTIABLE: tuple[Backend, ...] = ("auto", "transformers", "analytic")
+
 
 def make_scorer(settings: ScorerSettings) -> Scorer:
     """Open the scorer that `settings.backend` names; `auto` takes transformers.
@@ -24,8 +27,15 @@ def make_scorer(settings: ScorerSettings) -> Scorer:
     return TransformersScorer(settings)
 
 
-def check_scorer(backend: Backend, *, tensor_parallel: int) -> None:
-    """Raise ScorerUnavailable when no scorer can be opened for these settings here; cheap, loads nothing."""
+def check_scorer(backend: Backend, *, tensor_parallel: int, gradients: bool = False) -> None:
+    """Raise ScorerUnavailable when no scorer can be opened for these settings here; cheap, loads nothing.
+
+    With `gradients` the scorer must be a :class:`workers.base.DifferentiableScorer`.
+    """
+    if gradients and backend not in _DIFFERENTIABLE:
+        raise ScorerUnavailable(
+            f"strategy gradient needs a scorer that differentiates: transformers or analytic, but got backend={backend}"
+        )
     if backend == "vllm":
         raise ScorerUnavailable(
             "backend=vllm needs vLLM (pip install '.[vllm]') and a Ropewalk with a vLLM scorer, which this one is not; "

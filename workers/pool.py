@@ -18,7 +18,7 @@ from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
 from search_space.errors import SearchSpaceError
 from workers.actor import Batch, BatchReply, WorkerIdentity
-from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
+from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
 from workers.batches import TaskBatch, task_batches
 from workers.cluster import ensure_ray
 from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, ScorerUnavailable, WorkerLost, WorkersError
@@ -45,6 +45,9 @@ class ScoringPool:
     Workers start at construction, side by side, and are used as they become ready: a cluster with fewer free CPUs than
     `workers` serves with those it has. A document is put into Ray's object store when its first task comes, once, and
     stays there as long as the pool lives; messages to workers hold references.
+
+    Provenance: every outcome carries the fingerprint of the scorer that gave it. Workers on unlike machines have unlike
+    ones; :meth:`scorer` tells that of one which is ready, before anything is scored.
 
     Threads: a run belongs to one thread, and there is one at a time; `close` may be called from any thread. Joins or
     starts Ray through :func:`workers.cluster.ensure_ray` when the process has not.
@@ -99,17 +102,21 @@ class ScoringPool:
         """The workers that have opened their scorer, as far as the pool has heard of them."""
         return tuple(slot.identity for slot in self._slots if slot.identity is not None)
 
-    def wait_until_ready(self) -> WorkerIdentity:
-        """Wait for the first worker to have its model loaded.
+    def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
+        """What scores here: waits for the first worker to have its model loaded, and scores nothing.
+
+        `check` is called at least twice a second while waiting; what it raises ends the wait, and leaves the pool as it
+        is: a later call or run goes on with the workers that were starting.
 
         Raises:
-            ScorerUnavailable, WorkerLost, ScorerClosed and the errors of opening a scorer: as `run` does.
+            ScorerUnavailable, WorkerLost, PoolBusy, ScorerClosed and the errors of opening a scorer: as `run` does.
         """
         with self._exclusive():
             while not self.ready_workers:
+                check()
                 for _ in self._wait():  # nothing is in flight: only workers that open
                     pass
-            return self.ready_workers[0]
+            return self.ready_workers[0].info
 
     def run(
         self, tasks: Iterable[ScoringTask], *, check: Callable[[], None] = lambda: None
@@ -173,6 +180,7 @@ class ScoringPool:
             factors=first.factors,
             attention_factor=first.attention_factor,
             documents=tuple(self._reference(task.document) for task in batch.tasks),
+            gradient=first.gradient,
         )
 
     def _reference(self, document: NeedleDocument) -> ray.ObjectRef[NeedleDocument]:
@@ -212,7 +220,7 @@ class ScoringPool:
             if entry.is_current:
                 self._replace(slot, reason)
             if batch.raised >= _MAX_RAISED:
-                yield batch, BatchReply(results=(reason,) * len(batch.tasks), seconds=0.0, worker="")
+                yield batch, BatchReply(results=(reason,) * len(batch.tasks), seconds=0.0, worker="", scorer="")
                 return
             self._try_again(batch, reason)
         else:
@@ -272,6 +280,7 @@ def _outcomes(batch: TaskBatch, reply: BatchReply) -> Iterator[ScoringOutcome]:
             attempts=batch.attempts,
             seconds=reply.seconds / len(batch.tasks),
             worker=reply.worker,
+            scorer=reply.scorer,
         )
 
 

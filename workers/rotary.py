@@ -7,7 +7,9 @@ loading changes neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,6 +37,7 @@ class RotaryTable:
     def __init__(self, model: torch.nn.Module, rope: RopeConfig) -> None:
         self._rope = rope
         self._modules = _rotary_modules(model)
+        self._layouts: tuple[Layout, ...] = ()
         for module in self._modules:
             _check_shape(module, rope)
             _freeze(module)
@@ -42,8 +45,8 @@ class RotaryTable:
         probe = RescaleFactors(tuple(float(value) for value in np.linspace(1.0, 3.0, rope.num_pairs)))
         for factors, attention_factor in ((RescaleFactors.identity(rope.num_pairs), 1.0), (probe, 1.25)):
             self.write(factors=factors, attention_factor=attention_factor)
-            for module in self._modules:
-                _check_probe(module, compute_inv_freq(rope, factors), attention_factor)
+            inv_freq = compute_inv_freq(rope, factors)
+            self._layouts = tuple(_probed_layout(module, inv_freq, attention_factor) for module in self._modules)
 
     def write(self, *, factors: RescaleFactors, attention_factor: float) -> None:
         """Make every later forward pass rotate with `factors`, at every length.
@@ -60,6 +63,61 @@ class RotaryTable:
                 if buffer is not None:
                     buffer.copy_(inv_freq)
             vars(module)["attention_scaling"] = attention_factor  # a plain attribute: no tensor, no module
+
+    @contextmanager
+    def differentiable(self, *, rows: int) -> Iterator[torch.Tensor]:
+        """Zeros of shape (rows, n + 1) to differentiate by: what ln lambda_i and ln A of each row could have added.
+
+        Inside, every forward pass of `rows` rows (and its backward pass) depends on them, with the bits of the factors
+        last written. Afterwards nothing of it is left in the model.
+        """
+        device = next(self._modules[0].buffers()).device
+        shifts = torch.zeros(rows, self._rope.num_pairs + 1, device=device, requires_grad=True)
+        hooks = [
+            module.register_forward_hook(partial(_shifted, layout, shifts))
+            for module, layout in zip(self._modules, self._layouts, strict=True)
+        ]
+        try:
+            yield shifts
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+# (..., n) to (..., width): the pairs, laid out as a rotary module lays out cos and sin.
+Layout = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+def _end_to_end(pairs: torch.Tensor, width: int) -> torch.Tensor:
+    return torch.cat([pairs] * (width // pairs.shape[-1]), dim=-1)
+
+
+def _interleaved(pairs: torch.Tensor, width: int) -> torch.Tensor:
+    return pairs.repeat_interleave(width // pairs.shape[-1], dim=-1)
+
+
+def _shifted(
+    layout: Layout,
+    shifts: torch.Tensor,
+    module: torch.nn.Module,
+    _arguments: object,
+    output: tuple[torch.Tensor, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos and sin, (rows, tokens, width), as functions of `shifts` to the first order, which is all a gradient needs.
+
+    transformers computes them without a graph. The angle t = position / (lambda * ...) has dt / d ln lambda = -t, so
+    A cos t has the derivatives A t sin t and A cos t, and A sin t has -A t cos t and A sin t. At shifts of 0 the values
+    are those of the module, to the last bit. Positions count from 0, as in every document.
+    """
+    cos, sin = output  # (1 or rows, tokens, width)
+    tokens, width = cos.shape[-2:]
+    inv_freq = _tensor(module, "inv_freq")
+    assert inv_freq is not None
+    angles = layout(torch.arange(tokens, device=cos.device)[:, None] * inv_freq, width)  # (tokens, width)
+    turn = layout(shifts[:, None, :-1], width) * angles  # (rows, tokens, width)
+    growth = 1.0 + shifts[:, None, -1:]  # (rows, 1, 1)
+    shifted = (cos * growth + sin * turn, sin * growth - cos * turn)
+    return shifted[0].to(cos.dtype), shifted[1].to(sin.dtype)
 
 
 def _rotary_modules(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
@@ -102,16 +160,18 @@ def _freeze(module: torch.nn.Module) -> None:
             setattr(module, name, buffer.to(torch.float32))
 
 
-def _check_probe(module: torch.nn.Module, inv_freq: NDArray[np.float64], attention_factor: float) -> None:
+def _probed_layout(module: torch.nn.Module, inv_freq: NDArray[np.float64], attention_factor: float) -> Layout:
+    """How the module lays out its pairs; ScorerUnavailable when it does not rotate by what was written into it."""
     angles = np.outer(_PROBE_POSITIONS, inv_freq)  # (positions, n)
     expected = np.stack((np.cos(angles), np.sin(angles))) * attention_factor
     actual = _cos_sin(module)
     if actual is None or actual.shape[-1] % len(inv_freq) or actual.shape[:2] != expected.shape[:2]:
         raise _unknown(module, "does not return cos and sin per position")
-    repeats = actual.shape[-1] // len(inv_freq)
-    end_to_end, interleaved = np.tile(expected, (1, 1, repeats)), np.repeat(expected, repeats, axis=-1)
-    if not any(np.allclose(actual, layout, atol=_PROBE_TOLERANCE, rtol=0) for layout in (end_to_end, interleaved)):
-        raise _unknown(module, "does not rotate by the inv_freq and attention_scaling written into it")
+    for layout in (_end_to_end, _interleaved):
+        laid_out = layout(torch.from_numpy(expected), actual.shape[-1]).numpy()
+        if np.allclose(actual, laid_out, atol=_PROBE_TOLERANCE, rtol=0):
+            return layout
+    raise _unknown(module, "does not rotate by the inv_freq and attention_scaling written into it")
 
 
 def _cos_sin(module: torch.nn.Module) -> NDArray[np.float64] | None:

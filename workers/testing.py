@@ -6,13 +6,14 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
+from evaluation.score_key import document_digest
 from search_space.critical_pair import theoretical_critical_pair
 from search_space.rescale_factors import RescaleFactors
 from search_space.rope import RopeConfig
@@ -37,12 +38,13 @@ class _Taste:
 
 
 class AnalyticScorer:
-    """Implements :class:`workers.base.Scorer` with a formula in place of a forward pass.
+    """Implements :class:`workers.base.DifferentiableScorer` with a formula in place of a forward pass.
 
     nats per token = floor + difficulty(document) + curvature * mean over pairs of (ln lambda_i - optimum_i(document))^2
     + attention curvature * (ln A - ln A_best)^2. Smooth in every factor, zero gradient at :meth:`optimum` averaged over
-    documents, deterministic: a document's difficulty and its deviation from the common optimum come from its id alone.
-    Few documents therefore mislead a search as few real ones do. Needs the model's config, not its weights.
+    documents, deterministic: a document's difficulty and its deviation from the common optimum come from its tokens and
+    answer spans alone, as a model's would. Few documents therefore mislead a search as few real ones do. Needs the
+    model's config, not its weights.
 
     Raises:
         EvaluationError, SearchSpaceError: from resolving the model.
@@ -51,16 +53,24 @@ class AnalyticScorer:
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
         self._rope = find_model(settings.model, original_length=settings.original_length, weights=False).rope
-        scale = settings.target_length / settings.original_length
-        self._optimum = _log_optimum(self._rope, scale)
-        self._log_attention = math.log(1.0 + 0.05 * math.log(scale))
+        self._scale = settings.target_length / settings.original_length
+        self._optimum = _log_optimum(self._rope, self._scale)
+        self._log_attention = math.log(1.0 + 0.05 * math.log(self._scale))
         self._closed = False
 
     @property
     def info(self) -> ScorerInfo:
-        """What produces the scores; the model's identity here is its rotary embedding."""
-        identity = hashlib.sha256(repr(self._rope).encode()).hexdigest()
-        return ScorerInfo(backend="analytic", dtype="float64", device="cpu", model_sha256=identity, version="1")
+        """What produces the scores; the model here is a formula, of the rotary embedding and the scale."""
+        identity = hashlib.sha256(repr((self._rope, self._scale)).encode()).hexdigest()
+        return ScorerInfo(
+            backend="analytic",
+            dtype="float64",
+            device="cpu",
+            arithmetic=f"numpy {np.__version__}",
+            model_sha256=identity,
+            config_sha256="",  # nothing but the rotary embedding is read
+            version="2",
+        )
 
     def optimum(self) -> tuple[RescaleFactors, float]:
         """The factors and the attention factor with the least expected nats."""
@@ -70,6 +80,13 @@ class AnalyticScorer:
         self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
     ) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`. Sleeps `delay_seconds` per document."""
+        scores = self.score_with_gradients(factors=factors, attention_factor=attention_factor, documents=documents)
+        return tuple(replace(score, gradient=None) for score in scores)
+
+    def score_with_gradients(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`; the same bits as `score`, any time."""
         if self._closed:
             raise ScorerClosed("a scorer must be open to score, but close() was called")
         check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
@@ -86,13 +103,19 @@ class AnalyticScorer:
     ) -> DocumentScore:
         if self._settings.delay_seconds:
             time.sleep(self._settings.delay_seconds)
-        taste = _taste(document.id, self._rope.num_pairs)
-        distance = float(np.mean((log_factors - self._optimum - taste.offsets) ** 2))
-        attention_distance = (math.log(attention_factor) - self._log_attention) ** 2
+        taste = _taste(document, self._rope.num_pairs)
+        misses = log_factors - self._optimum - taste.offsets
+        attention_miss = math.log(attention_factor) - self._log_attention
+        distance, attention_distance = float(np.mean(misses**2)), attention_miss**2
         per_token = _FLOOR_NATS + taste.difficulty + _CURVATURE * distance + _ATTENTION_CURVATURE * attention_distance
+        slopes = (*(2.0 * _CURVATURE / len(misses) * misses).tolist(), 2.0 * _ATTENTION_CURVATURE * attention_miss)
         tokens = document.answer_tokens
         return DocumentScore(
-            document_id=document.id, nats=per_token * tokens, tokens=tokens, exact=per_token < _EXACT_BELOW_NATS
+            document_id=document.id,
+            nats=per_token * tokens,
+            tokens=tokens,
+            exact=per_token < _EXACT_BELOW_NATS,
+            gradient=tuple(slope * tokens for slope in slopes),
         )
 
 
@@ -107,8 +130,8 @@ def _log_optimum(rope: RopeConfig, scale: float) -> NDArray[np.float64]:
     return result
 
 
-def _taste(document_id: str, num_pairs: int) -> _Taste:
-    seed = int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:8], "big")
+def _taste(document: NeedleDocument, num_pairs: int) -> _Taste:
+    seed = int.from_bytes(document_digest(document)[:8], "big")
     generator = np.random.default_rng(seed)
     offsets: NDArray[np.float64] = generator.normal(0.0, _DOCUMENT_SPREAD, num_pairs)
     return _Taste(offsets=offsets, difficulty=float(generator.exponential(0.05)))

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 import transformers
 
-from evaluation.model_source import ModelSource, model_sha256
+from evaluation.model_source import ModelSource, config_sha256, model_sha256
 from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
 from search_space.rescale_factors import RescaleFactors
+from workers.arithmetic import arithmetic, device_name
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_candidate, check_documents
-from workers.errors import ScorerClosed, ScorerUnavailable, ScoringFailed
+from workers.errors import ScorerClosed, ScorerUnavailable
 from workers.model_files import find_model
+from workers.passes import Opened, differentiate_documents, score_documents
 from workers.rotary import RotaryTable
 
-# Rows of a forward pass: enough tokens to keep the device busy, at most the documents that a pool sends at once. A CPU
-# core gains about a tenth from short documents side by side and nothing from long ones.
-_TOKENS_PER_FORWARD = {"cpu": 1024, "cuda": 4096}
-_MAX_ROWS = 4
+_REVISION = 1  # of this file, passes.py and rotary.py: raise it with every change that moves a bit of any score
 
 
 class TransformersScorer:
-    """Implements :class:`workers.base.Scorer`.
+    """Implements :class:`workers.base.DifferentiableScorer`.
 
     Loads safetensors from the disk, runs no code from the model's directory, and asks no server. The forward pass keeps
     no KV cache and computes logits for answer tokens only: no (tokens, vocabulary) array exists.
@@ -57,15 +53,15 @@ class TransformersScorer:
         model = _load(source, dtype=dtype, device=device)
         self._target_length = settings.target_length
         self._rope = source.rope
-        self._opened: _Opened | None = _Opened(
-            forward=cast("_CausalLM", model), rotary=RotaryTable(model, source.rope), device=device
-        )
+        self._opened: Opened | None = Opened(model=model, rotary=RotaryTable(model, source.rope), device=device)
         self._info = ScorerInfo(
             backend="transformers",
             dtype=str(dtype).removeprefix("torch."),
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            device=device_name(device),
+            arithmetic=arithmetic(device),
             model_sha256=model_sha256(source),
-            version=f"transformers {transformers.__version__}, torch {torch.__version__}",
+            config_sha256=config_sha256(source),
+            version=f"scorer {_REVISION}, transformers {transformers.__version__}, torch {torch.__version__}",
         )
 
     @property
@@ -77,44 +73,38 @@ class TransformersScorer:
         self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
     ) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`."""
+        opened = self._ready(factors, attention_factor, documents)
+        with torch.inference_mode():
+            return score_documents(opened, documents)
+
+    def score_with_gradients(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`.
+
+        Memory: a graph too large to keep keeps the hidden states between layers, and one layer's activations at a time
+        (see :mod:`workers.recomputing`): for h hidden units, tokens * h * (layers + about 30) numbers a row. A plain
+        pass holds one layer's forward activations only, so lengths that score fine may not differentiate.
+        """
+        opened = self._ready(factors, attention_factor, documents)
+        with torch.enable_grad():
+            return differentiate_documents(opened, documents)
+
+    def _ready(self, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]) -> Opened:
+        """The model with the candidate in it, once everything is checked."""
         if self._opened is None:
             raise ScorerClosed("a scorer must be open to score, but close() was called")
         check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
         check_documents(documents, target_length=self._target_length)
-        scores: dict[int, DocumentScore] = {}
-        with torch.inference_mode():
+        with torch.no_grad():
             self._opened.rotary.write(factors=factors, attention_factor=attention_factor)
-            for group in forward_groups(documents, tokens_per_forward=_TOKENS_PER_FORWARD[self._opened.device.type]):
-                found = _score_group(self._opened, [documents[index] for index in group.indices], rows=group.rows)
-                scores.update(zip(group.indices, found, strict=True))
-        return tuple(scores[index] for index in range(len(documents)))
+        return self._opened
 
     def close(self) -> None:
         """Drop the model, and give cached device memory back."""
         self._opened = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-class _CausalLMOutput(Protocol):
-    logits: torch.Tensor
-
-
-class _CausalLM(Protocol):
-    """What a forward pass of a transformers model is here."""
-
-    def __call__(
-        self, *, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: torch.Tensor
-    ) -> _CausalLMOutput: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Opened:
-    """A loaded model: gone, all of it, when the scorer lets go of this."""
-
-    forward: _CausalLM
-    rotary: RotaryTable
-    device: torch.device
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
@@ -157,51 +147,3 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if was_on:
             settings.enable_progress_bar()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ForwardGroup:
-    """Documents, by index, that share a forward pass of `rows` rows; at most as many documents as rows."""
-
-    indices: tuple[int, ...]
-    rows: int
-
-
-def forward_groups(documents: Sequence[NeedleDocument], *, tokens_per_forward: int) -> Iterator[ForwardGroup]:
-    """Put documents together that have one length and one set of answer positions: nothing is padded or masked.
-
-    Rows follow from the length alone: as many as fit `tokens_per_forward`, from 1 to 4.
-    """
-    alike: dict[tuple[int, tuple[tuple[int, int], ...]], list[int]] = {}
-    for index, document in enumerate(documents):
-        alike.setdefault((len(document.token_ids), document.answer_spans), []).append(index)
-    for (length, _), indices in alike.items():
-        rows = min(max(tokens_per_forward // length, 1), _MAX_ROWS)
-        remaining = iter(indices)
-        while group := tuple(islice(remaining, rows)):
-            yield ForwardGroup(indices=group, rows=rows)
-
-
-def _score_group(opened: _Opened, documents: Sequence[NeedleDocument], *, rows: int) -> list[DocumentScore]:
-    """Scores of one :class:`ForwardGroup`, by one forward pass over an array of (rows, tokens)."""
-    # Rows without a document of their own repeat the last one: another shape may round differently.
-    padded = [*documents, *[documents[-1]] * (rows - len(documents))]
-    token_ids = torch.tensor([document.token_ids for document in padded], device=opened.device)
-    answers = torch.tensor([p for span in documents[0].answer_spans for p in range(*span)], device=opened.device)
-    # Logits at position p predict token p + 1.
-    output = opened.forward(input_ids=token_ids, use_cache=False, logits_to_keep=answers - 1)
-    targets = token_ids[:, answers]  # (rows, answer tokens); the logits have the vocabulary as a third axis
-    return [_document_score(document, output.logits[row], targets[row]) for row, document in enumerate(documents)]
-
-
-def _document_score(document: NeedleDocument, logits: torch.Tensor, targets: torch.Tensor) -> DocumentScore:
-    """From logits (answer tokens, vocabulary) and the tokens that stand there (answer tokens,).
-
-    The log-softmax is taken in float32 whatever the model's dtype, the sum over tokens in float64.
-    """
-    log_probabilities = torch.log_softmax(logits.float(), dim=-1).gather(-1, targets[:, None])[:, 0]
-    nats = -float(log_probabilities.double().sum())
-    if not math.isfinite(nats):
-        raise ScoringFailed(f"a score must be a finite number of nats, but the model gave {nats} for {document.id!r}")
-    exact = bool((logits.argmax(dim=-1) == targets).all())
-    return DocumentScore(document_id=document.id, nats=nats, tokens=len(targets), exact=exact)

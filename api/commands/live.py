@@ -102,7 +102,9 @@ def print_job(job: JobResource) -> None:
     rows += [(name, job.spec[name]) for name in ("model", "target_length") if job.spec.get(name) is not None]
     progress = job.progress
     rows += [("stage", progress.stage), ("generation", progress.generation), ("trials", progress.trials or None)]
-    passes = f"{progress.document_passes} of {progress.total_document_passes or '?'}"
+    passes = f"{progress.document_passes} of at most {progress.total_document_passes or '?'}"
+    if progress.cached_passes:
+        passes += f", {progress.cached_passes} of them from the score cache"
     rows += [("document passes", passes), ("best NLL", _cell(progress.best_nll)), ("labels", _pairs(job.labels))]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
     for name, value in rows:

@@ -10,6 +10,7 @@ from api.candidate_schemas import ScoreList, ScoreResource, TrialPage, TrialReso
 from api.routes import common
 from api.schemas import EXAMPLE_SEARCH_SPEC, EstimateResource, EventList, JobPage, JobResource
 from search_space.exports import export
+from service.pictures import SearchPictures
 from service.spec import SearchSpec
 
 router = APIRouter(prefix="/v1/searches", tags=["searches"])
@@ -118,6 +119,13 @@ def list_scores(
     """Document scores: one candidate on one document each."""
     scores = door.scores(search_id, split=split)
     return ScoreList(items=[ScoreResource.of(score) for score in scores if trial is None or score.trial == trial])
+
+
+@router.get("/{search_id}/pictures", operation_id="get_pictures", responses=common.problems(404))
+def get_pictures(search_id: str, door: deps.TheDoor) -> SearchPictures:
+    """What is drawn of the search: factors, best so far, race by document, needles by depth. Large searches are
+    thinned out; `ropewalk plot` makes PNG files of it."""
+    return door.pictures(search_id)
 
 
 @router.get(

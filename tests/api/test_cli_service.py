@@ -39,10 +39,10 @@ def test_submit_a_file_with_flags_over_it(
     path = tmp_path / "spec.json"
     path.write_text(json.dumps({**POCKET_SPEC, "labels": {"a": "1"}, "budget": {"max_trials": 5, "patience": 2}}))
     job_id = _run(
-        capsys, "submit", str(path), "--max-trials", "7", "--label", "b=2", "--attention-factor", "search"
+        capsys, "submit", str(path), "--max-trials", "40", "--label", "b=2", "--attention-factor", "search"
     ).strip()
     spec = json.loads(server.jobs.get(job_id).spec_json)
-    assert spec["budget"] == {"max_trials": 7, "max_document_passes": None, "patience": 2}
+    assert spec["budget"] == {"max_trials": 40, "max_document_passes": None, "patience": 2}
     assert spec["labels"] == {"a": "1", "b": "2"}
     assert spec["scorer"]["attention_factor"] == "search"
 

@@ -20,6 +20,7 @@ OPERATIONS = {
     "get_finetune",
     "get_health",
     "get_metrics",
+    "get_pictures",
     "get_readiness",
     "get_search",
     "list_evaluation_events",

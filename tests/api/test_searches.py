@@ -29,12 +29,12 @@ def test_a_search_is_accepted_as_its_own_operation(server: RunningServer) -> Non
 
 def test_a_spec_can_be_checked_without_submitting(server: RunningServer) -> None:
     with server.http as http:
-        response = http.post("/v1/searches?validate_only=true", json={**POCKET_SPEC, "budget": {"max_trials": 10}})
+        response = http.post("/v1/searches?validate_only=true", json={**POCKET_SPEC, "budget": {"max_trials": 20}})
         assert response.status_code == 200
         assert http.get("/v1/searches").json()["items"] == []
     estimate = response.json()
-    assert (estimate["candidates"], estimate["baselines"]) == (10, 8)
-    assert estimate["document_passes"] == (10 + 8) * 24
+    assert (estimate["candidates"], estimate["baselines"]) == (20, 8)
+    assert (20 + 8) * 4 <= estimate["document_passes"] <= (20 + 8) * 24
     assert estimate["spec"]["seed"] == 0
     with server.client() as client:
         assert client.validate_search(POCKET_SPEC).document_passes > 0

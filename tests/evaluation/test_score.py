@@ -131,17 +131,24 @@ def test_depth_bins_hold_every_score_once(factory: DocumentFactory) -> None:
         DocumentScore(document_id=document.id, nats=7 * document.depth, tokens=7, exact=document.depth > 0.8)
         for document in documents
     )
-    bins = by_depth_bins(documents, scores, 5)
+    depths = {document.id: document.depth for document in documents}
+    bins = by_depth_bins(depths, scores, 5)
     assert [(found.low, found.high) for found in bins] == [(at / 5, (at + 1) / 5) for at in range(5)]
     assert sum(found.summary.documents for found in bins if found.summary) == 24
     assert all(found.summary and found.low - 1e-9 <= found.summary.nll <= found.high for found in bins)
     assert [found.summary and found.summary.exact_match for found in bins] == [0, 0, 0, 0, 1]
-    assert [found.summary is None for found in by_depth_bins(documents[:1], scores[:1], 4)].count(True) == 3
+    assert [found.summary is None for found in by_depth_bins(depths, scores[:1], 4)].count(True) == 3
 
 
-def test_depth_bins_refuse_strangers(factory: DocumentFactory) -> None:
-    documents = factory.build(DocumentRequest(target_length=600, count=1, seed=0))
-    with pytest.raises(InvalidScores, match="but got 'd0'"):
-        by_depth_bins(documents, scores_of([(1.0, 7, True)]), 5)
+def test_depth_bins_refuse_strangers() -> None:
+    with pytest.raises(InvalidScores, match="of known depth, but got 'd0'"):
+        by_depth_bins({"d1": 0.5}, scores_of([(1.0, 7, True)]), 5)
     with pytest.raises(InvalidScores, match="bins=0"):
-        by_depth_bins(documents, (), 0)
+        by_depth_bins({}, (), 0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_derivatives_must_be_finite(bad: float) -> None:
+    with pytest.raises(InvalidScores, match=r"derivatives must be finite, but got .* of 'd'"):
+        DocumentScore(document_id="d", nats=1.0, tokens=7, exact=True, gradient=(0.5, bad))
+    assert DocumentScore(document_id="d", nats=1.0, tokens=7, exact=True, gradient=(0.5, -1e300)).gradient is not None

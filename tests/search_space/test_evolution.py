@@ -38,13 +38,13 @@ def _run(strategy: Strategy, generations: int) -> list[ScoredCandidate]:
         start = len(history)
         history += [
             ScoredCandidate(trial=start + i, generation=generation, candidate=candidate, nll=_nll(candidate))
-            for i, candidate in enumerate(strategy.propose(generation, history))
+            for i, candidate in enumerate(strategy.propose(generation, history).candidates)
         ]
     return history
 
 
 def test_generation_0_is_every_baseline_then_the_initial_population() -> None:
-    found = make_strategy("evolution", {}, _context()).propose(0, ())
+    found = make_strategy("evolution", {}, _context()).propose(0, ()).candidates
     assert [c.origin for c in found[:8]] == [f"baseline:{name}" for name in BASELINE_NAMES]
     initial = found[8:]
     assert len(initial) == 64
@@ -88,11 +88,11 @@ def test_proposals_depend_on_the_seed_and_not_on_the_order_of_history(
     assert resumed.propose(3, shuffled) == make_strategy("evolution", SMALL, context).propose(3, history)
     for generation in range(3):
         expected = tuple(s.candidate for s in history if s.generation == generation)
-        assert resumed.propose(generation, shuffled) == expected
+        assert resumed.propose(generation, shuffled).candidates == expected
 
 
 def test_other_seeds_give_other_candidates() -> None:
-    found = [make_strategy("evolution", SMALL, _context(seed)).propose(0, ())[8:] for seed in range(3)]
+    found = [make_strategy("evolution", SMALL, _context(seed)).propose(0, ()).candidates[8:] for seed in range(3)]
     assert len({candidate.factors for population in found for candidate in population}) == 36
 
 
@@ -127,12 +127,12 @@ def test_every_proposal_keeps_every_constraint(
 
 
 def test_a_fixed_attention_factor_is_carried_by_every_candidate() -> None:
-    found = make_strategy("evolution", SMALL, _context(attention_factor=1.07)).propose(0, ())
+    found = make_strategy("evolution", SMALL, _context(attention_factor=1.07)).propose(0, ()).candidates
     assert {candidate.attention_factor for candidate in found} == {1.07}
 
 
 def test_a_searched_attention_factor_adds_the_baselines_own() -> None:
-    found = make_strategy("evolution", SMALL, _context(attention_factor=None)).propose(0, ())
+    found = make_strategy("evolution", SMALL, _context(attention_factor=None)).propose(0, ()).candidates
     seeds = {c.origin: c.attention_factor for c in found if not c.genes}
     own = 0.1 * math.log(4) + 1
     assert seeds == {
@@ -147,11 +147,11 @@ def test_breeding_reads_the_best_candidates_with_genes_and_names_them_as_parents
     strategy = make_strategy("evolution", SMALL, _context())
     history = [
         ScoredCandidate(trial=100 + i, generation=0, candidate=c, nll=0.0 if not c.genes else float(i))
-        for i, c in enumerate(strategy.propose(0, ()))
+        for i, c in enumerate(strategy.propose(0, ()).candidates)
     ]
     best = {scored.trial for scored in sorted(history, key=lambda s: s.nll) if scored.candidate.genes}
     best = set(sorted(best)[:6])
-    children = strategy.propose(1, history)
+    children = strategy.propose(1, history).candidates
     assert len(children) == 8
     for child in children:
         assert child.parents
@@ -163,38 +163,42 @@ def test_breeding_reads_the_best_candidates_with_genes_and_names_them_as_parents
 def test_equal_scores_are_ranked_by_trial() -> None:
     strategy = make_strategy("evolution", {**SMALL, "parents": 2}, _context())
     history = [
-        ScoredCandidate(trial=i, generation=0, candidate=c, nll=1.0) for i, c in enumerate(strategy.propose(0, ()))
+        ScoredCandidate(trial=i, generation=0, candidate=c, nll=1.0)
+        for i, c in enumerate(strategy.propose(0, ()).candidates)
     ]
-    parents = {trial for child in strategy.propose(1, history[::-1]) for trial in child.parents}
+    parents = {trial for child in strategy.propose(1, history[::-1]).candidates for trial in child.parents}
     assert parents == {8, 9}  # after the eight baselines
 
 
 def test_failed_candidates_are_bred_from_only_when_nothing_else_is_there() -> None:
     strategy = make_strategy("evolution", SMALL, _context())
-    found = strategy.propose(0, ())
+    found = strategy.propose(0, ()).candidates
     failed = [
         ScoredCandidate(trial=i, generation=0, candidate=c, nll=1.0 if i in (12, 15) else math.inf)
         for i, c in enumerate(found)
     ]
-    assert {trial for child in strategy.propose(1, failed) for trial in child.parents} == {12, 15}
+    assert {trial for child in strategy.propose(1, failed).candidates for trial in child.parents} == {12, 15}
     all_failed = [replace(scored, nll=math.inf) for scored in failed]
-    assert len(strategy.propose(1, all_failed)) == 8
+    assert len(strategy.propose(1, all_failed).candidates) == 8
     only_baselines = all_failed[:8]
-    assert {child.origin for child in strategy.propose(1, only_baselines)} == {"initial"}
+    assert {child.origin for child in strategy.propose(1, only_baselines).candidates} == {"initial"}
 
 
 def test_later_generations_in_history_are_ignored() -> None:
     strategy = make_strategy("evolution", SMALL, _context())
     history = _run(strategy, 3)
-    assert strategy.propose(1, history) == strategy.propose(1, [s for s in history if s.generation == 0])
+    assert (
+        strategy.propose(1, history).candidates
+        == strategy.propose(1, [s for s in history if s.generation == 0]).candidates
+    )
 
 
 def test_ends_after_its_iterations() -> None:
     strategy = make_strategy("evolution", SMALL, _context())
     history = _run(strategy, 4)
-    assert strategy.propose(3, history)
-    assert strategy.propose(4, history) == ()
-    assert make_strategy("evolution", {**SMALL, "iterations": 0}, _context()).propose(1, history) == ()
+    assert strategy.propose(3, history).candidates
+    assert strategy.propose(4, history).candidates == ()
+    assert make_strategy("evolution", {**SMALL, "iterations": 0}, _context()).propose(1, history).candidates == ()
     with pytest.raises(InvalidStrategy, match="generation=-1"):
         strategy.propose(-1, history)
 
@@ -211,12 +215,16 @@ def test_a_used_up_space_ends_with_shorter_generations() -> None:
 
 
 def test_a_population_smaller_than_the_range_of_pairs_spreads_over_it() -> None:
-    found = make_strategy("evolution", {**SMALL, "population": 3, "parents": 2}, _context()).propose(0, ())[8:]
+    found = (
+        make_strategy("evolution", {**SMALL, "population": 3, "parents": 2}, _context()).propose(0, ()).candidates[8:]
+    )
     assert [candidate.critical_pair for candidate in found] == [4, 6, 9]
 
 
 def test_bounds_are_settings() -> None:
-    found = make_strategy("evolution", {"lower_multiple": 0.5, "upper_multiple": 3}, _context()).propose(0, ())
+    found = (
+        make_strategy("evolution", {"lower_multiple": 0.5, "upper_multiple": 3}, _context()).propose(0, ()).candidates
+    )
     genes = [gene for candidate in found for gene in candidate.genes if gene.name.startswith("factor_")]
     assert {(gene.low, gene.high, gene.step) for gene in genes} == {(2.0, 12.0, 0.01)}
     assert min(gene.value for gene in genes) < 4.0 < 8.0 < max(gene.value for gene in genes)
@@ -257,7 +265,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -
 
 
 def test_unknown_strategies_and_impossible_contexts_are_refused() -> None:
-    with pytest.raises(InvalidStrategy, match="strategy must be one of evolution, but got 'cma'"):
+    with pytest.raises(InvalidStrategy, match=r"must be one of auto, .*evolution.*, but got 'cma'"):
         make_strategy("cma", {}, _context())
     with pytest.raises(InvalidTargetLength):
         _context(length=128)
@@ -284,6 +292,6 @@ def test_settings_defaults_are_the_papers() -> None:
 def test_slots_draw_from_their_own_stream() -> None:
     """The first slot's draw is the first of SeedSequence([seed, generation, slot])."""
     strategy = EvolutionStrategy(EvolutionSettings(), _context(seed=5))
-    candidate = strategy.propose(0, ())[8 + 2]
+    candidate = strategy.propose(0, ()).candidates[8 + 2]
     rng = np.random.default_rng(np.random.SeedSequence([5, 0, 2]))
     assert candidate.factors.values[-1] == round(int(rng.integers(400, 800, endpoint=True)) * 0.01, 6)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
+from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
 from workers.testing import AnalyticScorer
 
 
@@ -38,6 +38,10 @@ class LocalPool:
     ) -> None:
         self._scorer.close()
 
+    def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
+        check()
+        return self._scorer.info
+
     def run(
         self, tasks: Iterable[ScoringTask], *, check: Callable[[], None] = lambda: None
     ) -> Iterator[ScoringOutcome]:
@@ -65,4 +69,5 @@ class LocalPool:
             attempts=1,
             seconds=0.0,
             worker="local",
+            scorer=self._scorer.info.fingerprint(),
         )

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from service.controller import Controller
 from service.door import Door
 from service.runtime import OpenPool
 from service.spec import SearchSpec
 from storage.database import Database
-from storage.records import Job, JobState, TrialRecord
+from storage.errors import StorageError
+from storage.records import Job, JobState, TrialRecord, TrialState
+from storage.score_cache import ScoreCache
 from tests.service.pools import Killed, LocalPool
 from workers.base import ScorerSettings, ScoringTask
 
@@ -35,6 +38,15 @@ SPEC: dict[str, Any] = {
     "scorer": {"backend": "analytic"},
     "seed": 3,
 }
+
+
+RACING: dict[str, Any] = {
+    **SPEC,
+    "objective": {"documents": 8, "validation_documents": 12},
+    "strategy": {"name": "auto", "startup": 5, "batch": 2, "generations": 3, "first_documents": 2, "leaders": 2},
+    "scorer": {"backend": "analytic", "attention_factor": "search"},
+}
+SPECS = pytest.mark.parametrize("spec", [SPEC, RACING], ids=["evolution", "auto"])
 
 
 @contextmanager
@@ -67,6 +79,12 @@ def run_to_end(database: Database, home: Path, spec: dict[str, Any], open_pool: 
     with controller(database, home, open_pool):
         wait_for(lambda: door.job("search", job.id).state.is_final)
     return door.job("search", job.id)
+
+
+def forget_scores(database: Database) -> None:
+    """So that a second run of the same spec scores for itself."""
+    with database.transaction() as connection:
+        connection.execute(sa.text("TRUNCATE ropewalk.score_cache"))
 
 
 def essence(trials: tuple[TrialRecord, ...]) -> list[tuple[object, ...]]:
@@ -108,26 +126,30 @@ def test_a_search_ends_with_validated_factors(database: Database, tmp_path: Path
     assert "winner.chosen" in types
 
 
-def test_the_order_of_scores_does_not_matter(database: Database, tmp_path: Path) -> None:
-    straight = run_to_end(database, tmp_path, SPEC)
+@SPECS
+def test_the_order_of_scores_does_not_matter(database: Database, tmp_path: Path, spec: dict[str, Any]) -> None:
+    straight = run_to_end(database, tmp_path, spec)
+    forget_scores(database)
 
     def shuffled(settings: ScorerSettings, workers: int) -> LocalPool:
         return LocalPool(settings, order=random.Random(5).shuffle)
 
-    other = run_to_end(database, tmp_path, SPEC, shuffled)
+    other = run_to_end(database, tmp_path, spec, shuffled)
     door = Door(database)
     assert essence(door.trials(straight.id)) == essence(door.trials(other.id))
     assert factors_of(straight) == factors_of(other)
 
 
-@pytest.mark.parametrize("die_after", [0, 2, 40, 80])
+@SPECS
+@pytest.mark.parametrize("die_after", [2, 75])
 def test_a_killed_controller_is_replaced_and_nothing_changes(
-    database: Database, tmp_path: Path, die_after: int, monkeypatch: pytest.MonkeyPatch
+    database: Database, tmp_path: Path, die_after: int, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = run_to_end(database, tmp_path, SPEC)
+    undisturbed = run_to_end(database, tmp_path, spec)
+    forget_scores(database)
     monkeypatch.setattr(threading, "excepthook", lambda args: None)  # the thread that "dies"
     door = Door(database)
-    job = door.submit_search(SearchSpec.model_validate(SPEC)).job
+    job = door.submit_search(SearchSpec.model_validate(spec)).job
     with controller(database, tmp_path, lambda settings, _: LocalPool(settings, die_after=die_after)):
         wait_for(lambda: door.job("search", job.id).lease_epoch >= 1)
         wait_for(lambda: not any(thread.name == f"job-{job.id}" for thread in threading.enumerate()))
@@ -137,13 +159,13 @@ def test_a_killed_controller_is_replaced_and_nothing_changes(
         wait_for(lambda: door.job("search", job.id).state.is_final)
     assert essence(door.trials(job.id)) == essence(door.trials(undisturbed.id))
     assert factors_of(door.job("search", job.id)) == factors_of(undisturbed)
-    finalists = len(json.loads(undisturbed.result_json or "")["finalists"])
-    passes = len(door.trials(job.id)) * 3 + finalists * 4
+    passes = sum(len(door.scores(undisturbed.id, split=split)) for split in ("search", "validation"))
     assert LocalPool.scored == passes - die_after  # no accepted score is paid for twice
 
 
 def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Path) -> None:
     undisturbed = run_to_end(database, tmp_path, SPEC)
+    forget_scores(database)
     door = Door(database)
     job = door.submit_search(SearchSpec.model_validate(SPEC)).job
 
@@ -180,6 +202,22 @@ def test_cancel_keeps_the_trials(database: Database, tmp_path: Path) -> None:
     assert len(door.scores(job.id, split="search")) > 12
 
 
+def test_a_race_leaves_trials_that_can_be_compared(database: Database, tmp_path: Path) -> None:
+    job = run_to_end(database, tmp_path, RACING)
+    assert job.state is JobState.succeeded, job.error_message
+    door = Door(database)
+    scored: dict[int, int] = {}
+    for stored in door.scores(job.id, split="search"):
+        scored[stored.trial] = scored.get(stored.trial, 0) + 1
+    trials = door.trials(job.id)
+    assert {trial.state for trial in trials} == {TrialState.complete, TrialState.pruned}
+    for trial in trials:
+        assert trial.state is not TrialState.complete or scored[trial.number] == RACING["objective"]["documents"]
+    rounds = [json.loads(e.data_json) for e in door.events("search", job.id) if e.type == "validation.round"]
+    assert [one["documents"] for one in rounds] == [8, 12]
+    assert len(rounds[1]["trials"]) < len(rounds[0]["trials"])
+
+
 def test_a_candidate_that_cannot_be_scored_fails_alone(database: Database, tmp_path: Path) -> None:
     def refuse_trial_9(settings: ScorerSettings, workers: int) -> LocalPool:
         return LocalPool(settings, refuse=lambda task: task.key.startswith("9:"))
@@ -192,7 +230,7 @@ def test_a_candidate_that_cannot_be_scored_fails_alone(database: Database, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("budget", "bred"), [({"max_trials": 5}, 5), ({"max_trials": 10}, 10), ({"max_document_passes": 36}, 4)]
+    ("budget", "bred"), [({"max_trials": 7}, 7), ({"max_trials": 10}, 10), ({"max_document_passes": 47}, 7)]
 )
 def test_the_budget_is_kept(database: Database, tmp_path: Path, budget: dict[str, int], bred: int) -> None:
     job = run_to_end(database, tmp_path, {**SPEC, "budget": budget})
@@ -221,3 +259,35 @@ def test_an_unexpected_failure_is_recorded(database: Database, tmp_path: Path) -
 
 def test_killed_is_not_an_exception() -> None:
     assert not issubclass(Killed, Exception)
+
+
+def test_a_search_that_is_submitted_again_costs_no_forward_pass(database: Database, tmp_path: Path) -> None:
+    first = run_to_end(database, tmp_path, SPEC)
+    passes = LocalPool.scored
+    second = run_to_end(database, tmp_path, SPEC)
+    assert LocalPool.scored == passes
+    door = Door(database)
+    assert essence(door.trials(first.id)) == essence(door.trials(second.id))
+    assert factors_of(first) == factors_of(second)
+    stored = [door.scores(second.id, split=split) for split in ("search", "validation")]
+    assert {score.worker for scores in stored for score in scores} == {"cache"}
+
+
+def test_what_is_missing_in_the_cache_is_scored(database: Database, tmp_path: Path) -> None:
+    first = run_to_end(database, tmp_path, SPEC)
+    with database.transaction() as connection:
+        connection.execute(sa.text("DELETE FROM ropewalk.score_cache WHERE get_byte(key, 0) < 128"))
+    passes = LocalPool.scored
+    second = run_to_end(database, tmp_path, SPEC)
+    assert 0 < LocalPool.scored - passes < passes
+    assert factors_of(first) == factors_of(second)
+
+
+def test_a_cache_that_cannot_be_written_fails_no_search(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("refused by the test")
+
+    monkeypatch.setattr(ScoreCache, "put", refuse)
+    assert run_to_end(database, tmp_path, SPEC).state is JobState.succeeded

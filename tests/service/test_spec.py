@@ -13,7 +13,7 @@ MINIMAL = {"model": "pocket", "target_length": 1024}
 def test_a_spec_needs_a_model_and_a_target_length_only() -> None:
     spec = SearchSpec.model_validate(MINIMAL)
     assert spec.objective.documents == 24
-    assert spec.strategy.name == "evolution"
+    assert spec.strategy.name == "auto"
     assert spec.budget.max_trials == 1344
     assert spec.scorer.attention_factor == 1.0
     assert spec.finetune is None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from storage.database import Database
+from storage.jobs import JobStore
 from storage.schema_names import OUR_SCHEMA
+from storage.scores import ScoreStore
 from storage.tables import metadata
+from storage.versions import alembic_config
 
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
@@ -21,6 +25,11 @@ INDEXES = (
 COLUMNS = """
     SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
     WHERE table_schema = 'ropewalk' AND table_name <> 'alembic_version' ORDER BY 1, 2
+"""
+OLD_SCORE = """
+    INSERT INTO ropewalk.document_scores
+        (job_id, split, trial, document_id, nats, tokens, exact, worker, attempts, seconds, lease_epoch)
+    SELECT id, 'search', 0, 'd', 0.5, 7, true, 'w', 1, 0, 1 FROM ropewalk.jobs
 """
 
 
@@ -51,3 +60,28 @@ def test_constraints_indexes_and_columns_are_the_same_to_the_letter(
     assert describe(database) == describe(from_models)
     assert all(describe(database))
     from_models.close()
+
+
+def test_scores_from_before_the_cache_are_kept_and_of_unknown_origin(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    migrate(database, "0001")
+    store, scores = JobStore(database), ScoreStore(database)
+    store.create("search", "{}")
+    with database.transaction() as connection:
+        connection.execute(sa.text(OLD_SCORE))
+    migrate(database, "head")
+    (job,) = store.list("search").items
+    (score,) = scores.all(job.id, "search")
+    assert (score.score.nats, score.scorer, score.score.gradient) == (0.5, "", None)
+    with database.transaction() as connection:  # a controller of the version before, not yet replaced
+        connection.execute(sa.text(OLD_SCORE.replace("'d'", "'e'")))
+    assert len(scores.all(job.id, "search")) == 2
+    database.close()
+
+
+def migrate(database: Database, revision: str) -> None:
+    config = alembic_config()
+    with database.engine.begin() as connection:
+        connection.execute(sa.schema.CreateSchema(OUR_SCHEMA, if_not_exists=True))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,9 @@ from tests.storage.conftest import ClaimedJob
 
 def stored(trial: int, document: str, nats: float = 0.1 + 0.2) -> StoredScore:
     score = DocumentScore(document_id=document, nats=nats, tokens=7, exact=False)
-    return StoredScore(split="search", trial=trial, score=score, worker="w0", attempts=2, seconds=0.25)
+    return StoredScore(
+        split="search", trial=trial, score=score, worker="w0", attempts=2, seconds=0.25, scorer="0123456789abcdef"
+    )
 
 
 def test_scores_read_back_bit_for_bit_by_trial_and_document(database: Database, claimed_job: ClaimedJob) -> None:
@@ -27,6 +30,16 @@ def test_scores_read_back_bit_for_bit_by_trial_and_document(database: Database, 
     assert scores.put(lease, *reversed(many))
     assert scores.all(lease.job_id, "search") == tuple(many)
     assert scores.all(lease.job_id, "validation") == ()
+
+
+def test_gradients_read_back_bit_for_bit_beside_scores_without(database: Database, claimed_job: ClaimedJob) -> None:
+    lease = claimed_job(JobState.searching)
+    scores = ScoreStore(database)
+    plain, other = stored(0, "d"), stored(0, "e")
+    gradient = (1 / 3, -2.5e-300, 0.0, 1e300, -0.1)
+    other = replace(other, score=replace(other.score, gradient=gradient))
+    assert scores.put(lease, plain, other)
+    assert scores.all(lease.job_id, "search") == (plain, other)
 
 
 def test_the_first_score_stays(database: Database, claimed_job: ClaimedJob) -> None:
@@ -40,14 +53,26 @@ def test_the_first_score_stays(database: Database, claimed_job: ClaimedJob) -> N
 
 def test_the_database_itself_refuses_numbers_that_are_no_scores(database: Database, claimed_job: ClaimedJob) -> None:
     lease = claimed_job(JobState.searching)
-    insert = (
-        "INSERT INTO ropewalk.document_scores VALUES (:id, 's', {trial}, 'd', {nats}, {tokens}, true, 'w', 1, 0, 1)"
-    )
-    bad = [("nats", "'NaN'"), ("nats", "'Infinity'"), ("nats", "-1"), ("tokens", "0"), ("trial", "-1")]
+    good: dict[str, object] = {"trial": 0, "nats": 1.0, "tokens": 7, "scorer": "", "gradient": [0.5, -0.5]}
+    bad: list[tuple[str, object]] = [("nats", math.nan), ("nats", math.inf), ("nats", -1.0), ("tokens", 0)]
+    bad += [("trial", -1), ("scorer", "me"), ("gradient", []), ("gradient", [1.0]), ("gradient", [1.0, None])]
+    bad += [("gradient", [1.0, value]) for value in (math.nan, math.inf, -math.inf)]
     for name, value in bad:
-        values = {"trial": "0", "nats": "1", "tokens": "7"} | {name: value}
-        with pytest.raises(sa.exc.IntegrityError), database.engine.begin() as connection:
-            connection.execute(sa.text(insert.format(**values)), {"id": lease.job_id})
+        with pytest.raises(sa.exc.IntegrityError, match=f"ck_document_scores_({name}|key)"):
+            insert_score(database, lease.job_id, good | {name: value})
+    insert_score(database, lease.job_id, good)
+
+
+def insert_score(database: Database, job_id: str, values: dict[str, object]) -> None:
+    insert = """
+        INSERT INTO ropewalk.document_scores
+            (job_id, split, trial, document_id, nats, tokens, exact, worker, attempts, seconds, lease_epoch, scorer,
+             gradient)
+        VALUES (:job_id, 's', :trial, 'd', :nats, :tokens, true, 'w', 1, 0, 1, :scorer,
+                CAST(:gradient AS double precision[]))
+    """
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(insert), {"job_id": job_id} | values)
 
 
 def test_artifacts_are_listed_and_replaced_by_name(database: Database, claimed_job: ClaimedJob) -> None:

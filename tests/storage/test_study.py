@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from search_space.candidate import Candidate, Gene
 from search_space.rescale_factors import RescaleFactors
+from search_space.rope import RopeConfig
 from storage.database import Database
-from storage.errors import StudyConflict, TrialNotFound
+from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.records import JobState, TrialState
 from storage.study import StudyRecord
 from storage.trial_codec import to_record, to_trial
-from tests.storage.conftest import ClaimedJob
+from tests.storage.conftest import ClaimedJob, expire_lease
 
 
 def candidate(seed: float = 0.0, origin: str = "initial") -> Candidate:
@@ -159,3 +160,40 @@ def test_optuna_uses_our_bounded_pool(database: Database, study: StudyRecord) ->
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         others = connection.execute(sa.text(query)).scalar_one()
     assert others + 1 == database.engine.pool.checkedin()  # type: ignore[attr-defined]
+
+
+def test_the_rope_that_the_study_was_told_of(database: Database, study: StudyRecord) -> None:
+    assert study.rope() is None
+    rope = RopeConfig(
+        rope_theta=10000.5, rotary_dim=24, original_max_position_embeddings=256, partial_rotary_factor=0.75
+    )
+    study.create_if_missing(model="pocket", target_length=1024, rope=rope)
+    assert study.rope() == rope
+    assert StudyRecord(database, "srch_nothing").rope() is None
+
+
+def test_system_attributes_are_replaced_by_prefix(database: Database, study: StudyRecord) -> None:
+    (name,) = optuna.get_all_study_names(database.optuna)
+    study_id = database.optuna.get_study_id_from_name(name)
+
+    def found() -> dict[str, object]:
+        return dict(database.optuna.get_study_system_attrs(study_id))
+
+    before = found()
+    database.optuna.set_study_system_attr(study_id, "plots:ours", "theirs")
+    study.replace_system_attributes("plots:our_", {"plots:our_a": "1", "plots:our_b": "2"})
+    study.replace_system_attributes("plots:our_", {"plots:our_a": "3"})
+    assert found() == {**before, "plots:ours": "theirs", "plots:our_a": "3"}
+    study.replace_system_attributes("plots:our_", {})
+    assert found() == {**before, "plots:ours": "theirs"}, "an underscore is no wildcard, and others' stay"
+    with pytest.raises(ValueError, match="must start with 'plots:our_'"):
+        study.replace_system_attributes("plots:our_", {"plots:other": "1"})
+
+
+def test_system_attributes_are_fenced(database: Database, study: StudyRecord) -> None:
+    (name,) = optuna.get_all_study_names(database.optuna)
+    before = database.optuna.get_study_system_attrs(database.optuna.get_study_id_from_name(name))
+    expire_lease(database, name)
+    with pytest.raises(LeaseLost):
+        study.replace_system_attributes("plots:", {"plots:a": "1"})
+    assert database.optuna.get_study_system_attrs(database.optuna.get_study_id_from_name(name)) == before

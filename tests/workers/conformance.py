@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -47,6 +48,13 @@ class ScorerConformance:
         assert score(other, documents(2)) == score(scorer, documents(2))
         assert other.info.fingerprint() == scorer.info.fingerprint()
         other.close()
+
+    def test_a_documents_id_names_its_score_and_decides_nothing(self, scorer: Scorer) -> None:
+        """So that a score may be kept by content: see evaluation/score_key.py."""
+        one = document(0)
+        renamed = dataclasses.replace(one, id="validation-7", split="validation", depth=0.25, depths=(0.25,))
+        first, second = score(scorer, [one])[0], score(scorer, [renamed])[0]
+        assert second == dataclasses.replace(first, document_id="validation-7")
 
     def test_order_is_kept_over_mixed_lengths(self, scorer: Scorer) -> None:
         mixed = tuple(document(index, length=length) for index, length in enumerate((256, 64, 200, 64, 256, 33, 64)))

@@ -13,12 +13,13 @@ from workers.base import ScoringTask
 from workers.batches import task_batches
 
 
-def task(number: int, *, candidate: int = 0, attention_factor: float = 1.0) -> ScoringTask:
+def task(number: int, *, candidate: int = 0, attention_factor: float = 1.0, gradient: bool = False) -> ScoringTask:
     return ScoringTask(
         key=str(number),
         factors=RescaleFactors((1.0 + candidate,)),
         attention_factor=attention_factor,
         document=document(0, length=16),
+        gradient=gradient,
     )
 
 
@@ -43,6 +44,11 @@ def test_cut_at_the_candidate_and_at_the_size() -> None:
 
 def test_another_attention_factor_is_another_candidate() -> None:
     assert keys([task(0), task(1, attention_factor=1.1)], 4) == [["0"], ["1"]]
+
+
+def test_tasks_with_and_without_gradients_are_not_mixed() -> None:
+    tasks = [task(number, gradient=number in (1, 2)) for number in range(4)]
+    assert keys(tasks, 4) == [["0"], ["1", "2"], ["3"]]
 
 
 def test_no_more_tasks_are_taken_than_a_batch_needs() -> None:

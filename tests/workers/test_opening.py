@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from evaluation.errors import ModelNotFound
 from search_space.errors import UnsupportedRope
@@ -17,7 +21,8 @@ from workers.base import ScorerInfo, ScorerSettings
 from workers.errors import InvalidScorerSettings, ScorerUnavailable, WorkersError
 from workers.factory import make_scorer
 from workers.model_files import find_model, without_longrope
-from workers.transformers_scorer import TransformersScorer, forward_groups
+from workers.passes import forward_groups
+from workers.transformers_scorer import TransformersScorer
 
 
 def settings(**changes: Any) -> ScorerSettings:
@@ -50,10 +55,49 @@ def test_every_error_has_a_code_of_its_own() -> None:
     assert all(kind.code.isupper() for kind in kinds)
 
 
+def info(**changes: str) -> ScorerInfo:
+    return ScorerInfo(**{field.name: field.name for field in dataclasses.fields(ScorerInfo)} | changes)
+
+
 def test_fingerprints_tell_any_difference() -> None:
-    fields = {"backend": "a", "dtype": "b", "device": "c", "model_sha256": "d", "version": "e"}
-    prints = {ScorerInfo(**{**fields, name: "other"}).fingerprint() for name in fields}
-    assert len(prints | {ScorerInfo(**fields).fingerprint()}) == 6
+    names = [field.name for field in dataclasses.fields(ScorerInfo)]
+    prints = {info().fingerprint()} | {info(**{name: "other"}).fingerprint() for name in names}
+    assert len(prints) == len(names) + 1
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in prints)
+
+
+def test_a_fingerprint_does_not_depend_on_where_one_field_ends() -> None:
+    assert info(backend="x\ny", dtype="z").fingerprint() != info(backend="x", dtype="y\nz").fingerprint()
+
+
+def test_what_the_config_says_beside_rope_is_in_the_fingerprint(tiny_model: Path, tmp_path: Path) -> None:
+    """The weights are the same bytes, the model is another one."""
+    config = json.loads((tiny_model / "config.json").read_text())
+    shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-2}))
+    one, other = (make_scorer(settings(model=str(path), dtype="float32")) for path in (tiny_model, tmp_path))
+    assert one.info.model_sha256 == other.info.model_sha256
+    assert one.info.fingerprint() != other.info.fingerprint()
+    assert score(one, documents(1)) != score(other, documents(1))
+
+
+def test_threads_are_in_the_fingerprint_and_lengths_are_not(tiny_model: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        one, two, longer = (
+            make_scorer(settings(model=str(tiny_model), **changes)).info.fingerprint()
+            for changes in ({"threads": 1}, {"threads": 2}, {"threads": 1, "target_length": 2 * TARGET_LENGTH})
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert one == longer != two
+
+
+def test_the_formula_of_another_scale_is_another_scorer(tiny_model: Path) -> None:
+    lengths = (TARGET_LENGTH, 2 * TARGET_LENGTH)
+    opened = [make_scorer(settings(model=str(tiny_model), backend="analytic", target_length=one)) for one in lengths]
+    assert opened[0].info.fingerprint() != opened[1].info.fingerprint()
+    assert score(opened[0], documents(1)) != score(opened[1], documents(1))
 
 
 def test_auto_takes_transformers(tiny_model: Path) -> None:

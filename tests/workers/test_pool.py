@@ -153,9 +153,21 @@ class TestTalking:
         assert len(list(run)) == len(SHORT) - 1
 
     def test_who_is_working_there(self, pool: ScoringPool) -> None:
-        worker = pool.wait_until_ready()
-        assert worker.info.backend == "analytic"
-        assert worker.pid != os.getpid()
+        assert pool.scorer().backend == "analytic"
+        assert all(worker.pid != os.getpid() for worker in pool.ready_workers)
+
+    def test_every_outcome_tells_what_scored(self, pool: ScoringPool) -> None:
+        """A candidate's error too: it is that scorer which refused."""
+        outcomes = list(pool.run(tasks_for([IDENTITY, RescaleFactors.identity(3)])))
+        assert {outcome.error is None for outcome in outcomes} == {True, False}
+        assert {outcome.scorer for outcome in outcomes} == {pool.scorer().fingerprint()}
+
+    def test_asking_for_the_scorer_is_refused_during_a_run(self, pool: ScoringPool) -> None:
+        run = pool.run(tasks_for([IDENTITY]))
+        next(run)
+        with pytest.raises(PoolBusy):
+            pool.scorer()
+        run.close()
 
 
 class TestDying:
@@ -191,20 +203,22 @@ class TestDying:
         with ScoringPool(analytic_settings, workers=1) as pool:
             outcomes = list(pool.run([*strange, *good]))
         failed = [outcome for outcome in outcomes if outcome.error]
-        assert [(outcome.task_key, outcome.attempts) for outcome in failed] == [(strange[0].key, 2)]
+        assert [(one.task_key, one.attempts, one.scorer) for one in failed] == [(strange[0].key, 2, "")]
         assert "TypeError" in str(failed[0].error)
         found = [outcome for outcome in outcomes if not outcome.error]
         assert scores_of(found) == expected_scores(analytic_settings, good)
 
     def test_close_ends_the_processes(self, analytic_settings: ScorerSettings) -> None:
         pool = ScoringPool(analytic_settings, workers=1)
-        pid = pool.wait_until_ready().pid
+        pool.scorer()
+        pid = pool.ready_workers[0].pid
         assert is_alive(pid)
         pool.close()
         pool.close()
         wait_until_dead(pid)
-        with pytest.raises(ScorerClosed):
-            list(pool.run([]))
+        for ask in (pool.scorer, lambda: list(pool.run([]))):
+            with pytest.raises(ScorerClosed):
+                ask()
 
     def test_close_from_another_thread_ends_a_run(self, slow_settings: ScorerSettings) -> None:
         with ScoringPool(slow_settings, workers=1) as pool:
@@ -239,7 +253,21 @@ class TestStarting:
             ScoringPool(settings, workers=1, start_timeout_seconds=1.0) as pool,
             pytest.raises(ScorerUnavailable, match=r"1 CPU and 1 GPUs.* has 2 CPUs and 0 GPUs"),
         ):
-            pool.wait_until_ready()
+            pool.scorer()
+
+    def test_a_check_ends_the_wait_for_a_scorer_and_leaves_the_pool_usable(
+        self, analytic_settings: ScorerSettings
+    ) -> None:
+        class Stopped(Exception):
+            pass
+
+        def stop() -> None:
+            raise Stopped
+
+        with ScoringPool(analytic_settings, workers=1) as pool:
+            with pytest.raises(Stopped):
+                pool.scorer(check=stop)
+            assert pool.scorer() == make_scorer(analytic_settings).info
 
     @pytest.mark.parametrize("changes", [{"workers": 0}, {"workers": 1, "max_restarts": -1}])
     def test_impossible_settings(self, analytic_settings: ScorerSettings, changes: dict[str, int]) -> None:

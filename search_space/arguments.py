@@ -1,0 +1,46 @@
+"""Reads the arguments of a strategy from a search spec, which is JSON that anybody may write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from search_space.errors import InvalidStrategy
+
+
+def check_names(arguments: Mapping[str, object], known: Sequence[str], *, whose: str) -> None:
+    """Raise :class:`InvalidStrategy` for an argument that is not `known`."""
+    for name in arguments:
+        if name not in known:
+            raise InvalidStrategy(f"{whose}'s arguments are {', '.join(known)}, but got {name!r}")
+
+
+def whole(arguments: Mapping[str, object], name: str, default: int) -> int:
+    """A whole number, or :class:`InvalidStrategy`."""
+    value = arguments.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidStrategy(f"{name} must be a whole number, but got {name}={value!r}")
+    return value
+
+
+def real(arguments: Mapping[str, object], name: str, default: float) -> float:
+    """A number, or :class:`InvalidStrategy`."""
+    value = arguments.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidStrategy(f"{name} must be a number, but got {name}={value!r}")
+    return float(value)
+
+
+def flag(arguments: Mapping[str, object], name: str, default: bool) -> bool:
+    """True or false, or :class:`InvalidStrategy`."""
+    value = arguments.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidStrategy(f"{name} must be true or false, but got {name}={value!r}")
+    return value
+
+
+def one_of(arguments: Mapping[str, object], name: str, choices: Sequence[str], default: str) -> str:
+    """One of `choices`, or :class:`InvalidStrategy`."""
+    value = arguments.get(name, default)
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidStrategy(f"{name} must be one of {', '.join(choices)}, but got {name}={value!r}")
+    return value

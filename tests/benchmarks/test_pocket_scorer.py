@@ -1,0 +1,46 @@
+"""The benchmark's own scorer gives the product's numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pocket_scorer import PocketScorer
+from evaluation.needle import NeedleDocument
+from search_space.baselines import baseline
+from search_space.rescale_factors import RescaleFactors
+from service.prepare import prepare_model
+from workers.base import ScorerSettings
+from workers.transformers_scorer import TransformersScorer
+
+TARGET_LENGTH = 512
+
+
+@pytest.fixture(scope="module")
+def documents() -> tuple[NeedleDocument, ...]:
+    model = prepare_model("pocket", corpus=None, target_length=TARGET_LENGTH)
+    one = model.documents(split="search", length=TARGET_LENGTH, count=3, needles=1, seed=3)
+    return one + model.documents(split="validation", length=TARGET_LENGTH, count=1, needles=3, seed=3)
+
+
+@pytest.mark.parametrize(("name", "attention_factor"), [("none", 1.0), ("yarn", 1.2), ("pi", 0.9)])
+def test_nats_are_those_of_transformers(
+    documents: tuple[NeedleDocument, ...], tmp_path: Path, name: str, attention_factor: float
+) -> None:
+    settings = ScorerSettings(model="pocket", target_length=TARGET_LENGTH, original_length=256, threads=1)
+    factors = baseline(name, prepare_model("pocket", corpus=None).rope, TARGET_LENGTH).factors
+    expected = TransformersScorer(settings).score(
+        factors=factors, attention_factor=attention_factor, documents=documents
+    )
+    found = PocketScorer(tmp_path / "s").score(factors=factors, attention_factor=attention_factor, documents=documents)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.document_id, one.tokens, one.exact) == (other.document_id, other.tokens, other.exact)
+        assert one.nats / one.tokens == pytest.approx(other.nats / other.tokens, abs=1e-5)
+
+
+def test_a_known_score_costs_no_pass(documents: tuple[NeedleDocument, ...], tmp_path: Path) -> None:
+    factors = RescaleFactors.identity(16)
+    first = PocketScorer(tmp_path / "s")
+    scores = first.score(factors=factors, attention_factor=1.0, documents=documents)
+    again = PocketScorer(tmp_path / "s")
+    assert again.score(factors=factors, attention_factor=1.0, documents=documents[::-1]) == scores[::-1]
+    assert (first.passes, again.passes) == (len(documents), 0)

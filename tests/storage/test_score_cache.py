@@ -1,0 +1,123 @@
+"""Scores by content: put once, found by everyone, never changed, forgotten when an operator says so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+
+from evaluation.errors import InvalidScores
+from evaluation.score import DocumentScore
+from storage import score_cache
+from storage.database import Database
+from storage.errors import DatabaseUnreachable
+from storage.score_cache import CachedScore, ScoreCache
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def entries(numbers: Iterable[int], *, nats: float = 0.1 + 0.2) -> dict[bytes, CachedScore]:
+    return {key(n): CachedScore(nats=nats + n, tokens=7 + n, exact=n % 2 == 0) for n in numbers}
+
+
+@pytest.fixture
+def cache(database: Database) -> ScoreCache:
+    return ScoreCache(database)
+
+
+def test_what_was_put_is_found_bit_for_bit_by_its_key_alone(cache: ScoreCache) -> None:
+    cache.put(entries(range(5)))
+    assert cache.get([key(4), key(1), key(99), key(1)]) == entries([1, 4])
+    assert cache.get([]) == {}
+
+
+def test_nothing_to_put(cache: ScoreCache) -> None:
+    cache.put({})
+    assert cache.get([key(0)]) == {}
+
+
+def test_the_first_entry_stays_and_its_neighbours_are_put(cache: ScoreCache) -> None:
+    cache.put(entries([1]))
+    cache.put(entries([0, 1, 2], nats=9.0))
+    assert cache.get([key(0), key(1), key(2)]) == entries([1]) | entries([0, 2], nats=9.0)
+
+
+def test_many_keys_are_asked_for_in_bounded_queries(
+    cache: ScoreCache, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_cache, "_KEYS_PER_QUERY", 4)
+    cache.put(entries(range(10)))
+    sizes: list[int] = []
+    sa.event.listen(
+        database.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, _text, parameters, _context, _many: sizes.append(len(parameters["keys"])),
+    )
+    assert cache.get([key(n) for n in range(10)]) == entries(range(10))
+    assert sizes == [4, 4, 2]
+
+
+def test_writers_of_the_same_keys_in_opposite_orders_do_not_lock_each_other_out(cache: ScoreCache) -> None:
+    barrier = Barrier(2)
+
+    def put(numbers: Iterable[int]) -> None:
+        barrier.wait(timeout=30)
+        cache.put(entries(numbers))
+
+    count = 3000  # enough that each holds rows which the other wants next
+    with ThreadPoolExecutor(2) as pool:
+        for writer in [pool.submit(put, numbers) for numbers in (range(count), reversed(range(count)))]:
+            writer.result(timeout=60)
+    assert len(cache.get([key(n) for n in range(count)])) == count
+
+
+@pytest.mark.parametrize("forget", ["DELETE FROM {} WHERE created_at < clock_timestamp()", "TRUNCATE {}"])
+def test_entries_may_be_forgotten_but_not_changed(forget: str, cache: ScoreCache, database: Database) -> None:
+    cache.put(entries(range(3)))
+    with pytest.raises(sa.exc.IntegrityError, match="got UPDATE"), database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE ropewalk.score_cache SET nats = 1"))
+    assert cache.get([key(1)]) == entries([1])
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(forget.format("ropewalk.score_cache")))
+    assert cache.get([key(1)]) == {}
+
+
+@pytest.mark.parametrize("changes", [{"nats": math.nan}, {"nats": math.inf}, {"nats": -1.0}, {"tokens": 0}])
+def test_what_is_no_score_is_refused(changes: dict[str, float], database: Database) -> None:
+    """By the value, and by the database from those who go around it."""
+    values = {"nats": 1.0, "tokens": 7} | changes
+    with pytest.raises(InvalidScores):
+        CachedScore(nats=values["nats"], tokens=int(values["tokens"]), exact=True)
+    with pytest.raises(sa.exc.IntegrityError, match=f"ck_score_cache_{next(iter(changes))}"):
+        insert(database, key(0), values)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_key_has_32_bytes(size: int, database: Database) -> None:
+    with pytest.raises(sa.exc.IntegrityError, match="ck_score_cache_key"):
+        insert(database, bytes(size), {"nats": 1.0, "tokens": 7})
+
+
+def insert(database: Database, name: bytes, values: dict[str, float]) -> None:
+    statement = "INSERT INTO ropewalk.score_cache (key, nats, tokens, exact) VALUES (:key, :nats, :tokens, true)"
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(statement), {"key": name} | values)
+
+
+def test_a_document_score_loses_its_document_and_finds_another() -> None:
+    score = DocumentScore(document_id="a", nats=0.5, tokens=7, exact=True)
+    assert CachedScore.of(score).about("b") == DocumentScore(document_id="b", nats=0.5, tokens=7, exact=True)
+
+
+def test_a_database_that_is_gone_is_told_as_elsewhere() -> None:
+    gone = ScoreCache(Database("postgresql://me@127.0.0.1:1/db"))
+    with pytest.raises(DatabaseUnreachable):
+        gone.get([key(0)])
+    with pytest.raises(DatabaseUnreachable):
+        gone.put(entries([0]))

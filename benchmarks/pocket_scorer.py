@@ -25,13 +25,14 @@ from evaluation.score import DocumentScore
 from evaluation.score_key import candidate_digest, document_digest, key_of_digests
 from search_space.rescale_factors import RescaleFactors
 from search_space.rope import compute_inv_freq
-from workers.base import ScorerInfo
+from workers.base import ScorerInfo, ScorerSettings
+from workers.transformers_scorer import TransformersScorer
 
 _REVISION = "pocket forward 1"  # raise it with every change that moves a score
 
 
 class PocketScorer:
-    """Implements :class:`workers.base.Scorer` for the pocket model, with one thread, on the CPU.
+    """Implements :class:`workers.base.DifferentiableScorer` for the pocket model, with one thread, on the CPU.
 
     `passes` counts the forward passes that were really run.
     """
@@ -44,6 +45,8 @@ class PocketScorer:
         self._forward = _Forward(model)
         self._store = _Store(store)
         self._digests: dict[str, bytes] = {}
+        self._differentiable: TransformersScorer | None = None
+        self._length = 0
         self.passes = 0
         self._info = ScorerInfo(
             backend="pocket",
@@ -78,6 +81,22 @@ class PocketScorer:
         return tuple(
             DocumentScore(document_id=document.id, nats=nats, tokens=tokens, exact=exact)
             for document, (nats, tokens, exact) in zip(documents, (found[key] for key in keys), strict=True)
+        )
+
+    def score_with_gradients(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`: transformers' own, kept nowhere."""
+        length = max(len(document.token_ids) for document in documents)
+        if self._differentiable is None or self._length < length:
+            original_length = self._rope.original_max_position_embeddings
+            self._length = length
+            self._differentiable = TransformersScorer(
+                ScorerSettings(model="pocket", target_length=length, original_length=original_length, threads=1)
+            )
+        self.passes += len(documents)
+        return self._differentiable.score_with_gradients(
+            factors=factors, attention_factor=attention_factor, documents=documents
         )
 
     def close(self) -> None:

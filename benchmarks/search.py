@@ -109,6 +109,7 @@ METHODS: tuple[Method, ...] = (
     Method(label="CMA-ES", about="Optuna's CmaEsSampler", strategy={**_OPTUNA, "sampler": "CmaEsSampler"}),
     Method(label="GP", about="Optuna's GPSampler", strategy={**_OPTUNA, "sampler": "GPSampler"}),
     Method(label="random", about="Optuna's RandomSampler", strategy={**_OPTUNA, "sampler": "RandomSampler"}),
+    Method(label="gradient", about="descent on fresh documents", strategy={"name": "gradient"}),
     _auto("auto-400", "the default, 400 passes, no validation"),
     _auto("no attention gene", "attention factor 1", attention_factor=1.0),
     _auto("su attention factor", "sqrt(1 + ln s / ln L) instead of a gene", attention_factor="longrope"),

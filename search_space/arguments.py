@@ -22,6 +22,11 @@ def whole(arguments: Mapping[str, object], name: str, default: int) -> int:
     return value
 
 
+def optional_whole(arguments: Mapping[str, object], name: str) -> int | None:
+    """A whole number, or None where nothing or null was given; otherwise :class:`InvalidStrategy`."""
+    return None if arguments.get(name) is None else whole(arguments, name, 0)
+
+
 def real(arguments: Mapping[str, object], name: str, default: float) -> float:
     """A number, or :class:`InvalidStrategy`."""
     value = arguments.get(name, default)

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from search_space.arguments import check_names, real, whole
+from search_space.arguments import check_names, optional_whole, real, whole
 from search_space.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
 from search_space.candidate import Candidate, ScoredCandidate
 from search_space.critical_pair import ten_period_critical_pair, theoretical_critical_pair
@@ -42,7 +42,8 @@ _Key = tuple[tuple[float, ...], float]
 class EvolutionSettings:
     """The knobs; the defaults are the paper's, and its authors' code where the paper is silent.
 
-    `lower_multiple` and `upper_multiple` bound the factors from the critical pair on, in multiples of s.
+    `lower_multiple` and `upper_multiple` bound the factors from the critical pair on, in multiples of s. None: critical
+    pairs from the ten-period to the theoretical one.
 
     Raises:
         InvalidStrategy: a value out of its range.
@@ -58,6 +59,8 @@ class EvolutionSettings:
     max_crossover_tries: int = 20
     lower_multiple: float = 1.0
     upper_multiple: float = 2.0
+    lowest_critical_pair: int | None = None
+    highest_critical_pair: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -102,6 +105,8 @@ class EvolutionSettings:
             max_crossover_tries=whole(arguments, "max_crossover_tries", default.max_crossover_tries),
             lower_multiple=real(arguments, "lower_multiple", default.lower_multiple),
             upper_multiple=real(arguments, "upper_multiple", default.upper_multiple),
+            lowest_critical_pair=optional_whole(arguments, "lowest_critical_pair"),
+            highest_critical_pair=optional_whole(arguments, "highest_critical_pair"),
         )
 
 
@@ -266,8 +271,8 @@ class EvolutionStrategy:
 def genome_space(settings: EvolutionSettings, context: StrategyContext) -> GenomeSpace:
     """The genomes that a search under these settings may visit.
 
-    Critical pairs from the ten-period to the theoretical one; factors on the grid in [s * lower_multiple, s *
-    upper_multiple]; a searched attention factor on a grid of 0.001 in [1, 1 + 0.2 ln s].
+    Critical pairs as set, or from the ten-period to the theoretical one; factors on the grid in [s * lower_multiple,
+    s * upper_multiple]; a searched attention factor on a grid of 0.001 in [1, 1 + 0.2 ln s].
 
     Raises:
         InvalidStrategy: no grid value lies in the bounds, or the bounds allow factors below 1.
@@ -282,10 +287,11 @@ def genome_space(settings: EvolutionSettings, context: StrategyContext) -> Genom
     attention = None
     if context.attention_factor is None:
         attention = Grid.inside(low=1.0, high=1.0 + _ATTENTION_REACH * math.log(s), step=_ATTENTION_STEP)
+    lowest, highest = settings.lowest_critical_pair, settings.highest_critical_pair
     return GenomeSpace(
         num_pairs=context.rope.num_pairs,
-        lowest_critical_pair=ten_period_critical_pair(context.rope),
-        highest_critical_pair=theoretical_critical_pair(context.rope),
+        lowest_critical_pair=ten_period_critical_pair(context.rope) if lowest is None else lowest,
+        highest_critical_pair=theoretical_critical_pair(context.rope) if highest is None else highest,
         factors=Grid.inside(low=low, high=high, step=settings.grid_step),
         attention=attention,
         fixed_attention_factor=1.0 if context.attention_factor is None else context.attention_factor,

@@ -295,3 +295,12 @@ def test_slots_draw_from_their_own_stream() -> None:
     candidate = strategy.propose(0, ()).candidates[8 + 2]
     rng = np.random.default_rng(np.random.SeedSequence([5, 0, 2]))
     assert candidate.factors.values[-1] == round(int(rng.integers(400, 800, endpoint=True)) * 0.01, 6)
+
+
+def test_the_range_of_critical_pairs_is_a_setting() -> None:
+    strategy = make_strategy("evolution", {"lowest_critical_pair": 6, "highest_critical_pair": 7}, _context())
+    bred = strategy.propose(0, ()).bred
+    assert {candidate.critical_pair for candidate in bred} == {6, 7}
+    for arguments in ({"lowest_critical_pair": 12}, {"highest_critical_pair": 16}, {"lowest_critical_pair": 6.5}):
+        with pytest.raises(InvalidStrategy, match=r"critical.pair"):
+            make_strategy("evolution", arguments, _context())

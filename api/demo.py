@@ -50,7 +50,6 @@ SPEC: dict[str, object] = {
     "model": "pocket",
     "target_length": LENGTHS[-1],
     "objective": {"documents": 24, "validation_documents": 80},
-    "scorer": {"attention_factor": "search"},
     "workers": 2,
     "seed": 0,
     "finetune": {},

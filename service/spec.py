@@ -63,7 +63,9 @@ class ScorerSpec(Spec):
 
     backend: Literal["auto", "transformers", "vllm", "analytic"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    attention_factor: Annotated[float, Field(ge=0.5, le=4.0)] | Literal["search"] = 1.0
+    attention_factor: Annotated[float, Field(ge=0.5, le=4.0)] | Literal["search"] = Field(
+        "search", description="of searches: a number for every candidate, or a gene; evaluations take the factors' own"
+    )
     tensor_parallel: int = Field(1, ge=1, le=64)
 
 

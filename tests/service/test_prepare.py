@@ -37,7 +37,7 @@ def test_a_good_spec_is_accepted() -> None:
         ({"finetune": {"steps": 3, "warmup_steps": 4}}, InvalidFinetuneSettings, "warmup_steps"),
         ({"scorer": {"backend": "vllm"}}, ScorerUnavailable, "vllm"),
         ({"scorer": {"tensor_parallel": 2}}, ScorerUnavailable, "tensor_parallel=2"),
-        ({"budget": {"max_document_passes": 95}}, InvalidStrategy, r"auto's first generation, 24 .* \(96\)"),
+        ({"budget": {"max_document_passes": 95}}, InvalidStrategy, r"auto's first generation, 26 .* \(104\)"),
         ({"strategy": {"name": "evolution"}, "budget": {"max_trials": 63}}, InvalidStrategy, "at least the 64"),
         ({"target_length": 10_000_000}, CorpusTooShort, r"must have at least the \d+ tokens"),
     ],

@@ -35,7 +35,7 @@ SPEC: dict[str, Any] = {
         "mutations": 2,
         "crossovers": 2,
     },
-    "scorer": {"backend": "analytic"},
+    "scorer": {"backend": "analytic", "attention_factor": 1.0},
     "seed": 3,
 }
 

@@ -15,7 +15,7 @@ def test_a_spec_needs_a_model_and_a_target_length_only() -> None:
     assert spec.objective.documents == 24
     assert spec.strategy.name == "auto"
     assert spec.budget.max_trials == 1344
-    assert spec.scorer.attention_factor == 1.0
+    assert spec.scorer.attention_factor == "search"
     assert spec.finetune is None
 
 

@@ -93,8 +93,9 @@ def draw_best_so_far(path: Path, pictures: SearchPictures) -> None:
 def _plot_progress(axes: Axes, picture: BestSoFarPicture) -> None:
     points, best = picture.points, picture.best
     axes.plot(points.passes, _drawn(points.nll), ".", color=style.POINT_COLOUR, markersize=4, label="candidates")
-    passes, nll = [*best.passes, picture.document_passes], _drawn([*best.nll, best.nll[-1]])
-    axes.step(passes, nll, where="post", color=style.LEADER_COLOUR, linewidth=2.0, label="best so far")
+    if best.trials:
+        passes, nll = [*best.passes, picture.document_passes], _drawn([*best.nll, best.nll[-1]])
+        axes.step(passes, nll, where="post", color=style.LEADER_COLOUR, linewidth=2.0, label="best so far")
 
 
 # -- race ------------------------------------------------------------------------------------------------------------

@@ -57,8 +57,10 @@ def best_so_far_figure(pictures: SearchPictures) -> Figure:
     """Search NLL over document passes: candidates, the best so far, the best baselines."""
     picture = pictures.best_so_far
     traces = []
+    if picture.points.trials:
+        traces.append(_dots(picture.points))
     if picture.best.trials:
-        traces = [_dots(picture.points), _steps(picture.best, until=picture.document_passes)]
+        traces.append(_steps(picture.best, until=picture.document_passes))
     for level in picture.baselines[: style.BEST_BASELINES]:
         ends, nll = (0, picture.document_passes), (style.drawn_nll(level.nll),) * 2
         traces.append(_line(level.name, ends, nll, style.baseline_colour(level.name), dash="dash"))

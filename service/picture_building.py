@@ -49,7 +49,7 @@ def leader_of(trials: Iterable[TrialRecord], winner: int | None) -> TrialRecord 
     """The trial numbered `winner`; without one the best complete trial by search NLL, ties to the earlier."""
     if winner is not None:
         return next((trial for trial in trials if trial.number == winner), None)
-    return min(_complete(trials), key=_rank, default=None)
+    return min(_finite(trials), key=_rank, default=None)
 
 
 def even_sample(items: Sequence[T], count: int) -> tuple[T, ...]:
@@ -86,13 +86,17 @@ def _curve(trial: TrialRecord) -> FactorCurve:
 def build_best_so_far(
     trials: Sequence[TrialRecord], *, passes: Mapping[int, int], document_passes: int
 ) -> BestSoFarPicture:
-    """`passes`: how many the search had paid for when the trial's last document was scored (0 for no document)."""
-    complete = _complete(trials)
-    bred = [trial for trial in complete if trial.candidate.baseline_name is None]
+    """`passes`: how many the search had paid for when the trial's last document was scored (0 for no document).
+
+    Trials that are not complete are points too where they have an NLL, but never the best so far: the best of many
+    means over a few documents is luck.
+    """
+    known = _finite(trials)
+    bred = [trial for trial in known if trial.candidate.baseline_name is None]
     bred.sort(key=lambda trial: (passes.get(trial.number, 0), trial.number))
-    best = _improvements(bred)
+    best = _improvements(trial for trial in bred if trial.state is TrialState.complete)
     kept = {trial.number for trial in (*best, *even_sample(bred, MAX_POINTS))}
-    levels = [trial for trial in complete if trial.candidate.baseline_name is not None]
+    levels = [trial for trial in known if trial.candidate.baseline_name is not None]
     return BestSoFarPicture(
         points=_points([trial for trial in bred if trial.number in kept], passes),
         best=_points(best, passes),
@@ -126,7 +130,7 @@ def choose_racers(
 ) -> tuple[TrialRecord, ...]:
     """At most `limit` of `trials`, in their order: the leader, baselines, the best bred, an even sample of the rest."""
     chosen = [] if leader is None else [leader.number]
-    ranked = [trial.number for trial in sorted(_complete(trials), key=_rank)]
+    ranked = [trial.number for trial in sorted(_finite(trials), key=_rank)]
     chosen += _others(chosen, [trial.number for trial in trials if trial.candidate.baseline_name is not None])
     chosen += _others(chosen, ranked)[:BEST_LINES]
     room = max(0, limit - len(chosen))
@@ -225,13 +229,13 @@ def _cell(found: DepthBin) -> NeedleCell:
 # -- shared ----------------------------------------------------------------------------------------------------------
 
 
-def _complete(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+def _finite(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Those with a finite search NLL; an infinite one cannot be drawn."""
     return [trial for trial in trials if trial.nll is not None and math.isfinite(trial.nll)]
 
 
 def _nll(trial: TrialRecord) -> float:
-    assert trial.nll is not None  # `_complete` trials only
+    assert trial.nll is not None  # the caller has looked
     return trial.nll
 
 

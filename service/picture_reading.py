@@ -1,6 +1,7 @@
 """The pictures of a search from the database: the same for the controller that runs it and for whoever asks."""
 
 import json
+from dataclasses import replace
 
 from search_space.factor_file import FactorFile
 from service.picture_building import (
@@ -16,7 +17,7 @@ from service.spec import SearchSpec
 from storage.database import Database
 from storage.jobs import JobStore
 from storage.records import Job, TrialRecord
-from storage.score_history import ScoreHistory
+from storage.score_history import ScoreHistory, TrialPasses
 from storage.study import StudyRecord
 
 
@@ -63,11 +64,16 @@ class PictureReader:
         racers = choose_racers(scored, leader=leader)
         scores = self._search.scores([trial.number for trial in racers])
         best_so_far = build_best_so_far(
-            trials,
+            [_with_mean(trial, passes.get(trial.number)) for trial in trials],
             passes={trial: found.passes for trial, found in passes.items()},
             document_passes=sum(found.documents for found in passes.values()),
         )
         return best_so_far, build_race(racers, scores, leader=leader, candidates=len(scored))
+
+
+def _with_mean(trial: TrialRecord, scored: TrialPasses | None) -> TrialRecord:
+    """The trial; one that is out or not yet complete gets the mean of the documents that it was scored on."""
+    return trial if trial.nll is not None or scored is None else replace(trial, nll=scored.nll)
 
 
 def _winner_of(job: Job) -> int | None:

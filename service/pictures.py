@@ -92,7 +92,7 @@ class BestSoFarPicture:
     baselines: tuple[BaselineLevel, ...]
     """Best first."""
     finished: Count
-    """Bred trials that are complete; `points` may hold fewer."""
+    """Bred trials that were scored; `points` may hold fewer."""
     document_passes: Count
     """Paid for by all trials so far."""
 

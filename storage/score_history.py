@@ -16,10 +16,14 @@ _columns = document_scores.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialPasses:
-    """`documents` of one trial are scored; `passes` over documents of the split were paid when the last of them was."""
+    """`documents` of one trial are scored; `passes` over documents of the split were paid when the last of them was.
+
+    `nll` is the trial's mean over them, in nats per answer token.
+    """
 
     documents: int
     passes: int
+    nll: float
 
     def __post_init__(self) -> None:
         if not 1 <= self.documents <= self.passes:
@@ -39,11 +43,15 @@ class ScoreHistory:
         """By trial; nothing for trials without a score."""
         order = (_columns.created_at, _columns.trial, _columns.document_id)
         position = sa.func.row_number().over(order_by=order).label("position")
-        numbered = sa.select(_columns.trial, position).where(self._of_split).subquery()
-        query = sa.select(numbered.c.trial, sa.func.count(), sa.func.max(numbered.c.position))
+        columns = (_columns.trial, _columns.nats, _columns.tokens)
+        numbered = sa.select(*columns, position).where(self._of_split).subquery()
+        nll = sa.func.sum(numbered.c.nats) / sa.func.sum(numbered.c.tokens)
+        query = sa.select(numbered.c.trial, sa.func.count(), sa.func.max(numbered.c.position), nll)
         with self._database.transaction() as connection:
             rows = connection.execute(query.group_by(numbered.c.trial).order_by(numbered.c.trial)).all()
-        return {trial: TrialPasses(documents=documents, passes=passes) for trial, documents, passes in rows}
+        return {
+            trial: TrialPasses(documents=documents, passes=passes, nll=mean) for trial, documents, passes, mean in rows
+        }
 
     def scores(self, trials: Collection[int]) -> Mapping[int, tuple[DocumentScore, ...]]:
         """The scores of these trials by trial, ordered by document id; nothing for trials without a score."""

@@ -25,9 +25,9 @@ def test_passes_are_counted_over_all_trials(database: Database, claimed_job: Cla
     put(database, lease, 0, 0, split="validation")
     put(database, other, 0, 7)
     assert ScoreHistory(database, lease.job_id, "search").passes() == {
-        0: TrialPasses(documents=2, passes=4),
-        1: TrialPasses(documents=3, passes=6),
-        2: TrialPasses(documents=1, passes=5),
+        0: TrialPasses(documents=2, passes=4, nll=0.125 / 14),
+        1: TrialPasses(documents=3, passes=6, nll=3.75 / 21),
+        2: TrialPasses(documents=1, passes=5, nll=2 / 7),
     }
     assert ScoreHistory(database, "srch_nothing", "search").passes() == {}
 
@@ -44,4 +44,4 @@ def test_scores_of_some_trials(database: Database, claimed_job: ClaimedJob) -> N
 
 def test_passes_without_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="1 to 2 documents after 2 passes, but got 3"):
-        TrialPasses(documents=3, passes=2)
+        TrialPasses(documents=3, passes=2, nll=0.1)

@@ -181,36 +181,57 @@ class _Turn:
             return self._with_candidates(self._random_points(), Step(keep_open=self._settings.race), window)
         surrogate = Surrogate(observe([self._space.point(one.candidate) for one in self._shapes], self._shapes))
         ranked = self._ranked(surrogate)
-        raced = self._race(ranked, window) if self._settings.race else Step()
-        step = raced if self._is_settling(ranked[0]) else self._with_candidates(self._points(surrogate), raced, window)
+        leader = self._leader(ranked)
+        points = self._space.no_points() if self._is_settling(leader) else self._points(surrogate)
+        raced = self._race(ranked, leader, window if len(points) else ()) if self._settings.race else Step()
+        step = self._with_candidates(points, raced, window)
         return self._last() if step.is_last else step
 
     # -- racing ------------------------------------------------------------------------------------------------------
 
     def _ranked(self, surrogate: Surrogate) -> list[ScoredCandidate]:
-        """Shapes that are still in, most promising first.
+        """Every shape, most promising first.
 
         By the surrogate and not by their own mean: the best of many noisy means is mostly luck, and the surrogate draws
         each towards what its neighbours got.
         """
-        alive = [one for one in self._shapes if not one.pruned]
-        expected = surrogate.merits(np.array([self._space.point(one.candidate) for one in alive]))
-        order = sorted(range(len(alive)), key=lambda index: (round(float(expected[index]), 9), alive[index].trial))
-        return [alive[index] for index in order]
+        expected = surrogate.merits(np.array([self._space.point(one.candidate) for one in self._shapes]))
+        order = sorted(range(len(expected)), key=lambda i: (round(float(expected[i]), 9), self._shapes[i].trial))
+        return [self._shapes[index] for index in order]
 
-    def _race(self, ranked: Sequence[ScoredCandidate], window: tuple[int, ...]) -> Step:
-        most = max(len(one.scores) for one in ranked)
-        # A newcomer's few documents say too little to send others home.
-        leader = next(one for one in ranked if 2 * len(one.scores) >= most)
-        alive = [one for one in self._earlier if not one.pruned and not one.failed]
+    def _leader(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate:
+        """The most promising shape that is still in and has enough documents to be measured by."""
+        alive = [one for one in ranked if not one.pruned]
+        most = max(len(one.scores) for one in alive)
+        return next(one for one in alive if 2 * len(one.scores) >= most)
+
+    def _race(self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...]) -> Step:
+        """Out goes whom the leader beats beyond chance; the first places and the best baseline get more documents.
+
+        A place that is out stays empty: its neighbours in the ranking are no better, or the surrogate would say so.
+        """
         rejected = {
-            one.trial for one in alive if one is not leader and is_rejected(one, leader, alpha=self._settings.alpha)
+            one.trial
+            for one in self._earlier
+            if one is not leader
+            and not one.pruned
+            and not one.failed
+            and is_rejected(one, leader, alpha=self._settings.alpha)
         }
-        shapes = [one for one in ranked if one.trial not in rejected][: self._settings.leaders]
-        baselines = [one for one in alive if one.candidate.baseline_name is not None and one.trial not in rejected]
-        going_on = shapes + sorted(baselines, key=lambda one: (merit(one), one.trial))[:1]
-        extensions = [self._doubled(one, window if one is leader else ()) for one in going_on]
+        places = [*ranked[: self._settings.leaders], *self._best_baseline()]
+        going_on = [leader, *(one for one in places if one is not leader)]
+        extensions = [
+            self._doubled(one, window if one is leader else ())
+            for one in going_on
+            if not one.pruned and one.trial not in rejected
+        ]
         return Step(extend=self._affordable(extensions), prune=tuple(sorted(rejected)), keep_open=True)
+
+    def _best_baseline(self) -> list[ScoredCandidate]:
+        """By what all of them have in common, their first documents; empty when none could be scored."""
+        baselines = [one for one in self._earlier if one.candidate.baseline_name is not None and not one.failed]
+        first = frozenset(range(self._settings.first_documents))
+        return sorted(baselines, key=lambda one: (merit(one, first), one.trial))[:1]
 
     def _doubled(self, one: ScoredCandidate, also: tuple[int, ...]) -> Extension | None:
         """As many documents again, from the first ones on, up to all of them; and those of `also`."""

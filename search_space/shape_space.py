@@ -125,6 +125,10 @@ class ShapeSpace:
         found: NDArray[np.float64] = sequence.random_base2(max(math.ceil(math.log2(count)), 0))[:count]
         return found
 
+    def no_points(self) -> NDArray[np.float64]:
+        """An empty array of points, (0, axes)."""
+        return np.empty((0, len(self.axes)))
+
     def candidate(self, point: Sequence[float], *, origin: str, parents: tuple[int, ...] = ()) -> Candidate:
         """The shape at `point`, one number in [0, 1] for each axis, as something to score."""
         return self.candidate_of(

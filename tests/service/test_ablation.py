@@ -177,7 +177,8 @@ def test_checkpoints_score_the_leader_of_then_as_far_as_the_search_went(spec: di
 
 def test_strategies_may_differ_in_the_attention_factor(spec: dict[str, Any]) -> None:
     strategies = [{"label": "louder", "strategy": EVOLUTION, "scorer": {"attention_factor": 1.1}}]
-    parsed = parse_ablation({**spec, "strategies": strategies})
+    base = {**spec["base"], "scorer": {**spec["base"].get("scorer", {}), "attention_factor": 1.0}}
+    parsed = parse_ablation({**spec, "base": base, "strategies": strategies})
     assert run_search_cell(parsed, search_cells(parsed)[0]).attention_factor == 1.1
     baselines = run_cell(parsed, parsed.cells()[0])
     assert isinstance(baselines, tuple)

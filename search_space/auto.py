@@ -4,7 +4,7 @@ Generation 0 scores every baseline and `startup` shapes on the first documents. 
 leader beats beyond chance, doubles the documents of the most promising shapes and of the best baseline, and adds shapes
 where a Gaussian process expects the most. When it expects less than `min_gain`, or generations run out, only the
 leaders go on, up to all documents; then the search ends, and validation decides. What each ingredient is worth is in
-`benchmarks/search.md`.
+`benchmarks/reports/`.
 """
 
 from __future__ import annotations

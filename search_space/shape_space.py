@@ -1,8 +1,8 @@
 """Factor vectors by a few numbers: where the curve turns, how it gets there, how high, and how it goes on.
 
 The paper's genes have one number per pair from the critical pair on and a fixed curve below it. On few documents so
-many numbers fit noise, and the fixed curve is what keeps them from the best vectors: see `docs/decisions/`. A shape has
-four numbers for all pairs, and the attention factor as a fifth where it is searched.
+many numbers fit noise, and the fixed curve is what keeps them from the best vectors: see `benchmarks/reports/`. A shape
+has four numbers for all pairs, and the attention factor as a fifth where it is searched.
 """
 
 from __future__ import annotations

@@ -275,6 +275,7 @@ def kill_after_first_cell(spec_path: Path, output: Path, cells: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ray_after")
+@pytest.mark.timeout(900)  # starts Ray several times: two minutes, more on a busy machine
 def test_an_experiment_goes_on_after_a_kill_and_after_failures(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,10 @@ def _draw(axes: Axes, length: int, store: Path) -> None:
         if origin in baselines:
             label = origin.removeprefix("baseline:")
             axes.axhline(_nll(baselines[origin]), color="black", linewidth=0.9, linestyle=style, label=label)
+    floor = [one for one in load(Cell(method="large budget", length=length, seed=0), store) if one.kind == "final"]
+    if floor:
+        label = f"large budget: {floor[0].passes:,} passes, 200 documents"
+        axes.axhline(_nll(floor[0]), color="#c1121f", linewidth=0.9, linestyle=(0, (1, 3)), label=label)
     for colour, label in zip(COLOURS, CURVES, strict=False):
         _draw_curve(axes, label, colour, [load(Cell(method=label, length=length, seed=s), store) for s in SEEDS])
     axes.set(xscale="log", yscale="log", xlabel="document passes", title=f"{length // 256}L, {length} tokens")

@@ -28,7 +28,6 @@ from search_space.strategy import StrategyContext
 from search_space.surrogate import Surrogate, merit, observe
 
 SURROGATES = ("gp", "none")
-_Key = tuple[tuple[float, ...], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,12 +278,12 @@ class _Turn:
 
     def _with_candidates(self, points: NDArray[np.float64], step: Step, window: tuple[int, ...]) -> Step:
         origin = "surrogate" if self._settings.surrogate == "gp" else "random"
-        seen = {_key(one.candidate) for one in self._earlier}
+        seen = {one.candidate.key for one in self._earlier}
         new: list[Candidate] = []
         for point in points:
             candidate = self._space.candidate(point.tolist(), origin=origin)
-            if _key(candidate) not in seen:
-                seen.add(_key(candidate))
+            if candidate.key not in seen:
+                seen.add(candidate.key)
                 new.append(candidate)
         left = min(self._candidates_left(), (self._passes_left() - step.document_passes) // len(window))
         new = new[: max(left, 0)]
@@ -299,10 +298,6 @@ class _Turn:
     def _passes_left(self) -> int:
         limit = self._context.budget.max_document_passes
         return 2**62 if limit is None else limit - self._passes
-
-
-def _key(candidate: Candidate) -> _Key:
-    return candidate.factors.values, candidate.attention_factor
 
 
 def _rng(context: StrategyContext, generation: int) -> np.random.Generator:

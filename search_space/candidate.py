@@ -55,6 +55,10 @@ class Gene:
                 )
 
 
+CandidateKey = tuple[tuple[float, ...], float]
+"""Factors and attention factor: all that a score can depend on."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """One factor vector to score, with the genes that it was bred from.
@@ -87,6 +91,11 @@ class Candidate:
     def baseline_name(self) -> str | None:
         """The analytic baseline that this candidate is; None for a bred one."""
         return self.origin.removeprefix(BASELINE_ORIGIN) if self.origin.startswith(BASELINE_ORIGIN) else None
+
+    @property
+    def key(self) -> CandidateKey:
+        """Equal for candidates that are the same one to score, wherever they come from."""
+        return self.factors.values, self.attention_factor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

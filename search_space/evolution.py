@@ -19,7 +19,7 @@ import numpy as np
 
 from search_space.arguments import check_names, optional_whole, real, whole
 from search_space.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
-from search_space.candidate import Candidate, ScoredCandidate
+from search_space.candidate import Candidate, CandidateKey, ScoredCandidate
 from search_space.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.errors import InvalidStrategy
 from search_space.genome import Genome, GenomeSpace, Grid
@@ -34,8 +34,6 @@ _MAX_TRIES = 200
 _ATTENTION_STEP = 0.001
 # Twice YaRN's 0.1 ln s + 1: room on the far side of the rule of thumb.
 _ATTENTION_REACH = 0.2
-
-_Key = tuple[tuple[float, ...], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,15 +164,15 @@ class EvolutionStrategy:
     def _generation(self, generation: int, earlier: Sequence[ScoredCandidate]) -> tuple[Candidate, ...]:
         if generation == 0:
             seeds = seed_baselines(self._context)
-            return seeds + self._initial(generation, seen=set(map(_key, seeds)))
+            return seeds + self._initial(generation, seen={one.key for one in seeds})
         ranked = sorted(earlier, key=lambda scored: (scored.nll, scored.trial))
-        seen = {_key(scored.candidate) for scored in ranked}
+        seen = {scored.candidate.key for scored in ranked}
         parents = self._parents(ranked)
         if not parents:
             return self._initial(generation, seen=seen)
         return self._bred(generation, parents, seen)
 
-    def _initial(self, generation: int, *, seen: set[_Key]) -> tuple[Candidate, ...]:
+    def _initial(self, generation: int, *, seen: set[CandidateKey]) -> tuple[Candidate, ...]:
         """Algorithm 1: one flat genome per critical pair, then mutations of earlier ones, up to `population`.
 
         The mutated genome is the one as many places before as there are critical pairs, so that every pair's line is
@@ -204,7 +202,9 @@ class EvolutionStrategy:
         usable = [scored for scored in bred if math.isfinite(scored.nll)] or bred
         return [(s.trial, self._space.genome(s.candidate)) for s in usable[: self._settings.parents]]
 
-    def _bred(self, generation: int, parents: list[tuple[int, Genome]], seen: set[_Key]) -> tuple[Candidate, ...]:
+    def _bred(
+        self, generation: int, parents: list[tuple[int, Genome]], seen: set[CandidateKey]
+    ) -> tuple[Candidate, ...]:
         """Algorithm 2: slots [0, mutations) mutate one random parent each, the slots after cross two."""
         result: list[Candidate] = []
         for slot in range(self._settings.mutations + self._settings.crossovers):
@@ -218,7 +218,7 @@ class EvolutionStrategy:
         return tuple(result)
 
     def _crossed(
-        self, parents: list[tuple[int, Genome]], rng: np.random.Generator, seen: set[_Key]
+        self, parents: list[tuple[int, Genome]], rng: np.random.Generator, seen: set[CandidateKey]
     ) -> Candidate | None:
         """A crossover of two different parents, the better one first; a mutation of it when the crossover fails."""
         better, other = sorted(rng.choice(len(parents), size=2, replace=False).tolist())
@@ -235,12 +235,14 @@ class EvolutionStrategy:
             return self._mutation_of(parents[better], rng, seen)
         return self._take(child, seen, origin="crossover", parents=(trial, other_trial))
 
-    def _mutation_of(self, parent: tuple[int, Genome], rng: np.random.Generator, seen: set[_Key]) -> Candidate | None:
+    def _mutation_of(
+        self, parent: tuple[int, Genome], rng: np.random.Generator, seen: set[CandidateKey]
+    ) -> Candidate | None:
         trial, genome = parent
         child = self._mutated(genome, rng, seen)
         return None if child is None else self._take(child, seen, origin="mutation", parents=(trial,))
 
-    def _mutated(self, genome: Genome, rng: np.random.Generator, seen: set[_Key]) -> Genome | None:
+    def _mutated(self, genome: Genome, rng: np.random.Generator, seen: set[CandidateKey]) -> Genome | None:
         """Sweeps of mutation, one upon the other, until the genome is new; None when it never is."""
         for _ in range(_MAX_TRIES):
             genome = mutate(genome, self._space, rng, probability=self._settings.mutation_probability)
@@ -248,7 +250,7 @@ class EvolutionStrategy:
                 return genome
         return None
 
-    def _flat(self, critical_pair: int, rng: np.random.Generator, seen: set[_Key]) -> Genome | None:
+    def _flat(self, critical_pair: int, rng: np.random.Generator, seen: set[CandidateKey]) -> Genome | None:
         """A flat genome that is new; None when there is none left."""
         for _ in range(_MAX_TRIES):
             genome = flat(self._space, critical_pair, rng)
@@ -256,12 +258,14 @@ class EvolutionStrategy:
                 return genome
         return None
 
-    def _take(self, genome: Genome, seen: set[_Key], *, origin: str, parents: tuple[int, ...] = ()) -> Candidate:
+    def _take(
+        self, genome: Genome, seen: set[CandidateKey], *, origin: str, parents: tuple[int, ...] = ()
+    ) -> Candidate:
         candidate = self._space.candidate(genome, origin=origin, parents=parents)
-        seen.add(_key(candidate))
+        seen.add(candidate.key)
         return candidate
 
-    def _key_of(self, genome: Genome) -> _Key:
+    def _key_of(self, genome: Genome) -> CandidateKey:
         return self._space.factor_values(genome), self._space.attention_factor(genome)
 
     def _rng(self, generation: int, slot: int) -> np.random.Generator:
@@ -296,11 +300,6 @@ def genome_space(settings: EvolutionSettings, context: StrategyContext) -> Genom
         attention=attention,
         fixed_attention_factor=1.0 if context.attention_factor is None else context.attention_factor,
     )
-
-
-def _key(candidate: Candidate) -> _Key:
-    """What makes two candidates the same one to score."""
-    return candidate.factors.values, candidate.attention_factor
 
 
 def _spread(pairs: range, count: int) -> list[int]:

@@ -3,11 +3,13 @@
 export PYTHON
 BIN := $(or $(ROPEWALK_VENV),.venv)/bin
 
-.PHONY: help install demo serve test check
+.PHONY: help install demo serve test test-chaos test-vllm check
 
 help:
 	@echo "make demo    search, validate, fine-tune and evaluate the pocket model over REST"
 	@echo "make test    style, types, import order and the whole test suite"
+	@echo "make test-vllm  the tests of scoring with vLLM, on the CPU, in an environment of their own"
+	@echo "make test-chaos  searches while everything that they need is killed or cut off; some 12 minutes on two cores"
 	@echo "make serve   leave a server running on http://127.0.0.1:8000"
 
 install:
@@ -25,3 +27,10 @@ check: install
 test: install
 	@scripts/check
 	@scripts/test
+
+test-chaos: install
+	@scripts/test tests/chaos/long_*.py --timeout 700
+
+test-vllm: install
+	@scripts/install-vllm
+	@ROPEWALK_VENV=$(or $(ROPEWALK_VLLM_VENV),.venv-vllm) scripts/test tests/vllm --timeout 600

@@ -13,6 +13,7 @@ from api.handlers import install_handlers
 from api.metrics import Metrics
 from api.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from api.problems import Problem
+from api.rate_limits import RateLimits
 from api.routes import evaluations, finetunes, health, searches
 from api.settings import Settings
 from search_space.version import ROPEWALK_VERSION
@@ -27,7 +28,8 @@ Finds the RoPE rescale factors that extend a language model's context window, an
 
 Errors are RFC 9457 problem documents with a stable `code`. An `Idempotency-Key` makes a repeated POST return the first
 job. Lists are paged by keyset. Event lists become streams with `Accept: text/event-stream`. Keys are sent as
-`Authorization: Bearer rw_...`; a server without keys answers on loopback only.
+`Authorization: Bearer rw_...`; a server without keys answers on loopback only. Who asks too often is answered 429 with
+Retry-After.
 """
 
 
@@ -48,13 +50,15 @@ def create_app(
         redirect_slashes=False,  # an address has one spelling
     )
     app.state.door = door
+    app.state.roots = (*settings.roots, settings.home.expanduser().absolute() / "artifacts")
     app.state.metrics = Metrics(door)
     install_handlers(app)
     for router in (searches.router, finetunes.router, evaluations.router, health.router):
         app.include_router(router)
     app.router.routes.append(DashboardRoute(open_optuna_storage))
     app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(AccessMiddleware, gatekeeper=Gatekeeper(keys, host=settings.host))
+    limits = RateLimits(settings.requests)
+    app.add_middleware(AccessMiddleware, gatekeeper=Gatekeeper(keys, host=settings.host, limits=limits))
     app.add_middleware(RequestContextMiddleware)  # added last is outermost
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app

@@ -6,6 +6,8 @@
     other          yes          every request needs a key
     other          no           the server refuses to start
 
+Without keys on loopback the requester is the operator: specs may name any file, and requests are not counted.
+
 `/healthz`, `/readyz`, `/docs` and the OpenAPI document are open always. A browser sends the key as the password of
 HTTP Basic; everything else sends `Authorization: Bearer rw_...`.
 """
@@ -24,6 +26,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import CrossOriginRequest, HostNotAllowed, InsufficientScope, Unauthenticated, UnsafeBind
+from api.rate_limits import RateLimits
 from api.settings import is_loopback
 from storage.api_keys import ApiKeys
 from storage.records import SCOPES, ApiKey
@@ -32,9 +35,11 @@ from storage.records import Scope as KeyScope
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DOCS_ASSETS = "/docs-assets"  # scripts and styles of /docs
+FORWARDED = ("forwarded", "x-forwarded-for")  # a proxy's, behind which anybody may be
 VERIFIED_SECONDS = 30.0  # a revoked key stops working within this time; verifying costs a scrypt run
 KEYS_EXIST_SECONDS = 5.0  # the first key locks a running loopback server within this time
 MAX_REMEMBERED = 1024
+VERIFIED_AT_ONCE = 4  # scrypt takes 16 MiB and a core
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +78,12 @@ def _active(keys: ApiKeys) -> tuple[ApiKey, ...]:
 class Gatekeeper:
     """Decides on every request. Thread-safe; the methods block on the database."""
 
-    def __init__(self, keys: ApiKeys, *, host: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, keys: ApiKeys, *, host: str, limits: RateLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._keys = keys
+        self._limits = limits
+        self._verifying = threading.BoundedSemaphore(VERIFIED_AT_ONCE)
         self._loopback = is_loopback(host)
         self._clock = clock
         self._lock = threading.Lock()
@@ -91,21 +100,23 @@ class Gatekeeper:
             self._keys_exist = (exist, self._clock() + KEYS_EXIST_SECONDS)
         return exist
 
-    def admit(self, method: str, path: str, headers: Headers) -> Principal:
-        """The principal of a request that may go on.
+    def admit(self, method: str, path: str, headers: Headers, *, address: str) -> Principal:
+        """The principal of a request from `address` that may go on.
 
         Raises:
-            Unauthenticated, InsufficientScope, HostNotAllowed, CrossOriginRequest: why it may not.
+            Unauthenticated, InsufficientScope, HostNotAllowed, CrossOriginRequest, TooManyRequests: why it may not.
         """
         _check_origin(method, headers)
-        if path in OPEN_PATHS or path.startswith(
-            f"{DOCS_ASSETS}/"
-        ):  # answered without asking the database, which may be what is being checked
+        if path in OPEN_PATHS or path.startswith(f"{DOCS_ASSETS}/"):
+            # Without asking the database, which may be what is being checked.
+            if not self._loopback:
+                self._limits.count_request(f"address {address}")
             return NOBODY
         if not self.needs_key():
             _check_host(headers)
             return ANYONE_LOCAL
-        principal = self._identify(headers)
+        principal = self._identify(headers, address)
+        self._limits.count_request(principal.name)
         needed: KeyScope = "read" if method in READING_METHODS else "submit"
         if not principal.may(needed):
             raise InsufficientScope(
@@ -114,23 +125,30 @@ class Gatekeeper:
             )
         return principal
 
-    def _identify(self, headers: Headers) -> Principal:
+    def _identify(self, headers: Headers, address: str) -> Principal:
         token = bearer_token(headers.get("authorization", ""))
         if token is None:
+            self._limits.count_request(f"address {address}")
             raise Unauthenticated("this server needs an API key: send Authorization: Bearer rw_...")
         digest = hashlib.sha256(token.encode()).digest()
         remembered = self._verified.get(digest)
         if remembered is not None and self._clock() < remembered[1]:
             return remembered[0]
-        key = self._keys.verify(token)
-        if key is None:
-            raise Unauthenticated("the API key is unknown or was revoked")
-        principal = Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes))
+        principal = self._verify(token, address)
         with self._lock:
             if len(self._verified) >= MAX_REMEMBERED:
                 self._verified.clear()
             self._verified[digest] = (principal, self._clock() + VERIFIED_SECONDS)
         return principal
+
+    def _verify(self, token: str, address: str) -> Principal:
+        self._limits.check_failures(address)
+        with self._verifying:
+            key = self._keys.verify(token)
+        if key is None:
+            self._limits.count_failure(address)
+            raise Unauthenticated("the API key is unknown or was revoked")
+        return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes))
 
 
 def bearer_token(authorization: str) -> str | None:
@@ -154,6 +172,8 @@ def _check_host(headers: Headers) -> None:
         raise HostNotAllowed(
             f"a server without API keys answers to loopback names only, but got Host: {host or '(none)'}"
         )
+    if found := [name for name in FORWARDED if name in headers]:
+        raise HostNotAllowed(f"a server without API keys answers no proxy, but got {found[0]}; make a key first")
 
 
 def _check_origin(method: str, headers: Headers) -> None:
@@ -173,7 +193,9 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            principal = await run_in_threadpool(self._gatekeeper.admit, scope["method"], scope["path"], headers)
+            headers, address = Headers(scope=scope), (scope.get("client") or ("unknown",))[0]
+            principal = await run_in_threadpool(
+                self._gatekeeper.admit, scope["method"], scope["path"], headers, address=address
+            )
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)

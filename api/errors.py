@@ -10,12 +10,17 @@ ApiRoomError
 ├── InsufficientScope      the key may not do this
 ├── HostNotAllowed         the Host header is not a loopback name while no key is needed
 ├── CrossOriginRequest     a web page of another origin asked for a change
+├── TooManyRequests        one requester asks too often
 ├── MalformedRequest       not JSON, or a header that cannot be read
 ├── PayloadTooLarge        the body is over the limit
 ├── UnsupportedMediaType   the body is not application/json
+├── ReportNotReady         the evaluation has no result that a report could show
+├── FormatNeedsModel       an export that holds the model's weights was asked for over REST
 └── NotReady               the database or its schema is not usable yet
 """
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -81,6 +86,16 @@ class CrossOriginRequest(ApiRoomError, PermissionError):
     code = "CROSS_ORIGIN_REQUEST"
 
 
+class TooManyRequests(ApiRoomError, RuntimeError):
+    """One requester asks too often. `retry_after_seconds` says when asking again pays; `until` is by `time.time`."""
+
+    code = "TOO_MANY_REQUESTS"
+
+    def __init__(self, message: str, *, until: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = max(1, math.ceil(until - time.time()))
+
+
 class MalformedRequest(ApiRoomError, ValueError):
     """The request cannot be read."""
 
@@ -97,6 +112,18 @@ class UnsupportedMediaType(ApiRoomError, ValueError):
     """The body is not JSON."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class ReportNotReady(ApiRoomError, RuntimeError):
+    """The evaluation has not ended, or ended without a result."""
+
+    code = "REPORT_NOT_READY"
+
+
+class FormatNeedsModel(ApiRoomError, ValueError):
+    """The export holds the model's weights, which the server does not send."""
+
+    code = "FORMAT_NEEDS_MODEL"
 
 
 class NotReady(ApiRoomError, RuntimeError):
@@ -127,10 +154,13 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "INSUFFICIENT_SCOPE": _kind(HTTPStatus.FORBIDDEN, "The API key may not do this"),
     "HOST_NOT_ALLOWED": _kind(HTTPStatus.FORBIDDEN, "The Host header is not allowed"),
     "CROSS_ORIGIN_REQUEST": _kind(HTTPStatus.FORBIDDEN, "Requests of other origins are refused"),
+    "TOO_MANY_REQUESTS": _kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     "NOT_FOUND": _kind(HTTPStatus.NOT_FOUND, "There is nothing at this address"),
     "METHOD_NOT_ALLOWED": _kind(HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed here"),
     "PAYLOAD_TOO_LARGE": _kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "UNSUPPORTED_MEDIA_TYPE": _kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON"),
+    "REPORT_NOT_READY": _kind(HTTPStatus.CONFLICT, "The evaluation has no result yet", 5),
+    "FORMAT_NEEDS_MODEL": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The format holds the model's weights"),
     "NOT_READY": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The server is not ready", 2),
     "HTTP_ERROR": _kind(HTTPStatus.BAD_REQUEST, "The request was refused"),
     "INTERNAL_ERROR": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke in the server"),
@@ -167,8 +197,12 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "DOCUMENT_TOO_LONG": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A document is longer than the model's context"),
     # finetune
     "INVALID_FINETUNE_SETTINGS": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The fine-tuning settings are invalid"),
+    "NOT_ENOUGH_MEMORY": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The training does not fit the device's memory"),
+    "CANNOT_RESUME": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The state to resume from is of another training"),
+    "INVALID_ADAPTER": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The directory holds no adapter"),
     "FACTORS_DO_NOT_FIT": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The factors belong to another model"),
     "OUTPUT_NOT_EMPTY": _kind(HTTPStatus.CONFLICT, "The output directory is not empty"),
+    "UNSUPPORTED_GGUF": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The GGUF cannot take the factors"),
     "MODEL_NOT_TRAINABLE": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The model cannot be fine-tuned"),
     "MIXED_WINDOW": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Training mixed its context windows"),
     "TRAINING_DIVERGED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Training diverged"),
@@ -187,6 +221,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "INVALID_PAGE_TOKEN": _kind(HTTPStatus.BAD_REQUEST, "The page token is invalid"),
     # service
     "INVALID_SPEC": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The spec breaks a rule"),
+    "PATH_NOT_ALLOWED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The path is outside the server's roots"),
     "FACTORS_NOT_READY": _kind(HTTPStatus.CONFLICT, "The search has no factors yet", 5),
     "RUN_STOPPED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The run was stopped"),
     "RUN_FAILED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The run failed"),

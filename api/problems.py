@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import PROBLEM_KINDS, ApiRoomError
+from api.errors import PROBLEM_KINDS, ApiRoomError, TooManyRequests
 from evaluation.errors import EvaluationError
 from finetune.errors import FinetuneError
 from search_space.errors import SearchSpaceError
@@ -104,7 +104,8 @@ def refusal_of(error: Exception) -> Refusal:
     errors: tuple[FieldProblem, ...] = ()
     if isinstance(error, InvalidSpec) and error.pointer:
         errors = (FieldProblem(pointer=error.pointer, detail=str(error), code=code, location="body"),)
-    return Refusal(code=code, detail=str(error), errors=errors)
+    headers = (("Retry-After", str(error.retry_after_seconds)),) if isinstance(error, TooManyRequests) else ()
+    return Refusal(code=code, detail=str(error), errors=errors, headers=headers)
 
 
 def problem_from_text(text: str) -> Problem | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
-from storage.records import Event, Job, JobState, Page, Progress
+from storage.records import Condition, Event, Job, JobState, Page, Progress
 
 if TYPE_CHECKING:
     from service.door import SearchEstimate  # brings the database drivers along, which clients need not load
@@ -61,6 +61,27 @@ class ProgressResource(Resource):
         )
 
 
+class ConditionResource(Resource):
+    """What the job's controller last saw of one aspect of it."""
+
+    type: Literal["DatabaseReachable", "Progressing", "WorkersReady"]
+    status: bool
+    reason: str = Field(description="one word in CamelCase; programs branch on this")
+    message: str
+    last_transition_time: datetime | None = Field(description="when status or reason changed last")
+
+    @classmethod
+    def of(cls, condition: Condition) -> Self:
+        """From the stored value."""
+        return cls(
+            type=condition.type,
+            status=condition.status,
+            reason=condition.reason,
+            message=condition.message,
+            last_transition_time=condition.changed_at,
+        )
+
+
 class JobError(Resource):
     """Why a job failed."""
 
@@ -97,6 +118,17 @@ class JobResource(Resource):
                     "fraction": 0.577,
                     "note": "",
                 },
+                "conditions": [
+                    {
+                        "type": "Progressing",
+                        "status": True,
+                        "reason": "Claimed",
+                        "message": "host:4242 is at work",
+                        "last_transition_time": "2026-01-05T12:00:01Z",
+                    }
+                ],
+                "failures": 0,
+                "retry_at": None,
                 "result": None,
                 "error": None,
                 "created_at": "2026-01-05T12:00:00Z",
@@ -115,6 +147,9 @@ class JobResource(Resource):
     parent_id: str | None = Field(description="the search that started this fine-tuning job")
     spec: dict[str, JsonValue] = Field(description="the spec as submitted, with every default filled in")
     progress: ProgressResource
+    conditions: list[ConditionResource] = Field([], description="empty until a controller has claimed the job")
+    failures: int = Field(0, description="infrastructure failures in a row, without an accepted score in between")
+    retry_at: datetime | None = Field(None, description="when the job is tried again after the last of them")
     result: dict[str, JsonValue] | None
     error: JobError | None
     created_at: datetime
@@ -134,6 +169,9 @@ class JobResource(Resource):
             parent_id=job.parent_id,
             spec=json.loads(job.spec_json),
             progress=ProgressResource.of(job.progress),
+            conditions=[ConditionResource.of(condition) for condition in job.conditions],
+            failures=job.failures,
+            retry_at=job.retry_at,
             result=json.loads(job.result_json) if job.result_json else None,
             error=JobError.of(job),
             created_at=job.created_at,

@@ -55,7 +55,7 @@ def run_server(
         keys = ApiKeys(database)
         check_bind(settings.host, keys)
         if controller:
-            stack.enter_context(running_controller(database, home, settings.ray_address))
+            stack.enter_context(running_controller(database, home, settings))
             signals.take()  # Ray has put a handler of its own in place
         app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.optuna)
         url = http_url(settings.host, settings.port)
@@ -85,22 +85,24 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
         signals = stack.enter_context(StopSignals())
         home = make_home(settings.home)
         database = stack.enter_context(open_database(settings))
-        owner = stack.enter_context(running_controller(database, home, settings.ray_address))
+        owner = stack.enter_context(running_controller(database, home, settings))
         signals.take()
         announce(owner)
         threading.Event().wait()
 
 
 @contextlib.contextmanager
-def running_controller(database: Database, home: Path, ray_address: str | None) -> Iterator[str]:
+def running_controller(database: Database, home: Path, settings: Settings) -> Iterator[str]:
     """A controller in this process, by the name that leases carry, and the Ray connection that it makes."""
-    if ray_address is None:
+    if settings.ray_address is None:
         # A cluster of one machine: Ray then keeps to loopback, where it would listen on every address. Read on import.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from service.controller import Controller  # brings Ray along, which commands without a controller need not load
+    from service.crash_points import crash_at, never
     from workers.cluster import shutdown_ray
 
-    controller = Controller(database, home=home, ray_address=ray_address)
+    reach = never if settings.crash_at is None else crash_at(settings.crash_at)
+    controller = Controller(database, home=home, ray_address=settings.ray_address, reach=reach)
     try:
         controller.start()
         try:

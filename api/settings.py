@@ -6,16 +6,24 @@ ROPEWALK_HOST          address that `serve` binds                        127.0.0
 ROPEWALK_PORT          port that `serve` binds                           8000
 ROPEWALK_URL           server that the client commands talk to           http://HOST:PORT
 ROPEWALK_API_KEY       key that the client commands send                 (none)
+ROPEWALK_ROOTS         directories that specs may read from, : between   (none)
+ROPEWALK_RATE_LIMIT    requests per key or address: N/PERIOD, or off     1200/minute
 RAY_ADDRESS            Ray cluster to join; empty: a local one           (empty)
+ROPEWALK_CRASH_AT      for tests: end the controller at a named point    (never)
 """
 
 import ipaddress
+import os
 from pathlib import Path
+from typing import Annotated
 
+from limits import RateLimitItem
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.errors import InvalidSettings
+from api.rate_limits import parse_rate
+from service.crash_points import crash_at
 
 ENVIRONMENT_PREFIX = "ROPEWALK_"
 DATABASE_SCHEMES = ("postgresql://", "postgresql+psycopg://")
@@ -39,7 +47,10 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     url: str | None = None
     api_key: SecretStr | None = None
+    roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    rate_limit: str = "1200/minute"
     ray_address: str | None = Field(None, validation_alias="RAY_ADDRESS")
+    crash_at: str | None = None
 
     @field_validator("database_url")
     @classmethod
@@ -48,12 +59,43 @@ class Settings(BaseSettings):
             raise ValueError(f"must start with one of {', '.join(DATABASE_SCHEMES)}")
         return value
 
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _is_a_list_of_directories(cls, value: object) -> object:
+        roots = (
+            [Path(part).expanduser() for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+        )
+        if isinstance(roots, list) and not all(root.is_absolute() for root in roots):
+            raise ValueError(f"must be absolute paths with {os.pathsep} between them")
+        return roots
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str) -> str:
+        try:
+            parse_rate(value)
+        except ValueError:
+            raise ValueError("must be a number per second, minute, hour or day, such as 1200/minute, or off") from None
+        return value
+
+    @field_validator("crash_at")
+    @classmethod
+    def _is_a_crash_point(cls, value: str | None) -> str | None:
+        if value is not None:
+            crash_at(value)
+        return value
+
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/") if value else None
+
+    @property
+    def requests(self) -> RateLimitItem | None:
+        """How often one requester may ask; None: as often as it likes."""
+        return parse_rate(self.rate_limit)
 
     @property
     def server_url(self) -> str:

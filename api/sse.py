@@ -19,6 +19,7 @@ from storage.errors import DatabaseUnreachable
 from storage.records import Event
 
 KEEP_ALIVE_SECONDS = 15
+MAX_DIGITS = 19  # a number of fewer digits fits the column
 SHORTEST_POLL_SECONDS = 0.2
 LONGEST_POLL_SECONDS = 1.0
 RECONNECT_MILLISECONDS = 1000
@@ -43,8 +44,9 @@ def after_from(last_event_id: str | None, after: int) -> int:
     """
     if last_event_id is None or last_event_id == "":
         return after
-    if not last_event_id.isascii() or not last_event_id.isdigit():
-        raise MalformedRequest(f"Last-Event-ID must be an event's id, but got {last_event_id!r}")
+    is_number = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < MAX_DIGITS
+    if not is_number:
+        raise MalformedRequest(f"Last-Event-ID must be an event's id, but got {last_event_id[:100]!r}")
     return int(last_event_id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from evaluation.corpus_sources import (
 from evaluation.errors import CorpusNotFound, InvalidCorpus
 from evaluation.needle import Split, check_split
 from evaluation.splitting import split_lines
+from evaluation.user_path import user_path
 
 # Room for several 128k-token haystacks in each split; bounds the time and the memory that a corpus of any size takes.
 MAX_CHARACTERS = 8_000_000
+BETWEEN = "\n\n"  # two documents
 
-_FILES: dict[str, Callable[[Path, str | None], str]] = {
+_Reader = Callable[[Path, str | None], Iterator[str]]
+_FILES: dict[str, _Reader] = {
     ".txt": read_text,
     ".md": read_text,
     ".jsonl": read_jsonl,
@@ -59,30 +62,62 @@ class Corpus:
 
 
 def load_corpus(source: str | None) -> Corpus:
-    """Read a corpus: None or "builtin:pydoc" (the Python reference), a .txt or .md file, a .jsonl or .parquet file with
-    "#column" (by default "text"), or a directory written by `datasets.save_to_disk`, with "#column" too.
+    """Read a corpus, its documents apart by an empty line, up to MAX_CHARACTERS; `source` as of `iter_documents`.
 
     Raises CorpusNotFound for a missing file or column, InvalidCorpus for one that cannot be read as text.
     """
+    texts: list[str] = []
+    characters = 0
+    for text in iter_documents(source):
+        texts.append(text)
+        characters += len(text) + len(BETWEEN)
+        if characters >= MAX_CHARACTERS + len(BETWEEN):
+            break
+    name = BUILTIN if source is None else source
+    return Corpus(name=name, text=BETWEEN.join(texts)[:MAX_CHARACTERS])
+
+
+def iter_documents(source: str | None) -> Iterator[str]:
+    """The texts of a corpus of any size, one after the other: None or "builtin:pydoc" (the Python reference), a .txt or
+    .md file, a .jsonl or .parquet file with "#column" (by default "text"), or a directory written by
+    `datasets.save_to_disk`, with "#column" too.
+
+    Raises as `load_corpus`; a malformed row is told when it is reached.
+    """
     if source is None or source == BUILTIN:
-        return Corpus(name=BUILTIN, text=read_pydoc())
-    if source.startswith("builtin:"):
+        return read_pydoc()
+    if is_builtin(source):
         raise CorpusNotFound(f"the only built-in corpus is {BUILTIN!r}, but got corpus={source!r}")
     path, column = _path_and_column(source)
     if not path.exists():
         raise CorpusNotFound(f"a corpus must be {BUILTIN!r} or an existing path, but got corpus={source!r}")
-    return Corpus(name=source, text=_reader(path, source)(path, column)[:MAX_CHARACTERS])
+    return _reader(path, source)(path, column)
+
+
+def corpus_path(source: str | None) -> Path | None:
+    """The file or the directory of a corpus; None of a built-in one."""
+    return None if source is None or is_builtin(source) else _path_and_column(source)[0]
+
+
+def is_builtin(source: str) -> bool:
+    """Whether the name is no path, but one of the corpora that come with the project (or none that is known)."""
+    return source.startswith("builtin:")
+
+
+def possible_paths(source: str) -> tuple[Path, ...]:
+    """Every path that reading a corpus of this name may open: `#` may be a part of it, or begin a column."""
+    return (user_path(source), *([user_path(source.rsplit("#", 1)[0])] if "#" in source else []))
 
 
 def _path_and_column(source: str) -> tuple[Path, str | None]:
-    whole = Path(source).expanduser()
+    whole = user_path(source)
     if whole.exists() or "#" not in source:
         return whole, None
     path, column = source.rsplit("#", 1)
-    return Path(path).expanduser(), column or DEFAULT_COLUMN
+    return user_path(path), column or DEFAULT_COLUMN
 
 
-def _reader(path: Path, source: str) -> Callable[[Path, str | None], str]:
+def _reader(path: Path, source: str) -> _Reader:
     reader = read_dataset if path.is_dir() else _FILES.get(path.suffix.lower())
     if reader is None:
         kinds = ", ".join(_FILES)

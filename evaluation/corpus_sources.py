@@ -1,10 +1,13 @@
-"""Readers of corpora: each turns one kind of source into one text. Heavy libraries are imported where they are used."""
+"""Readers of corpora: each gives the texts of one kind of source one after the other, without holding them all.
+
+Heavy libraries are imported where they are used.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from evaluation.errors import CorpusNotFound, InvalidCorpus
@@ -13,12 +16,12 @@ BUILTIN = "builtin:pydoc"
 DEFAULT_COLUMN = "text"
 
 
-def read_pydoc() -> str:
+def read_pydoc() -> Iterator[str]:
     """The Python reference that ships with the interpreter: its topics by name, in ASCII, blanks collapsed."""
     from pydoc_data.topics import topics
 
     text = "\n\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore").decode("ascii")
-    return tidy(text)
+    yield tidy(text)
 
 
 def tidy(text: str) -> str:
@@ -28,23 +31,29 @@ def tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def read_text(path: Path, column: str | None) -> str:
-    """A whole text file in UTF-8."""
+def read_text(path: Path, column: str | None) -> Iterator[str]:
+    """A whole text file in UTF-8: one document, so it is held in memory."""
     if column is not None:
         raise CorpusNotFound(f"a text file has no columns, but got column={column!r} of {str(path)!r}")
+    yield "".join(_lines(path))
+
+
+def read_jsonl(path: Path, column: str | None) -> Iterator[str]:
+    """One column of a JSON Lines file."""
+    name = column or DEFAULT_COLUMN
+    lines = enumerate(_lines(path), 1)
+    return _texts((_json_row(path, number, line.rstrip("\n"), name) for number, line in lines if line.strip()), path)
+
+
+def _lines(path: Path) -> Iterator[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for line in file:
+                yield line.replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise InvalidCorpus(f"a corpus must be UTF-8 text, but {str(path)!r} is not: {error.reason}") from error
     except OSError as error:
         raise InvalidCorpus(f"a corpus must be readable, but {str(path)!r} is not: {error.strerror}") from error
-
-
-def read_jsonl(path: Path, column: str | None) -> str:
-    """One column of a JSON Lines file, rows apart by an empty line."""
-    name = column or DEFAULT_COLUMN
-    lines = read_text(path, None).split("\n")
-    return _joined((_json_row(path, number, line, name) for number, line in enumerate(lines, 1) if line.strip()), path)
 
 
 def _json_row(path: Path, number: int, line: str, column: str) -> object:
@@ -59,24 +68,26 @@ def _json_row(path: Path, number: int, line: str, column: str) -> object:
     return row[column]
 
 
-def read_parquet(path: Path, column: str | None) -> str:
-    """One column of a Parquet file, rows apart by an empty line."""
+def read_parquet(path: Path, column: str | None) -> Iterator[str]:
+    """One column of a Parquet file."""
+    return _texts(_parquet_rows(path, column or DEFAULT_COLUMN), path)
+
+
+def _parquet_rows(path: Path, column: str) -> Iterator[object]:
     import pyarrow
     import pyarrow.parquet
 
-    name = column or DEFAULT_COLUMN
     try:
         table = pyarrow.parquet.ParquetFile(path)
-        columns = table.schema_arrow.names
-        rows = table.read(columns=[name]).column(name).to_pylist() if name in columns else None
+        if column not in table.schema_arrow.names:
+            raise _no_column(path, column, table.schema_arrow.names)
+        for batch in table.iter_batches(columns=[column]):
+            yield from batch.column(0).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise InvalidCorpus(f"a .parquet corpus must be a Parquet file, but {str(path)!r} is not: {error}") from error
-    if rows is None:
-        raise _no_column(path, name, columns)
-    return _joined(rows, path)
 
 
-def read_dataset(path: Path, column: str | None) -> str:
+def read_dataset(path: Path, column: str | None) -> Iterator[str]:
     """One column of a dataset written by `save_to_disk`; of several splits, "train" or the only one."""
     import datasets
 
@@ -91,7 +102,7 @@ def read_dataset(path: Path, column: str | None) -> str:
         data = _only_split(data, path)
     if name not in data.column_names:
         raise _no_column(path, name, data.column_names)
-    return _joined(data[name], path)
+    return _texts(data[name], path)
 
 
 def _only_split(splits: dict[str, object], path: Path) -> object:
@@ -106,12 +117,10 @@ def _no_column(path: Path, column: str, columns: Iterable[str]) -> CorpusNotFoun
     return CorpusNotFound(f"the column must be one of {', '.join(columns)}, but got column={column!r} of {str(path)!r}")
 
 
-def _joined(rows: Iterable[object], path: Path) -> str:
-    texts: list[str] = []
+def _texts(rows: Iterable[object], path: Path) -> Iterator[str]:
     for number, row in enumerate(rows, 1):
         if row is None:
             continue  # a missing value in a column of text
         if not isinstance(row, str):
             raise InvalidCorpus(f"the column must hold text, but row {number} of {str(path)!r} is {type(row).__name__}")
-        texts.append(row.strip("\n").encode("utf-8", "replace").decode())  # JSON can spell half a character
-    return "\n\n".join(texts)
+        yield row.strip("\n").encode("utf-8", "replace").decode()  # JSON can spell half a character

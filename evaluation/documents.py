@@ -102,6 +102,11 @@ class DocumentFactory:
         # were encoded apart; looking for a cut that does would be in vain.
         self._pieces_come_back = self._comes_back(self._needle("key", "1234567", 0.0).question)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What documents are written with."""
+        return self._tokenizer
+
     def build(self, request: DocumentRequest) -> tuple[NeedleDocument, ...]:
         """The first `count` documents; a larger count begins with the same ones.
 

@@ -59,4 +59,6 @@ def has_weights(path: Path) -> bool:
 
 
 def _not_found(name: str, reason: str) -> ModelNotFound:
-    return ModelNotFound(f"model {name!r} is neither a directory nor in the local Hugging Face cache, and {reason}")
+    return ModelNotFound(
+        f"model {name!r} is not in the local Hugging Face cache, and {reason} (a directory is written ./{name})"
+    )

@@ -13,11 +13,11 @@ from pathlib import Path
 from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokenizer
 from evaluation.hub import is_hub_id, snapshot
 from evaluation.tokenizer import HFTokenizer, Tokenizer
+from evaluation.user_path import user_path
 from search_space.rope import RopeConfig
 
 POCKET = "pocket"
 _POCKET_PATH = Path(__file__).resolve().parent.parent / "examples" / "pocket" / "model"
-_WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
 _CHUNK_BYTES = 1 << 20
 # Two first imports of transformers at once break, and a server resumes one job while it takes another.
 _LOADING = threading.Lock()
@@ -36,12 +36,23 @@ class ModelSource:
 def resolve_model(name: str, *, weights: bool = True) -> ModelSource:
     """Find a model: "pocket", a directory with a config.json, or a Hugging Face Hub id (local cache first).
 
+    A name that could be a Hub id is one, whatever lies in the working directory: see :func:`model_directory`.
+
     With weights=False only a Hub model's small files are fetched, which is enough for analytic factors.
     Raises ModelNotFound; UnsupportedModel for a directory that is no model; UnsupportedRope (search_space) with the
     reason for a model whose positions are not plain RoPE.
     """
     path, revision = _locate(name, weights)
     return ModelSource(name=name, path=path, rope=RopeConfig.from_hf(_read_config(path)), revision=revision)
+
+
+def model_directory(name: str) -> Path | None:
+    """The directory that a model's name stands for; None for "pocket" and for what has the form of a Hub id.
+
+    So "model" and "owner/model" mean the same on every machine and in every working directory; a directory of that name
+    is written "./model".
+    """
+    return None if name == POCKET or is_hub_id(name) else user_path(name)
 
 
 def load_tokenizer(source: ModelSource) -> Tokenizer:
@@ -60,10 +71,10 @@ def load_tokenizer(source: ModelSource) -> Tokenizer:
 
 def model_sha256(source: ModelSource) -> str:
     """sha256 over the names and contents of the weight files, sorted by name. Raises UnsupportedModel without any."""
-    files = next((found for pattern in _WEIGHT_PATTERNS if (found := sorted(source.path.glob(pattern)))), None)
-    if files is None:
+    files = sorted(source.path.glob("*.safetensors"))
+    if not files:
         raise UnsupportedModel(
-            f"a model must have weights in .safetensors or .bin files, but {source.name!r} has none in {source.path}"
+            f"a model must have weights in .safetensors files, but {source.name!r} has none in {source.path}"
         )
     digest = hashlib.sha256()
     for file in files:
@@ -96,13 +107,13 @@ def _locate(name: str, weights: bool) -> tuple[Path, str | None]:
         if not (_POCKET_PATH / "config.json").is_file():
             raise ModelNotFound(f"the pocket model must be in {_POCKET_PATH}, but is not: run examples/pocket/train.py")
         return _POCKET_PATH, None
-    directory = Path(name).expanduser()
+    directory = model_directory(name)
+    if directory is None:
+        path = snapshot(name, weights=weights)
+        return path, path.name
     if name and directory.is_dir():
         return directory.resolve(), None
-    if not is_hub_id(name):
-        raise ModelNotFound(f"a model must be {POCKET!r}, an existing directory or a Hub id, but got model={name!r}")
-    path = snapshot(name, weights=weights)
-    return path, path.name
+    raise ModelNotFound(f"a model must be {POCKET!r}, an existing directory or a Hub id, but got model={name!r}")
 
 
 def _read_config(path: Path) -> Mapping[str, object]:

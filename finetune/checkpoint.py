@@ -12,10 +12,11 @@ The directory appears whole or not at all: everything is written beside it and r
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -24,6 +25,8 @@ from finetune.errors import OutputNotEmpty
 from search_space.exports import hf_config_fragment
 from search_space.factor_file import FactorFile
 
+FACTORS_NAME = "factors.json"
+CARD_NAME = "README.md"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -58,17 +61,37 @@ def longrope_config(config: PreTrainedConfig, file: FactorFile) -> PreTrainedCon
 
 
 def write_checkpoint(
-    model: PreTrainedModel, *, source: ModelSource, file: FactorFile, model_card: str, output: Path
+    model: PreTrainedModel,
+    *,
+    source: ModelSource,
+    file: FactorFile,
+    model_card: str,
+    output: Path,
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write the checkpoint directory `output`. Raises OutputNotEmpty, or OSError when the disk does not take it."""
+    """Write the checkpoint directory `output`; `weights` instead of the model's own where those are sharded.
+
+    Raises OutputNotEmpty, or OSError when the disk does not take it.
+    """
+
+    def write_model(directory: Path) -> None:
+        with no_progress_bars():
+            model.save_pretrained(directory, state_dict=None if weights is None else dict(weights))
+        longrope_config(model.config, file).save_pretrained(directory)
+
+    write_output(write_model, source=source, file=file, model_card=model_card, output=output)
+
+
+def write_output(
+    write_model: Callable[[Path], None], *, source: ModelSource, file: FactorFile, model_card: str, output: Path
+) -> None:
+    """What every output directory has, around the files that `write_model` puts there. Raises as `write_checkpoint`."""
     check_output(output)
     with _appearing_whole(output) as directory:
-        with no_progress_bars():
-            model.save_pretrained(directory)
-        longrope_config(model.config, file).save_pretrained(directory)
+        write_model(directory)
         _copy_tokenizer(source.path, directory, file.target_length)
-        (directory / "factors.json").write_text(file.to_json(), encoding="utf-8")
-        (directory / "README.md").write_text(model_card, encoding="utf-8")
+        (directory / FACTORS_NAME).write_text(file.to_json(), encoding="utf-8")
+        (directory / CARD_NAME).write_text(model_card, encoding="utf-8")
 
 
 @contextmanager

@@ -4,7 +4,11 @@ FinetuneError
 ├── InvalidFinetuneSettings   a setting breaks its range
 ├── FactorsDoNotFit           the factor file belongs to another model, or asks for nothing to be learned
 ├── OutputNotEmpty            the checkpoint's directory already holds something
-├── ModelNotTrainable         the model shows no rotary table that could be switched
+├── UnsupportedGguf           a GGUF that the factors cannot be written into
+├── ModelNotTrainable         the model cannot be loaded, or its rotary tables or its attention cannot be steered
+├── NotEnoughMemory           the training does not fit the device; estimated before the first step
+├── CannotResume              the state to resume from belongs to another training
+├── InvalidAdapter            a directory that is no adapter written by a fine-tuning job
 ├── MixedWindow               one forward pass would mix original RoPE and long factors (our own mistake)
 ├── TrainingDiverged          a loss is not finite
 └── TrainingStopped           the caller asked to stop; no checkpoint was written
@@ -35,10 +39,34 @@ class OutputNotEmpty(FinetuneError, ValueError):
     code = "OUTPUT_NOT_EMPTY"
 
 
+class UnsupportedGguf(FinetuneError, ValueError):
+    """The file is no GGUF of a whole, unscaled model whose architecture llama.cpp scales by factors."""
+
+    code = "UNSUPPORTED_GGUF"
+
+
 class ModelNotTrainable(FinetuneError, ValueError):
-    """The model has no rotary module whose frequencies could be switched."""
+    """The model does not load, or its rotary tables or its attention cannot be steered from outside."""
 
     code = "MODEL_NOT_TRAINABLE"
+
+
+class NotEnoughMemory(FinetuneError, ValueError):
+    """The training would not fit the device; the message has the estimate."""
+
+    code = "NOT_ENOUGH_MEMORY"
+
+
+class CannotResume(FinetuneError, ValueError):
+    """The state to resume from belongs to another model, other factors, other settings or other workers."""
+
+    code = "CANNOT_RESUME"
+
+
+class InvalidAdapter(FinetuneError, ValueError):
+    """The directory is no adapter that a fine-tuning job has written."""
+
+    code = "INVALID_ADAPTER"
 
 
 class MixedWindow(FinetuneError, RuntimeError):

@@ -1,29 +1,34 @@
 """One fine-tuning job: a model and a factor file in, a `longrope` checkpoint out.
 
 LongRoPE2 (arXiv 2502.20082, section 3.3), mixed-context-window training. Each step sees documents of at most the
-original length L, packed and masked apart, with original RoPE; and documents of the target length L' with the found
-factors.
+original length L, packed and kept apart, with original RoPE; and longer ones, up to the target length L', with the
+found factors.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from evaluation.corpus import load_corpus
 from evaluation.model_source import ModelSource, load_tokenizer
-from finetune.checkpoint import check_output, no_progress_bars, write_checkpoint
+from finetune.adapters import add_adapters, write_adapter
+from finetune.checkpoint import check_output, write_checkpoint
 from finetune.config import FinetuneSettings
 from finetune.data import TrainingData
-from finetune.errors import InvalidFinetuneSettings, ModelNotTrainable
+from finetune.errors import InvalidFinetuneSettings
 from finetune.fitting import check_fits
+from finetune.language_model import LanguageModelLoss, load_model
+from finetune.memory import available_bytes, check_memory, estimate, use_checkpointing
 from finetune.model_card import model_card
+from finetune.parallel import current_ranks, shard, whole
 from finetune.rotary import RotarySwitch
-from finetune.training import TrainingProgress, train
+from finetune.token_store import open_token_store
+from finetune.training import Trainee, TrainingProgress, make_optimizer, train
+from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
 from search_space.factor_file import FactorFile
 
 
@@ -32,19 +37,44 @@ class FinetuneResult:
     """What the job did.
 
     Losses are weighted means in nats per token, averaged over the first and the last tenth of the steps, because those
-    of single steps are noisy; the short ones are None when no short sequences were trained on.
+    of single steps are noisy; those of kinds that were not trained on are None.
     """
 
     checkpoint: Path
+    """The whole model, or the adapter when `lora_rank` is set."""
     steps: int
     tokens: int
     """Tokens trained on, padding included."""
     initial_loss_long: float
     final_loss_long: float
+    initial_loss_middle: float | None
+    final_loss_middle: float | None
     initial_loss_short: float | None
     final_loss_short: float | None
     seconds: float
-    """From the first step's begin to the last one's end."""
+    """Spent on the steps, not on preparing and writing."""
+
+
+class States(Protocol):
+    """Where a training keeps what it can go on from."""
+
+    def newest(self) -> Path | None:
+        """The directory to go on from (`finetune.training_state`); None to begin."""
+
+    def save(self, step: int, write: Callable[[Path], bool]) -> None:
+        """Keep what `write` puts into the directory that it is given; it answers whether it wrote. Every worker calls
+        this after the same steps."""
+
+
+class NoStates:
+    """A training that always begins at its first step."""
+
+    def newest(self) -> Path | None:
+        """Never any."""
+        return None
+
+    def save(self, step: int, write: Callable[[Path], bool]) -> None:
+        """Keeps nothing."""
 
 
 def run_finetune(
@@ -55,67 +85,80 @@ def run_finetune(
     on_progress: Callable[[TrainingProgress], None],
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    states: States | None = None,
+    token_cache: Path | None = None,
 ) -> FinetuneResult:
     """Train `source` with the factors of `file` and write the checkpoint to `output`, a new or empty directory.
 
-    `on_progress` is called after every step, in this thread; an exception from it ends the job. The same arguments give
-    the same weights, bit for bit, on one CPU type with one number of threads. Nothing is written before the last step.
+    Every process of torch's process group, where there is one, calls this with the same arguments; the first one
+    writes. `on_progress` is called after every step, in this thread; an exception from it ends the job. The same
+    arguments give the same weights, bit for bit, on one CPU type with one number of threads and workers, interrupted
+    or not. Nothing is written to `output` before the last step; `token_cache` keeps the corpus's tokens for later jobs.
 
-    Raises FactorsDoNotFit, OutputNotEmpty, ModelNotTrainable and InvalidFinetuneSettings (a device that is not there)
-    before the first step; TrainingStopped and TrainingDiverged from it; the errors of `evaluation` for the corpus, the
-    tokenizer and the documents.
+    Raises FactorsDoNotFit, OutputNotEmpty, ModelNotTrainable, NotEnoughMemory, CannotResume and InvalidFinetuneSettings
+    (a device that is not there) before the first step; TrainingStopped and TrainingDiverged from it; the errors of
+    `evaluation` for the corpus, the tokenizer and the documents.
     """
     check_output(output)
     check_fits(source, file)
     device = _device(settings)
-    data = _training_data(source, file, settings)
+    dtype = training_dtype(settings, device)
+    data = _training_data(source, file, settings, token_cache)
+    states = states or NoStates()
     with _torch_settings(settings):
-        model = load_model(source.path)
-        model.to(device=device)  # type: ignore[call-arg]
-        history = _train(model, data, file, settings, on_progress, should_stop)
-        result = _result(history, settings, file, output)
-        write_checkpoint(
-            model,
-            source=source,
-            file=file,
-            model_card=model_card(source, file, settings, result),
-            output=output,
-        )
+        model = load_model(source.path, dtype=None if settings.sharding == "fsdp" else torch.float32)
+        adapted = add_adapters(model, settings) if settings.lora_rank else None
+        with _trainee(model, data, file, settings, device, dtype) as trainee:
+            resumed = _train(trainee, states, recipe_sha256(source, file, settings), on_progress, should_stop)
+        result = _result(resumed, settings, file, output)
+        card = model_card(source, file, settings, result)
+        _write(trainee, adapted, source=source, file=file, card=card, output=output)
     return result
 
 
-def load_model(path: Path) -> PreTrainedModel:
-    """The causal language model in `path` with float32 weights. Raises ModelNotTrainable when it does not load."""
-    try:
-        with no_progress_bars():
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                path, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
-            )
-    except Exception as error:  # transformers raises whatever its many readers raise
-        raise ModelNotTrainable(
-            f"the model must load as a causal language model, but {path} does not: {error}"
-        ) from error
-    return model
+def training_dtype(settings: FinetuneSettings, device: torch.device) -> torch.dtype:
+    """What the forward pass computes in. Raises InvalidFinetuneSettings for a device without bfloat16."""
+    has_bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if settings.dtype == "bfloat16" and not has_bfloat16:
+        raise InvalidFinetuneSettings("dtype must be one that the device has, but got dtype='bfloat16' without it")
+    if settings.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" and has_bfloat16 else torch.float32
+    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
 
 
-def _training_data(source: ModelSource, file: FactorFile, settings: FinetuneSettings) -> TrainingData:
+def _training_data(
+    source: ModelSource, file: FactorFile, settings: FinetuneSettings, token_cache: Path | None
+) -> TrainingData:
+    tokenizer = load_tokenizer(source)
+    corpus = load_corpus(settings.corpus)
     return TrainingData(
-        load_tokenizer(source),
-        load_corpus(settings.corpus),
+        tokenizer,
+        corpus,
+        open_token_store(tokenizer, corpus, settings.corpus, token_cache),
         original_length=file.original_max_position_embeddings,
         target_length=file.target_length,
         settings=settings,
     )
 
 
-def _train(
-    model: PreTrainedModel,
+@contextlib.contextmanager
+def _trainee(
+    model: Any,
     data: TrainingData,
     file: FactorFile,
     settings: FinetuneSettings,
-    on_progress: Callable[[TrainingProgress], None],
-    should_stop: Callable[[], bool],
-) -> list[TrainingProgress]:
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[Trainee]:
+    """Model, optimiser and rotary switch, on the device and dealt out as the settings say."""
+    length = file.target_length
+    checkpointing = use_checkpointing(model, settings, target_length=length, dtype=dtype)
+    needed = estimate(model, settings, target_length=length, dtype=dtype, checkpointing=checkpointing)
+    check_memory(needed, available=available_bytes(device), target_length=length)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    loss = LanguageModelLoss(model)
+    loss.check()
     switch = RotarySwitch(
         model,
         rope=file.rope,
@@ -123,45 +166,94 @@ def _train(
         long_factors=file.long_factor,
         attention_factor=file.attention_factor,
     )
-    history: list[TrainingProgress] = []
     try:
-        for progress in train(model, switch, data, settings, should_stop):
-            history.append(progress)
-            on_progress(progress)
+        if settings.sharding == "fsdp":
+            shard(loss, loss.layers, device=device, dtype=dtype)
+        loss.to(device=device)
+        yield Trainee(
+            loss=loss,
+            optimizer=make_optimizer(loss, settings),
+            switch=switch,
+            data=data,
+            settings=settings,
+            dtype=dtype,
+            ranks=current_ranks(),
+            sharded=settings.sharding == "fsdp",
+        )
     finally:
         switch.close()
     model.train(False)
-    return history
 
 
-def _result(
-    history: Sequence[TrainingProgress], settings: FinetuneSettings, file: FactorFile, output: Path
-) -> FinetuneResult:
-    tenth = max(1, len(history) // 10)
-    head, tail = history[:tenth], history[-tenth:]
-    rows = settings.long_documents_per_step + settings.short_sequences_per_step
-    return FinetuneResult(
-        checkpoint=output,
-        steps=settings.steps,
-        tokens=settings.steps * rows * file.target_length,
-        initial_loss_long=fmean(progress.loss_long for progress in head),
-        final_loss_long=fmean(progress.loss_long for progress in tail),
-        initial_loss_short=_mean_short(head),
-        final_loss_short=_mean_short(tail),
-        seconds=history[-1].seconds,
+def _train(
+    trainee: Trainee,
+    states: States,
+    recipe: str,
+    on_progress: Callable[[TrainingProgress], None],
+    should_stop: Callable[[], bool],
+) -> Resumed:
+    """Go on from the newest state to the last step; returns where that is."""
+    settings = trainee.settings
+    newest = states.newest()
+    if newest is None:
+        at = Resumed(step=0, seconds=0.0, losses=Losses(steps=settings.steps))
+    else:
+        at = restore_state(newest, trainee, recipe=recipe)
+    losses, seconds = at.losses, at.seconds
+    for progress in train(trainee, should_stop, first_step=at.step, seconds=at.seconds):
+        losses.add(progress)
+        seconds = progress.seconds
+        on_progress(progress)
+        if progress.step % settings.checkpoint_every == 0 and progress.step < settings.steps:
+            _save(trainee, states, recipe, progress, losses)
+    return Resumed(step=settings.steps, seconds=seconds, losses=losses)
+
+
+def _save(trainee: Trainee, states: States, recipe: str, progress: TrainingProgress, losses: Losses) -> None:
+    states.save(
+        progress.step,
+        lambda directory: save_state(directory, trainee, recipe=recipe, progress=progress, losses=losses),
     )
 
 
-def _mean_short(part: Sequence[TrainingProgress]) -> float | None:
-    losses = [progress.loss_short for progress in part if progress.loss_short is not None]
-    return fmean(losses) if losses else None
+def _write(trainee: Trainee, adapted: Any, *, source: ModelSource, file: FactorFile, card: str, output: Path) -> None:
+    model = trainee.loss.model
+    # By named_parameters, so that weights that are tied are gathered and written once.
+    weights = {name: whole(part).detach().cpu() for name, part in model.named_parameters()} if trainee.sharded else None
+    if not trainee.ranks.is_first:
+        return
+    if adapted is not None:
+        write_adapter(adapted, source=source, file=file, model_card=card, output=output)
+    else:
+        write_checkpoint(model, source=source, file=file, model_card=card, output=output, weights=weights)
+
+
+def _result(at: Resumed, settings: FinetuneSettings, file: FactorFile, output: Path) -> FinetuneResult:
+    initial, final = at.losses.initial_mean, at.losses.final_mean
+    initial_long, final_long = initial("long"), final("long")
+    assert initial_long is not None  # every step has a long row
+    assert final_long is not None
+    return FinetuneResult(
+        checkpoint=output,
+        steps=settings.steps,
+        tokens=settings.steps * settings.rows_per_step * file.target_length,
+        initial_loss_long=initial_long,
+        final_loss_long=final_long,
+        initial_loss_middle=initial("middle"),
+        final_loss_middle=final("middle"),
+        initial_loss_short=initial("short"),
+        final_loss_short=final("short"),
+        seconds=at.seconds,
+    )
 
 
 def _device(settings: FinetuneSettings) -> torch.device:
     available = torch.cuda.is_available()
     if settings.device == "cuda" and not available:
         raise InvalidFinetuneSettings("device must be one that this machine has, but got device='cuda' without CUDA")
-    return torch.device("cuda" if available and settings.device != "cpu" else "cpu")
+    if available and settings.device != "cpu":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 @contextlib.contextmanager

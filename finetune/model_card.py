@@ -35,13 +35,19 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")
 |---|---|
 | steps, learning rate | {steps}, {learning_rate:g} (AdamW, warm-up {warmup}, cosine) |
 | per step, long factors | {long_rows} documents of {target} tokens |
-| per step, original RoPE | {short_rows} sequences of {target} tokens, packed from documents of at most {original} |
+| per step, long factors | {middle_rows} rows of {target} tokens, packed from documents of more than {original} |
+| per step, original RoPE | {short_rows} rows of {target} tokens, packed from documents of at most {original} |
+| trained | {trained} |
 | tokens | {tokens:,} |
 | corpus | {corpus}, train split |
-| loss, long documents | {long_losses} |
-| loss, short documents | {short_losses} |
 | attention factor | {attention_factor:g} |
 | seed | {seed} |
+
+Weighted mean loss, nats per token:
+
+| documents | over the first steps | over the last |
+|---|---|---|
+{losses}
 
 {validation}
 ## How it switches
@@ -56,8 +62,19 @@ Up to {original} tokens the short factors, all 1, are used: original RoPE{short_
 """
 
 _VALIDATION = """\
-On {documents} held-out needle documents of {target} tokens, **before** this training, the factors gave NLL {nll:.4f}
-nats per answer token and exact match {exact_match:.3f} (best baseline, {best}: NLL {best_nll:.4f}).
+Needle retrieval at {target} tokens on held-out documents, **before** this training:
+
+| factors | documents | NLL, nats per answer token | exact match |
+|---|---|---|---|
+{rows}
+
+"""
+
+MERGE_SECTION = """
+## Merge
+
+This directory holds an adapter (LoRA), which is no model by itself: the RoPE that it was trained with is in
+`factors.json`. `ropewalk merge ADAPTER --output DIRECTORY` writes the whole model.
 """
 
 
@@ -73,11 +90,12 @@ def model_card(source: ModelSource, file: FactorFile, settings: FinetuneSettings
         learning_rate=settings.learning_rate,
         warmup=settings.warmup_steps,
         long_rows=settings.long_documents_per_step,
+        middle_rows=settings.middle_sequences_per_step,
         short_rows=settings.short_sequences_per_step,
+        trained=f"LoRA adapters of rank {settings.lora_rank}" if settings.lora_rank else "all weights",
         tokens=result.tokens,
         corpus=settings.corpus or "built-in (the Python reference)",
-        long_losses=_losses(result.initial_loss_long, result.final_loss_long),
-        short_losses=_losses(result.initial_loss_short, result.final_loss_short),
+        losses=_losses(result),
         attention_factor=file.attention_factor,
         short_note="" if file.attention_factor == 1 else ", with the attention factor, as it was trained",
         seed=settings.seed,
@@ -90,20 +108,28 @@ def _display_name(source: ModelSource) -> str:
     return source.path.name if Path(source.name).is_absolute() else source.name
 
 
-def _losses(initial: float | None, final: float | None) -> str:
-    if initial is None or final is None:
-        return "not trained on"
-    return f"{initial:.3f} over the first steps, {final:.3f} over the last (weighted nats per token)"
+def _losses(result: FinetuneResult) -> str:
+    rows = (
+        ("long", result.initial_loss_long, result.final_loss_long),
+        ("middle", result.initial_loss_middle, result.final_loss_middle),
+        ("short", result.initial_loss_short, result.final_loss_short),
+    )
+    return "\n".join(f"| {kind} | {_loss(initial)} | {_loss(final)} |" for kind, initial, final in rows)
+
+
+def _loss(value: float | None) -> str:
+    return "not trained on" if value is None else f"{value:.3f}"
 
 
 def _validation(file: FactorFile) -> str:
-    if file.validation is None:
+    found = file.validation
+    if found is None:
         return ""
-    return _VALIDATION.format(
-        documents=file.validation.documents,
-        target=file.target_length,
-        nll=file.validation.nll,
-        exact_match=file.validation.exact_match,
-        best=file.validation.best_baseline,
-        best_nll=file.validation.best_baseline_nll,
-    )
+    rows = [f"| these factors | {found.documents} | {found.nll:.4f} | {found.exact_match:.3f} |"]
+    rows += [
+        f"| {result.name} | {result.documents or found.documents} | {result.nll:.4f} | {result.exact_match:.3f} |"
+        for result in file.baselines
+    ]
+    if not file.baselines:
+        rows.append(f"| {found.best_baseline} | {found.documents} | {found.best_baseline_nll:.4f} | |")
+    return _VALIDATION.format(target=file.target_length, rows="\n".join(rows))

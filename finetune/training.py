@@ -1,8 +1,9 @@
-"""The optimiser steps: one long and one short forward pass each, never both windows in one.
+"""The optimiser steps: one forward pass per micro-batch, never two rotary windows in one.
 
-Symbols: B rows, T tokens per row, K kept positions, V vocabulary size. Losses are nats per token.
+Losses are weighted means over targets, nats per token.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from finetune.config import FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.data import MicroBatch, TrainingData
 from finetune.errors import TrainingDiverged, TrainingStopped
-from finetune.masks import block_diagonal_causal_mask
+from finetune.language_model import LanguageModelLoss
+from finetune.parallel import Ranks, sum_gradients, sum_over_ranks
 from finetune.rotary import RotarySwitch
 
 _BETAS = (0.9, 0.95)  # AdamW's, as language models are usually trained
@@ -22,107 +24,118 @@ _BETAS = (0.9, 0.95)  # AdamW's, as language models are usually trained
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingProgress:
-    """The state after one optimiser step. Losses are weighted means over targets, nats per token."""
+    """The state after one optimiser step. A kind's loss is None when no rows of it are trained on."""
 
     step: int
     """Steps done, 1 to `total`."""
     total: int
+    began_at: int
+    """Steps that were done when this process began: 0, or those of the state that it went on from."""
     loss_long: float
+    loss_middle: float | None
     loss_short: float | None
-    """None when no short sequences are trained on."""
     learning_rate: float
     seconds: float
-    """Since the first step began."""
+    """Spent on the steps so far, those before an interruption included."""
 
 
-def weighted_nll(model: nn.Module, batch: MicroBatch) -> torch.Tensor:
-    """Weighted mean NLL of a micro-batch's targets: sum(w * -log p) / sum(w), nats per token, a scalar with gradient.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trainee:
+    """What one worker trains with."""
 
-    Token t is predicted from t - 1, so the first token of a document must weigh 0. Logits, (B, K, V), exist only at the
-    positions before a target that some row gives a weight. The caller switches the rotary window on.
-    """
-    device = next(model.parameters()).device
-    token_ids = torch.from_numpy(batch.token_ids).to(device)
-    weights = torch.from_numpy(batch.weights).to(device)
-    keep = weights[:, 1:].sum(dim=0).nonzero()[:, 0]
-    logits = model(
-        input_ids=token_ids,
-        position_ids=torch.from_numpy(batch.position_ids).to(device),
-        attention_mask=attention_mask(batch, device),
-        logits_to_keep=keep,
-        use_cache=False,
-    ).logits
-    targets, kept = token_ids[:, 1:][:, keep], weights[:, 1:][:, keep]
-    nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-    return (nats * kept.flatten()).sum() / kept.sum()
+    loss: LanguageModelLoss
+    optimizer: torch.optim.AdamW
+    switch: RotarySwitch
+    data: TrainingData
+    settings: FinetuneSettings
+    dtype: torch.dtype
+    """Of the forward pass."""
+    ranks: Ranks
+    sharded: bool
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The weights that are trained, in the model's order."""
+        return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
 
-def attention_mask(batch: MicroBatch, device: torch.device) -> torch.Tensor | None:
-    """None (plain causal attention, the fast path) when every row is one document, else the block-diagonal mask."""
-    if not batch.segment_ids.any():
-        return None
-    return block_diagonal_causal_mask(torch.from_numpy(batch.segment_ids).to(device), torch.float32)
+    @property
+    def device(self) -> torch.device:
+        """Where this worker computes."""
+        return self.loss.model.device
 
 
-def train(
-    model: nn.Module,
-    switch: RotarySwitch,
-    data: TrainingData,
-    settings: FinetuneSettings,
-    should_stop: Callable[[], bool],
-) -> Iterator[TrainingProgress]:
-    """Train in place, yielding after every step.
-
-    Raises TrainingStopped when `should_stop()` is true before a step, TrainingDiverged when a loss is not finite.
-    """
-    optimizer = _optimizer(model, settings)
-    model.train()
-    started = time.monotonic()
-    for step in range(settings.steps):
-        if should_stop():
-            raise TrainingStopped(f"training was asked to stop after {step} of {settings.steps} steps")
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(step)
-        loss_long, loss_short = _accumulate(model, switch, data, settings, step)
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        yield TrainingProgress(
-            step=step + 1,
-            total=settings.steps,
-            loss_long=loss_long,
-            loss_short=loss_short,
-            learning_rate=settings.learning_rate_at(step),
-            seconds=time.monotonic() - started,
-        )
-
-
-def _accumulate(
-    model: nn.Module, switch: RotarySwitch, data: TrainingData, settings: FinetuneSettings, step: int
-) -> tuple[float, float | None]:
-    """Add both micro-batches' gradients, weighted by `long_loss_share`; returns the two losses."""
-    short = data.short_batch(step)
-    share = settings.long_loss_share if short is not None else 1.0
-    loss_long = _backward(model, switch, data.long_batch(step), share, step)
-    loss_short = None if short is None else _backward(model, switch, short, 1.0 - share, step)
-    return loss_long, loss_short
-
-
-def _backward(model: nn.Module, switch: RotarySwitch, batch: MicroBatch, share: float, step: int) -> float:
-    with switch.window(batch.window):
-        loss = weighted_nll(model, batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingDiverged(f"every loss must be finite, but step {step + 1} got {batch.window} loss {value}")
-        (share * loss).backward()  # type: ignore[no-untyped-call]
-    return value
-
-
-def _optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.AdamW:
-    """AdamW over all weights; vectors (norms, biases) are not decayed."""
+def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.AdamW:
+    """AdamW over all weights that are trained; vectors (norms, biases) are not decayed."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=_BETAS)
+
+
+def train(
+    trainee: Trainee, should_stop: Callable[[], bool], *, first_step: int = 0, seconds: float = 0.0
+) -> Iterator[TrainingProgress]:
+    """Train in place, yielding after every step from `first_step` on, `seconds` having been spent before it.
+
+    Raises TrainingStopped when `should_stop()` is true before a step, TrainingDiverged when a loss is not finite.
+    """
+    settings = trainee.settings
+    trainee.loss.train()
+    started = time.monotonic() - seconds
+    for step in range(first_step, settings.steps):
+        if should_stop():
+            raise TrainingStopped(f"training was asked to stop after {step} of {settings.steps} steps")
+        for group in trainee.optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(step)
+        losses = _accumulate(trainee, step)
+        if not trainee.sharded:
+            sum_gradients(trainee.parameters, trainee.ranks)
+        nn.utils.clip_grad_norm_(trainee.parameters, settings.clip)
+        trainee.optimizer.step()
+        trainee.optimizer.zero_grad(set_to_none=True)
+        yield TrainingProgress(
+            step=step + 1,
+            total=settings.steps,
+            began_at=first_step,
+            loss_long=losses["long"],
+            loss_middle=losses.get("middle"),
+            loss_short=losses.get("short"),
+            learning_rate=settings.learning_rate_at(step),
+            seconds=time.monotonic() - started,
+        )
+
+
+def _accumulate(trainee: Trainee, step: int) -> dict[Kind, float]:
+    """Add the gradients of this worker's rows; returns the mean loss of each kind over the rows of all workers."""
+    batches = tuple(trainee.data.batches(step, trainee.ranks))
+    totals = _sum_by_kind(trainee, [(batch.kind, float(batch.weights.sum())) for batch in batches])
+    sums = [(batch.kind, _backward(trainee, batch, totals[batch.kind])) for batch in batches]
+    losses = {kind: value / totals[kind] for kind, value in _sum_by_kind(trainee, sums).items()}
+    for kind, value in losses.items():
+        if not math.isfinite(value):
+            raise TrainingDiverged(f"every loss must be finite, but step {step + 1} got {kind} loss {value}")
+    return losses
+
+
+def _sum_by_kind(trainee: Trainee, values: list[tuple[Kind, float]]) -> dict[Kind, float]:
+    kinds = [kind for kind in KINDS if trainee.settings.rows_of(kind)]
+    mine = [math.fsum(value for of, value in values if of == kind) for kind in kinds]
+    return dict(zip(kinds, sum_over_ranks(mine, trainee.ranks, trainee.device), strict=True))
+
+
+def _backward(trainee: Trainee, batch: MicroBatch, total_weight: float) -> float:
+    """Add one micro-batch's part of the step's gradient; returns its sum of w * nll."""
+    share = trainee.settings.loss_share(batch.kind)
+    with trainee.switch.window(batch.window):
+        with autocast(trainee.device, trainee.dtype):
+            loss = trainee.loss(batch)
+        (loss * (share / total_weight)).backward()
+    value: float = loss.item()
+    return value
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
+    """Compute matrix products in `dtype`; nothing changes for float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

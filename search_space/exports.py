@@ -11,6 +11,11 @@ What the consumers do with a ``longrope`` config decides what is written:
   transformers never uses the long factors, and the top level is where vLLM looks for its default length.
 - ``rope_theta``, and ``partial_rotary_factor`` where it is not 1, are repeated, because overriding replaces the rope
   parameters as a whole.
+- mlx-lm reads no attention factor: it computes one from ``max_position_embeddings``, and runs by it in no other way.
+  Its export therefore carries the length that leads to the attention factor that was scored.
+
+What a consumer ignores all the same is said by :func:`search_space.export_notes.export_notes`. A GGUF holds the model's
+weights too and is written by ``finetune.gguf_model``.
 """
 
 from __future__ import annotations
@@ -61,6 +66,46 @@ def vllm_hf_overrides(file: FactorFile) -> Mapping[str, object]:
     return hf_config_fragment(file)
 
 
+def mlx_config_fragment(file: FactorFile) -> Mapping[str, object]:
+    """The keys of ``config.json`` to replace for mlx-lm, whose models read ``rope_scaling`` with ``rope_theta`` beside.
+
+    Both names of the rope type are given: the Phi-3 family reads ``type``, the others either.
+    """
+    length = file.original_max_position_embeddings
+    partial = file.model.partial_rotary_factor
+    return {
+        "max_position_embeddings": mlx_max_position_embeddings(file),
+        "original_max_position_embeddings": length,
+        "rope_theta": file.model.rope_theta,
+        **({} if partial == 1.0 else {"partial_rotary_factor": partial}),
+        "rope_scaling": {
+            "type": "longrope",
+            "rope_type": "longrope",
+            "original_max_position_embeddings": length,
+            "short_factor": list(file.short_factor.values),
+            "long_factor": list(file.long_factor.values),
+        },
+    }
+
+
+def mlx_max_position_embeddings(file: FactorFile) -> int:
+    """m, in tokens, for which mlx-lm's sqrt(1 + ln(m/L) / ln L) is the attention factor A: L^(A^2), rounded.
+
+    L itself for A <= 1, which mlx-lm takes as 1: it never scales by less.
+
+    Raises:
+        InvalidFactorFile: no number is large enough.
+    """
+    length = file.original_max_position_embeddings
+    try:
+        return max(length, round(math.pow(length, file.attention_factor**2)))
+    except OverflowError as error:
+        raise InvalidFactorFile(
+            f"/attention_factor must be small enough for mlx-lm, but got {file.attention_factor}",
+            pointer="/attention_factor",
+        ) from error
+
+
 def _json(file: FactorFile) -> str:
     return file.to_json()
 
@@ -74,6 +119,10 @@ def _vllm(file: FactorFile) -> str:
     return json.dumps(vllm_hf_overrides(file), allow_nan=False) + "\n"
 
 
+def _mlx(file: FactorFile) -> str:
+    return json.dumps(mlx_config_fragment(file), indent=2, allow_nan=False) + "\n"
+
+
 def _csv(file: FactorFile) -> str:
     """A row per pair: its factor, its rescaled angle per position in radians, and the positions per period of that."""
     inv_freq = compute_inv_freq(file.rope, file.long_factor).tolist()
@@ -85,7 +134,13 @@ def _csv(file: FactorFile) -> str:
     return text.getvalue()
 
 
-_WRITERS: dict[str, Callable[[FactorFile], str]] = {"json": _json, "hf": _hf, "vllm": _vllm, "csv": _csv}
+_WRITERS: dict[str, Callable[[FactorFile], str]] = {
+    "json": _json,
+    "hf": _hf,
+    "vllm": _vllm,
+    "mlx": _mlx,
+    "csv": _csv,
+}
 EXPORT_FORMATS: tuple[str, ...] = tuple(_WRITERS)
 
 
@@ -93,7 +148,7 @@ def export(file: FactorFile, format: str) -> str:
     """`file` as text in `format`.
 
     Raises:
-        InvalidFactorFile: `format` is not one of ``EXPORT_FORMATS``.
+        InvalidFactorFile: `format` is not one of ``EXPORT_FORMATS``, or cannot hold the attention factor.
     """
     writer = _WRITERS.get(format)
     if writer is None:

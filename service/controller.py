@@ -8,22 +8,18 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
 
-from service.errors import RunFailed, RunStopped
-from service.evaluating import evaluation_result_json, prepare_evaluation, run_evaluation
-from service.finetuning import run_finetune_job
-from service.handoff import finetune_result_json, prepare_finetune
+from service.crash_points import Reach, never
+from service.failures import RetryPolicy
 from service.lease import LeaseKeeper
-from service.prepare import USER_ERRORS, prepare_search
+from service.running import run_job
 from service.runtime import OpenPool, Runtime
-from service.search import run_search
-from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
 from storage.database import Database
-from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
+from storage.errors import LeaseLost, StorageError
 from storage.jobs import JobStore
-from storage.records import Job, JobState, Lease
+from storage.records import Job, Lease
 from storage.score_cache import ScoreCache
 from storage.scores import ScoreStore
 from workers.base import ScorerSettings
@@ -52,6 +48,8 @@ class Controller:
         max_jobs: int = MAX_JOBS,
         open_pool: OpenPool | None = None,
         use_ray: bool = True,
+        retry: RetryPolicy | None = None,
+        reach: Reach = never,
     ) -> None:
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self._database = database
@@ -65,6 +63,9 @@ class Controller:
         self._poll_seconds = poll_seconds
         self._max_jobs = max_jobs
         self._open_pool: OpenPool = open_pool or _open_pool
+        self._retry = retry or RetryPolicy()
+        self._reach = reach
+        self._outages: dict[str, tuple[float, StorageError]] = {}  # jobs that were dropped for one: when, and why
         self._stopping = threading.Event()
         self._running: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._claim_forever, name="controller", daemon=True)
@@ -94,6 +95,7 @@ class Controller:
                 self._stopping.wait(self._poll_seconds)
 
     def _claim_one(self) -> bool:
+        self._reach("before claim")
         try:
             claimed = self._jobs.claim(self.owner, self._lease_seconds)
         except StorageError as error:
@@ -105,6 +107,7 @@ class Controller:
             return False
         if claimed is None:
             return False
+        self._reach("after claim")
         thread = threading.Thread(target=self._run, args=claimed, name=f"job-{claimed[0].id}", daemon=True)
         self._running.append(thread)
         thread.start()
@@ -112,7 +115,9 @@ class Controller:
 
     def _run(self, job: Job, lease: Lease) -> None:
         logger.info("%s claimed in state %s, epoch %d", job.id, job.state, lease.epoch)
-        keeper = LeaseKeeper(self._jobs, job, lease, lease_seconds=self._lease_seconds, stopping=self._stopping)
+        keeper = LeaseKeeper(
+            self._jobs, job, lease, lease_seconds=self._lease_seconds, stopping=self._stopping, reach=self._reach
+        )
         with keeper:
             runtime = Runtime(
                 job=job,
@@ -123,99 +128,25 @@ class Controller:
                 score_cache=self._score_cache,
                 home=self._home,
                 open_pool=self._open_pool,
+                reach=self._reach,
             )
             try:
-                self._run_to_its_end(runtime)
+                self._tell_of_outage(runtime)
+                run_job(runtime, retry=self._retry)
             except LeaseLost as error:
                 logger.warning("%s was taken over: %s", job.id, error)
             except StorageError as error:
+                self._outages[job.id] = (time.monotonic(), error)
                 logger.warning("%s is left to its lease: %s", job.id, error)
 
-    def _run_to_its_end(self, runtime: Runtime) -> None:
-        try:
-            runtime.keeper.check()
-            _RUNS[runtime.job.kind](runtime)
-        except RunStopped as stopped:
-            self._stop_run(runtime, stopped)
-        except InvalidTransition as refused:
-            # The user's cancellation or pause reached the database between two renewals.
-            runtime.keeper.renew_now()
-            if runtime.keeper.request == "none":
-                raise
-            self._stop_run(runtime, refused)
-        except (LeaseLost, DatabaseUnreachable, SchemaOutdated):
-            raise
-        except (RunFailed, StorageError, *USER_ERRORS) as error:
-            _fail(runtime, error.code, str(error))
-        except Exception as error:
-            logger.exception("%s failed unexpectedly", runtime.job.id)
-            _fail(runtime, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
-
-    def _stop_run(self, runtime: Runtime, stopped: Exception) -> None:
-        lease = runtime.keeper.lease
-        if runtime.keeper.request == "cancel":
-            self._jobs.transition(lease, JobState.cancelled)
-        elif runtime.keeper.request == "pause":
-            self._jobs.transition(lease, JobState.paused)
+    def _tell_of_outage(self, runtime: Runtime) -> None:
+        """Show that the database is there, and for how long it was not if this job was dropped for that."""
+        since, error = self._outages.pop(runtime.job.id, (None, None))
+        if since is None:
+            runtime.see("DatabaseReachable", True, "Connected", f"{self.owner} reaches the database")
         else:
-            self._jobs.release(lease)
-        logger.info("%s: %s", runtime.job.id, stopped)
-
-
-def _fail(runtime: Runtime, code: str, message: str) -> None:
-    runtime.jobs.transition(runtime.keeper.lease, JobState.failed, error_code=code, error_message=message)
-
-
-def _prepare(runtime: Runtime) -> None:
-    if runtime.job.state is JobState.queued:
-        runtime.enter(JobState.preparing)
-
-
-def _search(runtime: Runtime) -> None:
-    spec = SearchSpec.model_validate_json(runtime.job.spec_json)
-    _prepare(runtime)
-    prepared = prepare_search(spec)
-    result = run_search(runtime, prepared)
-    _write_factor_file(runtime, result.factor_file.to_json())
-    runtime.event("winner.chosen", trial=result.winner.trial, verdict=result.verdict, text=result.statement())
-    if spec.finetune is None:
-        runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
-        return
-    finetune = FinetuneJobSpec(
-        search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=dict(runtime.job.labels)
-    )
-    runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.to_json())
-
-
-def _write_factor_file(runtime: Runtime, text: str) -> None:
-    """A copy for people; the job's result holds the file too, so a full disk does not cost the search."""
-    try:
-        runtime.artifacts.mkdir(parents=True, exist_ok=True)
-        (runtime.artifacts / "factors.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        runtime.event("artifact.failed", name="factors.json", reason=str(error))
-
-
-def _finetune(runtime: Runtime) -> None:
-    spec = FinetuneJobSpec.model_validate_json(runtime.job.spec_json)
-    _prepare(runtime)
-    prepared = prepare_finetune(spec, runtime.jobs)
-    result = run_finetune_job(runtime, prepared)
-    runtime.jobs.transition(
-        runtime.keeper.lease, JobState.succeeded, result_json=finetune_result_json(prepared, result)
-    )
-
-
-def _evaluation(runtime: Runtime) -> None:
-    spec = EvaluationSpec.model_validate_json(runtime.job.spec_json)
-    _prepare(runtime)
-    prepared = prepare_evaluation(spec, runtime.jobs)
-    rows = run_evaluation(runtime, prepared)
-    result = evaluation_result_json(prepared, rows)
-    runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result)
-
-
-_RUNS: dict[str, Callable[[Runtime], None]] = {"search": _search, "finetune": _finetune, "evaluation": _evaluation}
+            message = f"the database was away for up to {time.monotonic() - since:.0f} s: {error}"
+            runtime.see("DatabaseReachable", True, "Reconnected", message)
 
 
 def _open_pool(settings: ScorerSettings, workers: int) -> ScoringPool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_space.factor_file import FactorFile
-from service.evaluating import prepare_evaluation
+from service.evaluation_prepare import prepare_evaluation
 from service.finals import FINALISTS
 from service.handoff import factor_file_of, prepare_finetune
 from service.picture_reading import PictureReader

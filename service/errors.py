@@ -2,6 +2,7 @@
 
 ServiceError
 ├── InvalidSpec       a field of the spec breaks a rule: told once, at submission
+│   └── PathNotAllowed  the field names a file that the requester may not make the service read
 ├── FactorsNotReady   the search has no winner yet
 ├── RunStopped        the run ends early because the user asked for it (internal)
 └── RunFailed         the run ended in a failure that is recorded on the job
@@ -22,6 +23,12 @@ class InvalidSpec(ServiceError, ValueError):
     def __init__(self, message: str, *, pointer: str = "") -> None:
         super().__init__(message)
         self.pointer = pointer
+
+
+class PathNotAllowed(InvalidSpec):
+    """A field of the spec names a file outside the operator's roots."""
+
+    code = "PATH_NOT_ALLOWED"
 
 
 class FactorsNotReady(ServiceError, RuntimeError):

@@ -1,7 +1,15 @@
-"""Fine-tuning on Ray: a process that trains, and the controller's loop that follows it."""
+"""Fine-tuning on Ray Train: an actor that drives the training, and the controller's loop that follows it.
+
+    controller ── FinetuneActor ── Ray Train's controller ── one worker per device (`finetune.ray_worker`)
+
+Killed, the actor takes its processes with it but leaves their placement group, which Ray cleans up only where its
+dashboard runs. So a training is ended through Ray Train's controller, which lets go of everything.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,96 +17,160 @@ import ray
 from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import RayActorError, RayTaskError
 
-from service.errors import RunFailed
+from finetune.worker_task import WorkerTask
+from service.errors import RunFailed, RunStopped
+from service.failures import is_infrastructure
+from service.finetune_actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
 from service.handoff import PreparedFinetune
 from service.runtime import ProgressWriter, Runtime
+from storage.errors import LeaseLost
 from storage.records import JobState, Progress
 
-if TYPE_CHECKING:  # torch, which takes seconds, and which only the training process needs
+if TYPE_CHECKING:  # torch, which takes seconds, and which only the training processes need
     from finetune.job import FinetuneResult
     from finetune.training import TrainingProgress
 
 POLL_SECONDS = 0.5
 
 
-class FinetuneActor:
-    """Trains in a process of its own; answers `progress` while `run` is at work."""
-
-    def __init__(self) -> None:
-        self._progress: TrainingProgress | None = None
-
-    @ray.method
-    def run(self, prepared: PreparedFinetune, output: Path) -> FinetuneResult:
-        """Train to the end; the result names the checkpoint."""
-        from finetune.job import run_finetune
-
-        return run_finetune(prepared.source, prepared.file, prepared.settings, output, self._remember)
-
-    @ray.method
-    def progress(self) -> TrainingProgress | None:
-        """The last step that is done; None before the first."""
-        return self._progress
-
-    def _remember(self, progress: TrainingProgress) -> None:
-        self._progress = progress
-
-
-def _start_actor() -> ActorProxy[FinetuneActor]:
-    # Two calls at once: `run`, and `progress` beside it.
-    actor_class = ray.remote(num_cpus=1, max_restarts=0)(FinetuneActor)
-    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
-    return actor_class.options(max_concurrency=2, num_gpus=gpus).remote()
-
-
 def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> FinetuneResult:
-    """Train in an actor, follow it, and leave the checkpoint among the job's artifacts.
+    """Train on Ray, follow it, and leave the checkpoint among the job's artifacts.
 
-    A job that is taken over by another controller starts its training again from the first step: the data order is a
-    function of the seed, so it ends at the same weights.
+    The training goes on from the last state that any owner of this job has kept, and ends at the same weights as one
+    that was never interrupted: the data of a step is a function of the seed. States go when the job ends for good.
 
     Raises:
         LeaseLost, RunStopped: see `LeaseKeeper.check`; the training is killed.
-        RunFailed: the training process died or refused; says why.
+        RunFailed: the training processes died too often or refused; says why.
     """
     runtime.enter(JobState.training)
-    # A directory of this owner's own: what a controller before it left half-done is in nobody's way.
-    output = runtime.artifacts / f"checkpoint-{runtime.keeper.lease.epoch}"
-    actor = _start_actor()
+    states = (runtime.artifacts / "training").absolute()
+    states.mkdir(parents=True, exist_ok=True)
     try:
-        return _follow(runtime, actor, actor.run.remote(prepared, output))
+        result = _run(runtime, _task(runtime, prepared, states))
+    except (RunStopped, RunFailed) as error:
+        refused = isinstance(error, RunFailed) and not is_infrastructure(error)
+        if refused or runtime.keeper.request == "cancel":
+            shutil.rmtree(states, ignore_errors=True)
+        raise
+    shutil.rmtree(states, ignore_errors=True)
+    return result
+
+
+def _task(runtime: Runtime, prepared: PreparedFinetune, states: Path) -> WorkerTask:
+    return WorkerTask(
+        source=prepared.source,
+        file=prepared.file,
+        settings=prepared.settings,
+        # A directory of this owner's own: what a controller before it left half-done is in nobody's way.
+        output=states.parent / f"checkpoint-{runtime.keeper.lease.epoch}",
+        states=states,
+        token_cache=(runtime.home / "tokens").absolute(),
+    )
+
+
+def _run(runtime: Runtime, task: WorkerTask) -> FinetuneResult:
+    use_gpu = _use_gpu(task)
+    actor = start_actor()
+    try:
+        result = actor.run.remote(task, f"owner-{runtime.keeper.lease.epoch}", use_gpu)
+        return _follow(runtime, actor, result, steps_kept=task.settings.checkpoint_every)
     except RayTaskError as error:
-        cause = error.cause
-        raise RunFailed(f"fine-tuning failed: {cause}", code=getattr(cause, "code", "FINETUNE_FAILED")) from error
+        raise _failure(error.cause) from error
     except RayActorError as error:
         raise RunFailed("the fine-tuning process died", code="WORKER_LOST") from error
+    except (LeaseLost, RunStopped):
+        with contextlib.suppress(RayActorError):
+            ray.get(actor.end.remote())
+        raise
     finally:
         ray.kill(cast("ActorHandle[FinetuneActor]", actor))
 
 
+def _use_gpu(task: WorkerTask) -> bool:
+    gpus = int(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+    workers = task.settings.workers
+    if gpus == 0 or task.settings.device == "cpu":
+        return False
+    if workers > gpus:
+        raise RunFailed(
+            f"workers must be at most the GPUs of the cluster, {gpus}, but got workers={workers}",
+            code="INVALID_FINETUNE_SETTINGS",
+        )
+    return True
+
+
+def _failure(cause: Exception) -> RunFailed:
+    """What the job shows: a refusal by its own code, lost processes as such, anything else as a failed fine-tuning."""
+    from ray.train import WorkerGroupError
+
+    code = getattr(cause, "code", "FINETUNE_FAILED")
+    if isinstance(cause, WorkerGroupError):
+        failures = list(cause.worker_failures.values())
+        if all(isinstance(failure, RayActorError) for failure in failures):
+            return RunFailed(
+                f"the fine-tuning lost its worker {MAX_WORKER_FAILURES + 1} times: {failures[0]}", code="WORKER_LOST"
+            )
+        cause = failures[0]
+    return RunFailed(f"fine-tuning failed: {_last_line(cause)}", code=code)
+
+
+def _last_line(error: Exception) -> str:
+    """Errors from other processes carry their traceback; it ends with what went wrong."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
 def _follow(
-    runtime: Runtime, actor: ActorProxy[FinetuneActor], result: ray.ObjectRef[FinetuneResult]
+    runtime: Runtime,
+    actor: ActorProxy[FinetuneActor],
+    result: ray.ObjectRef[FinetuneResult],
+    *,
+    steps_kept: int,
 ) -> FinetuneResult:
-    writer = ProgressWriter(runtime)
-    seen = 0
+    book = _ProgressBook(runtime, steps_kept=steps_kept)
     while True:
         runtime.keeper.check()
         done, _ = ray.wait([result], timeout=POLL_SECONDS)
+        asked = actor.progress.remote()
+        answered, _ = ray.wait([asked], timeout=POLL_SECONDS)  # none while the actor starts
+        if answered and (progress := ray.get(asked)) is not None:
+            book.note(progress)
         if done:
             return ray.get(result)
-        asked = actor.progress.remote()
-        answered, _ = ray.wait([asked], timeout=POLL_SECONDS)  # none while the actor waits for a free CPU
-        progress = ray.get(asked) if answered else None
-        if progress is not None and progress.step > seen:
-            seen = progress.step
-            writer.write(_to_record(progress))
-            runtime.event(
-                "training.step",
-                step=progress.step,
-                steps=progress.total,
-                loss_long=progress.loss_long,
-                loss_short=progress.loss_short,
-                learning_rate=progress.learning_rate,
-            )
+
+
+class _ProgressBook:
+    """Writes down how a training goes, as often as it is looked at."""
+
+    def __init__(self, runtime: Runtime, *, steps_kept: int) -> None:
+        self._runtime = runtime
+        self._steps_kept = steps_kept
+        self._writer = ProgressWriter(runtime)
+        self._last: TrainingProgress | None = None
+        self._kept = 0
+        """The first step under this lease that a state of this lease may hold."""
+
+    def note(self, progress: TrainingProgress) -> None:
+        """Progress column and events; nothing when it was seen before."""
+        if self._last is None or progress.began_at != self._last.began_at:
+            self._kept = progress.began_at + self._steps_kept
+            if progress.began_at > 0:
+                self._runtime.event("training.resumed", step=progress.began_at)
+        if progress == self._last:
+            return
+        self._last = progress
+        if progress.step >= self._kept:
+            self._runtime.keeper.accepted(self._runtime.keeper.request)
+        self._writer.write(_to_record(progress), flush=progress.step == progress.total)
+        self._runtime.event(
+            "training.step",
+            step=progress.step,
+            steps=progress.total,
+            loss_long=progress.loss_long,
+            loss_middle=progress.loss_middle,
+            loss_short=progress.loss_short,
+            learning_rate=progress.learning_rate,
+        )
 
 
 def _to_record(progress: TrainingProgress) -> Progress:

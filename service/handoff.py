@@ -38,8 +38,13 @@ def prepare_finetune(spec: FinetuneJobSpec, jobs: JobStore) -> PreparedFinetune:
     file = factor_file_of(jobs, spec.search_id) if spec.search_id is not None else _given(spec)
     source = resolve_model(spec.model or file.model.name)
     check_fits(source, file)
-    settings = finetune_settings(spec.settings)
-    check_training_data(source, settings, file.target_length)
+    settings = finetune_settings(spec.settings, source, file.target_length)
+    check_training_data(
+        source,
+        settings,
+        original_length=file.original_max_position_embeddings,
+        target_length=file.target_length,
+    )
     return PreparedFinetune(source=source, file=file, settings=settings)
 
 
@@ -75,6 +80,8 @@ def finetune_result_json(prepared: PreparedFinetune, result: FinetuneResult) -> 
             "tokens": result.tokens,
             "initial_loss_long": result.initial_loss_long,
             "final_loss_long": result.final_loss_long,
+            "initial_loss_middle": result.initial_loss_middle,
+            "final_loss_middle": result.final_loss_middle,
             "initial_loss_short": result.initial_loss_short,
             "final_loss_short": result.final_loss_short,
             "seconds": result.seconds,

@@ -4,6 +4,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from service.crash_points import Reach, never
 from service.errors import RunStopped
 from storage.errors import LeaseLost, StorageError
 from storage.jobs import JobStore
@@ -28,11 +29,14 @@ class LeaseKeeper:
         *,
         lease_seconds: float,
         stopping: threading.Event | None = None,
+        reach: Reach = never,
     ) -> None:
         self.lease = lease
         self._jobs = jobs
         self._lease_seconds = lease_seconds
         self._controller_stopping = stopping or threading.Event()
+        self._reach = reach
+        self._accepted = False
         self._closed = threading.Event()
         self._lost: LeaseLost | None = None
         self._request: JobRequest = job.request  # a controller before this one may have died before it obeyed
@@ -52,6 +56,16 @@ class LeaseKeeper:
     def request(self) -> JobRequest:
         """What the user asked for last: none, pause or cancel."""
         return self._request
+
+    @property
+    def has_progressed(self) -> bool:
+        """Whether a document score was accepted under this lease."""
+        return self._accepted
+
+    def accepted(self, request: JobRequest) -> None:
+        """A score was accepted, and the database said what the user asks for: no need to wait for the next renewal."""
+        self._accepted = True
+        self._request = request
 
     @property
     def should_stop(self) -> bool:
@@ -74,6 +88,7 @@ class LeaseKeeper:
 
     def renew_now(self) -> None:
         """One renewal; remembers what it learnt."""
+        self._reach("before renewal")
         try:
             job = self._jobs.renew(self.lease, self._lease_seconds)
         except LeaseLost as error:
@@ -82,6 +97,7 @@ class LeaseKeeper:
             return  # unreachable for now; the next renewal tells
         else:
             self._request = job.request
+            self._reach("after renewal")
 
     def _renew_forever(self) -> None:
         while self._lost is None and not self._closed.wait(self._lease_seconds / RENEWALS_PER_LEASE):

@@ -5,16 +5,18 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 from evaluation.corpus import Corpus, load_corpus
 from evaluation.documents import DocumentFactory, DocumentRequest, check_lengths
 from evaluation.errors import EvaluationError
-from evaluation.model_source import ModelSource, load_tokenizer, model_sha256, resolve_model
+from evaluation.model_source import ModelSource, load_tokenizer, model_directory, model_sha256, resolve_model
 from evaluation.needle import NeedleDocument, Split
 from finetune.config import FinetuneSettings
-from finetune.errors import FinetuneError
+from finetune.errors import FinetuneError, InvalidFinetuneSettings
+from finetune.mix import check_long_text, demands, estimated_sizes
+from finetune.recipes import settings_of
 from search_space.errors import SearchSpaceError
 from search_space.factor_file import FactorFile, ModelIdentity
 from search_space.rope import RopeConfig
@@ -39,7 +41,7 @@ class PreparedModel:
     @property
     def worker_name(self) -> str:
         """What workers load: a directory by its absolute path, an alias or a hub id by its name."""
-        is_directory = Path(self.source.name).is_dir()
+        is_directory = model_directory(self.source.name) is not None
         return str(self.source.path.resolve()) if is_directory else self.source.name
 
     def identity(self) -> ModelIdentity:
@@ -83,7 +85,8 @@ class PreparedSearch:
 
     def scorer_settings(self) -> ScorerSettings:
         """What the workers load."""
-        return scorer_settings(self.spec.scorer, self.model.worker_name, self.model.rope, self.spec.target_length)
+        settings = scorer_settings(self.spec.scorer, self.model.worker_name, self.model.rope, self.spec.target_length)
+        return dataclasses.replace(settings, gradients=needs_gradients(self.spec))
 
 
 def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
@@ -125,10 +128,15 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
     check_scorer(
         spec.scorer.backend,
         tensor_parallel=spec.scorer.tensor_parallel,
-        gradients=spec.strategy.name == "gradient",
+        gradients=needs_gradients(spec),
     )
     if spec.finetune is not None:
-        check_training_data(model.source, finetune_settings(spec.finetune), spec.target_length)
+        check_training_data(
+            model.source,
+            finetune_settings(spec.finetune, model.source, spec.target_length),
+            original_length=model.rope.original_max_position_embeddings,
+            target_length=spec.target_length,
+        )
     for split in ("search", "validation"):
         model.documents(
             split=split,
@@ -138,6 +146,11 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             seed=spec.seed,
         )
     return PreparedSearch(spec=spec, model=model, strategy=strategy)
+
+
+def needs_gradients(spec: SearchSpec) -> bool:
+    """Whether the strategy asks for derivatives, which not every scorer has."""
+    return spec.strategy.name == "gradient"
 
 
 def prepare_model(
@@ -193,28 +206,41 @@ def parse_factor_file(value: Mapping[str, Any], *, pointer: str) -> FactorFile:
         raise InvalidSpec(str(error), pointer=pointer) from error
 
 
-def finetune_settings(spec: FinetuneSpec) -> FinetuneSettings:
-    """The recipe's defaults with what the user set.
+def finetune_settings(spec: FinetuneSpec, source: ModelSource, target_length: int) -> FinetuneSettings:
+    """The recipe with what the user set.
 
     Raises:
-        InvalidFinetuneSettings: a value breaks a rule of the recipe.
+        InvalidFinetuneSettings: a value breaks a rule of the recipe, or needs a library that is not here.
     """
-    given = spec.model_dump(exclude_none=True)
-    if spec.steps is not None and spec.warmup_steps is None:
-        given["warmup_steps"] = min(spec.steps, FinetuneSettings().warmup_steps)
-    return FinetuneSettings(**given)
+    given = spec.model_dump(exclude_none=True, exclude={"recipe"})
+    settings = settings_of(given, spec.recipe, source, target_length=target_length)
+    if settings.lora_rank and find_spec("peft") is None:
+        raise InvalidFinetuneSettings(
+            f"adapters need the library peft (extra lora), but got lora_rank={settings.lora_rank} without it"
+        )
+    return settings
 
 
-def check_training_data(source: ModelSource, settings: FinetuneSettings, target_length: int) -> None:
-    """Build one training document, so that a corpus that is missing or too short is told before the search.
+def check_training_data(
+    source: ModelSource, settings: FinetuneSettings, *, original_length: int, target_length: int
+) -> None:
+    """Build one training document and count the text, so that a corpus that is missing or too short for the mix is
+    told before the job exists.
 
     Raises:
         EvaluationError: what is wrong with the corpus.
     """
-    factory = _factory(source, load_corpus(settings.corpus))
+    corpus = load_corpus(settings.corpus)
     needles = settings.needles_per_document
-    factory.build(
-        DocumentRequest(target_length=target_length, count=1, seed=settings.seed, split="train", needles=needles)
+    if settings.needle_fraction > 0:
+        _factory(source, corpus).build(
+            DocumentRequest(target_length=target_length, count=1, seed=settings.seed, split="train", needles=needles)
+        )
+    check_long_text(
+        demands(settings, original_length=original_length, target_length=target_length),
+        estimated_sizes(load_tokenizer(source), corpus, settings.corpus),
+        corpus=corpus.name,
+        repeats=settings.text_repeats,
     )
 
 

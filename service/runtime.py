@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from service.crash_points import Reach, never
 from service.lease import LeaseKeeper
 from storage.database import Database
 from storage.jobs import JobStore
-from storage.records import Job, JobState, Progress
+from storage.records import Condition, ConditionType, Job, JobState, Progress
 from storage.score_cache import ScoreCache
 from storage.scores import ScoreStore
 from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
@@ -53,6 +54,7 @@ class Runtime:
     score_cache: ScoreCache
     home: Path
     open_pool: OpenPool
+    reach: Reach = never
 
     @property
     def artifacts(self) -> Path:
@@ -63,6 +65,10 @@ class Runtime:
         """Move the job to `state`, unless a controller before this one did so already or had it at `unless`."""
         if self.jobs.get(self.job.id).state not in (state, unless):
             self.jobs.transition(self.keeper.lease, state)
+
+    def see(self, type: ConditionType, status: bool, reason: str, message: str) -> None:
+        """Show a condition of the job."""
+        self.jobs.set_conditions(self.keeper.lease, Condition(type=type, status=status, reason=reason, message=message))
 
     def event(self, kind: str, **data: object) -> None:
         """Append an event to the job's history."""
@@ -76,9 +82,13 @@ class ProgressWriter:
         self._runtime = runtime
         self._written_at = 0.0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the last write is long enough ago."""
+        return time.monotonic() - self._written_at >= PROGRESS_INTERVAL
+
     def write(self, progress: Progress, *, flush: bool = False) -> None:
         """Store `progress` unless the last write is too recent."""
-        now = time.monotonic()
-        if flush or now - self._written_at >= PROGRESS_INTERVAL:
+        if flush or self.is_due:
             self._runtime.jobs.update_progress(self._runtime.keeper.lease, progress)
-            self._written_at = now
+            self._written_at = time.monotonic()

@@ -1,6 +1,5 @@
 """Document scores of one search and split, by trial: what is there, what is missing, and how it gets in."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,14 +8,12 @@ from evaluation.score import DocumentScore, ScoreSummary, summarise
 from evaluation.score_key import candidate_digest, document_digest, key_of_digests
 from search_space.candidate import GRADIENT_COST, Candidate
 from service.runtime import Pool, Runtime
-from storage.errors import StorageError
+from storage.acceptance import Acceptance, NewScore
 from storage.records import StoredScore
-from storage.score_cache import CachedScore
+from storage.study import StudyRecord
 from workers.base import ScorerInfo, ScoringOutcome, ScoringTask
 
 CACHE = "cache"  # the worker of a score that no forward pass was run for
-
-logger = logging.getLogger("ropewalk.score_book")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +43,20 @@ class ScoreBook:
     """The accepted scores; every new one is stored, fenced by the lease, before anything else learns of it.
 
     What an earlier search has paid for is taken from the score cache, and counts as a document pass all the same: a
-    budget must not let a search breed other candidates because of what others did before it.
+    budget must not let a search breed other candidates because of what others did before it. With a `study`, scores are
+    shown there as they come in.
     """
 
-    def __init__(self, runtime: Runtime, *, split: Split, documents: Sequence[NeedleDocument]) -> None:
-        self._store = runtime.scores
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        split: Split,
+        documents: Sequence[NeedleDocument],
+        study: StudyRecord | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._acceptance = Acceptance(runtime.database, runtime.keeper.lease, study=study, reach=runtime.reach)
         self._cache = runtime.score_cache
         self._keeper = runtime.keeper
         self._split = split
@@ -58,14 +64,15 @@ class ScoreBook:
         self._digests = [document_digest(document) for document in documents]
         self._index = {document.id: index for index, document in enumerate(documents)}
         self._scores: dict[int, dict[int, DocumentScore]] = {}
+        self._passes = 0
         self._cached = 0
-        for stored in self._store.all(self._keeper.lease.job_id, split):
+        for stored in runtime.scores.all(self._keeper.lease.job_id, split):
             self._enter(stored)
 
     @property
     def document_passes(self) -> int:
         """What the accepted document scores cost, in forward passes: one with derivatives counts as three."""
-        return sum(passes_of(score) for scores in self._scores.values() for score in scores.values())
+        return self._passes
 
     @property
     def cached_passes(self) -> int:
@@ -97,6 +104,7 @@ class ScoreBook:
         missing = {trial: one for trial, one in assignments.items() if self._missing(trial, one)}
         if missing:
             scorer = pool.scorer(check=self._keeper.check)
+            self._runtime.see("WorkersReady", True, "Ready", f"{scorer.backend} on {scorer.device}")
             self._accept_cached(missing, scorer, listeners)
             self._run(pool, missing, scorer, listeners)
         self._keeper.check()
@@ -118,7 +126,7 @@ class ScoreBook:
                 self._keeper.check()
                 listeners.on_start(trial)
                 scores = [score.about(self._documents[index].id) for index, score in found.items()]
-                self._accept(*(self._from_cache(trial, score, scorer) for score in scores))
+                self._accept(*(self._new(self._from_cache(trial, score, scorer)) for score in scores))
                 self._tell(trial, assignments[trial], scores, listeners)
 
     def _keys(self, trial: int, assignment: Assignment, scorer: ScorerInfo) -> dict[int, bytes]:
@@ -137,23 +145,19 @@ class ScoreBook:
     def _from_cache(self, trial: int, score: DocumentScore, scorer: ScorerInfo) -> StoredScore:
         return StoredScore(split=self._split, trial=trial, score=score, worker=CACHE, scorer=scorer.fingerprint())
 
-    def _remember(
+    def _cache_key(
         self, candidate: Candidate, scorer: ScorerInfo, outcome: ScoringOutcome, score: DocumentScore
-    ) -> None:
-        """Put an accepted score in the cache, under the fingerprint of the worker that gave it.
-
-        The score is safe without it: what cannot be cached costs a later search one pass, and this one nothing.
-        """
-        key = key_of_digests(
+    ) -> bytes | None:
+        """What the cache keeps the score by: under the fingerprint of the worker that gave it. None: not at all, since
+        nats of a gradient pass are close to those of a plain one, not equal."""
+        if score.gradient is not None:
+            return None
+        return key_of_digests(
             model_sha256=scorer.model_sha256,
             scorer=outcome.scorer,
             document=self._digests[self._index[score.document_id]],
             candidate=candidate_digest(candidate.factors, candidate.attention_factor),
         )
-        try:
-            self._cache.put({key: CachedScore.of(score)})
-        except StorageError as error:
-            logger.warning("a score was accepted but could not be cached: %s", error)
 
     # -- from workers ------------------------------------------------------------------------------------------------
 
@@ -169,9 +173,8 @@ class ScoreBook:
                 failed.add(trial)
                 listeners.on_failure(trial, outcome.error or "the scorer gave no score")
                 continue
-            self._accept(_stored(self._split, trial, outcome, outcome.score))
-            if outcome.score.gradient is None:  # nats of a gradient pass are close to those of a plain one, not equal
-                self._remember(assignments[trial].candidate, scorer, outcome, outcome.score)
+            key = self._cache_key(assignments[trial].candidate, scorer, outcome, outcome.score)
+            self._accept(self._new(_stored(self._split, trial, outcome, outcome.score), key))
             self._tell(trial, assignments[trial], [outcome.score], listeners)
 
     def _tasks(self, assignments: Mapping[int, Assignment], listeners: Listeners) -> Iterable[ScoringTask]:
@@ -190,12 +193,18 @@ class ScoreBook:
 
     # -- into the book -----------------------------------------------------------------------------------------------
 
-    def _accept(self, *scores: StoredScore) -> None:
-        self._store.put(self._keeper.lease, *scores)
-        for stored in scores:
-            self._enter(stored)
+    def _new(self, stored: StoredScore, cache_key: bytes | None = None) -> NewScore:
+        return NewScore(stored=stored, index=self._index[stored.score.document_id], cache_key=cache_key)
+
+    def _accept(self, *scores: NewScore) -> None:
+        self._runtime.reach("before score")
+        self._keeper.accepted(self._acceptance.accept(scores))
+        self._runtime.reach("after score")
+        for new in scores:
+            self._enter(new.stored)
 
     def _enter(self, stored: StoredScore) -> None:
+        self._passes += passes_of(stored.score)
         self._scores.setdefault(stored.trial, {})[self._index[stored.score.document_id]] = stored.score
         self._cached += stored.worker == CACHE
 

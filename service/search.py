@@ -8,11 +8,12 @@ same documents, and ends with the same winner.
 import itertools
 from collections.abc import Mapping
 
-from evaluation.score import DocumentScore, ScoreSummary
+from evaluation.score import ScoreSummary
 from search_space.candidate import DocumentNats, ScoredCandidate
 from search_space.ledger import Ledger, leader
 from search_space.step import Step
 from service.dashboard_plots import draw_dashboard
+from service.errors import RunFailed
 from service.finals import Finals
 from service.picture_reading import PictureReader
 from service.prepare import PreparedSearch
@@ -28,9 +29,11 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
 
     Raises:
         LeaseLost, RunStopped: see `LeaseKeeper.check`.
+        RunFailed: the failure budget is spent, or no baseline could be scored.
         WorkersError: no worker could be kept alive.
     """
     run = _SearchRun(runtime, prepared)
+    runtime.see("WorkersReady", False, "Starting", f"{prepared.spec.workers} workers load the model")
     with runtime.open_pool(prepared.scorer_settings(), prepared.spec.workers) as pool:
         run.search(pool)
         finals = Finals(runtime, prepared, history=run.history(), write_progress=run.write_progress)
@@ -48,7 +51,7 @@ class _SearchRun:
             model=prepared.spec.model, target_length=prepared.spec.target_length, rope=prepared.model.rope
         )
         self._pictures = PictureReader(runtime.database, runtime.job.id)
-        self._book = ScoreBook(runtime, split="search", documents=prepared.documents("search"))
+        self._book = ScoreBook(runtime, split="search", documents=prepared.documents("search"), study=self._study)
         self._recorded = self._study.recorded_steps()
         self._failed = {trial.number for trial in self._study.trials() if trial.state is TrialState.failed}
         self._ledger = Ledger()
@@ -60,7 +63,12 @@ class _SearchRun:
     # -- searching ---------------------------------------------------------------------------------------------------
 
     def search(self, pool: Pool) -> None:
-        """Score step after step until the strategy has no more."""
+        """Score step after step until the strategy has no more.
+
+        Raises:
+            RunFailed: more candidates could not be scored than the budget allows.
+        """
+        self._check_failures()
         self._runtime.enter(JobState.searching, unless=JobState.validating)
         for generation in itertools.count():
             self._generation = generation
@@ -71,7 +79,7 @@ class _SearchRun:
             self.draw()
         for trial in self._ledger.open_trials():
             if trial not in self._failed:
-                self._study.finish(trial, self._book.summary(trial).nll)
+                self._finish(trial, self._book.summary(trial))
         self.draw()
         self._report(flush=True)
 
@@ -112,10 +120,10 @@ class _SearchRun:
 
         def on_complete(trial: int, summary: ScoreSummary) -> None:
             if trial in finishing:
-                self._study.finish(trial, summary.nll)
+                self._finish(trial, summary)
 
         listeners = Listeners(
-            on_start=self._study.start, on_score=self._on_score, on_complete=on_complete, on_failure=self._on_failure
+            on_start=self._study.start, on_score=self._report, on_complete=on_complete, on_failure=self._on_failure
         )
         self._book.score_missing(pool, assignments, listeners)
         self._note_best()
@@ -143,16 +151,27 @@ class _SearchRun:
             document_passes=self._book.document_passes,
         )
 
-    def _on_score(self, trial: int, index: int, score: DocumentScore) -> None:
-        self._study.report(trial, index, score.nats / score.tokens)
-        self._report()
+    def _finish(self, trial: int, summary: ScoreSummary) -> None:
+        self._runtime.reach("before tell")
+        self._study.finish(trial, summary.nll)
+        self._runtime.reach("after tell")
 
     def _on_failure(self, trial: int, reason: str) -> None:
         self._failed.add(trial)
-        self._study.fail(trial, reason)
-        self._runtime.event("trial.failed", trial=trial, reason=reason)
+        if self._study.fail(trial, reason):
+            self._runtime.event("trial.failed", trial=trial, reason=reason)
+        self._check_failures(reason)
 
-    def _report(self, *, flush: bool = False) -> None:
+    def _check_failures(self, last_reason: str = "") -> None:
+        allowed = self._prepared.spec.budget.max_failed_trials
+        if len(self._failed) > allowed:
+            raise RunFailed(
+                f"at most max_failed_trials={allowed} candidates may fail, but {len(self._failed)} did; "
+                f"the last reason: {last_reason or 'in the events'}",
+                code="FAILURE_BUDGET_SPENT",
+            )
+
+    def _report(self, *_: object, flush: bool = False) -> None:
         done, total = self._book.document_passes, self._expected_passes
         self.write_progress("searching", passes=0, expected=0, fraction=min(1.0, done / total), flush=flush)
 
@@ -160,6 +179,8 @@ class _SearchRun:
         self, stage: str, *, passes: int, expected: int, fraction: float, note: str = "", flush: bool = False
     ) -> None:
         """Store how far the search is; `passes` of `expected` come on top of those of the search documents."""
+        if not (flush or self._progress.is_due):
+            return  # counting trials costs more than accepting a score
         found = passes > 0 or expected > 0
         self._progress.write(
             Progress(

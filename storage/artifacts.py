@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from storage.database import Database
 from storage.leases import hold
 from storage.records import Artifact, Lease
+from storage.retries import retried
 from storage.tables import artifacts
 
 
@@ -17,6 +18,7 @@ class ArtifactStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retried()
     def put(self, lease: Lease, artifact: Artifact) -> None:
         """Record a file that is on disk, whole; a later one of the same name takes its place. Raises: LeaseLost."""
         values = {
@@ -30,6 +32,7 @@ class ArtifactStore:
             hold(connection, lease, shared=True)
             connection.execute(statement.on_conflict_do_update(index_elements=["job_id", "name"], set_=values))
 
+    @retried()
     def all(self, job_id: str) -> tuple[Artifact, ...]:
         """The job's artifacts by name."""
         query = sa.select(artifacts).where(artifacts.c.job_id == job_id).order_by(artifacts.c.name)

@@ -14,6 +14,7 @@ from psycopg import errors as pg_errors
 from sqlalchemy import exc
 
 from storage import optuna_storage
+from storage.connecting import POOL_TIMEOUT, make_engine
 from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated, StorageError
 from storage.notifications import Notifications
 from storage.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
@@ -21,11 +22,6 @@ from storage.versions import alembic_config, expected_versions, found_versions
 
 DRIVER = "postgresql+psycopg"
 ACCEPTED = ("postgresql", DRIVER)
-POOL_SIZE = 5
-MAX_OVERFLOW = 5
-POOL_RECYCLE = 900  # seconds
-POOL_TIMEOUT = 15  # seconds to wait for a free connection
-CONNECT_TIMEOUT = 5  # seconds
 
 #: Whoever upgrades holds this advisory lock: "ropewalk" in ASCII.
 UPGRADE_LOCK = int.from_bytes(b"ropewalk", "big")
@@ -34,28 +30,19 @@ UPGRADE_LOCK = int.from_bytes(b"ropewalk", "big")
 #: are always written with their schema.
 SESSION_OPTIONS = f"-c timezone=UTC -c search_path={OPTUNA_SCHEMA}"
 
-CONNECT_ARGUMENTS: dict[str, str | int] = {
-    "connect_timeout": CONNECT_TIMEOUT,
-    "application_name": "ropewalk",
-    # A peer that vanished without a word is noticed within half a minute, not after hours.
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,  # milliseconds
-}
-
 
 class Database:
     """A PostgreSQL database. Thread-safe; opens no connection before the first use.
+
+    No statement waits longer than `connecting.ANSWER_SECONDS` for its answer, unless `bounded` is False.
 
     Raises:
         InvalidDatabaseUrl: the URL does not start with postgresql:// or postgresql+psycopg://.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, bounded: bool = True) -> None:
         self._url = parse_url(url)
-        self._engine = make_engine(self._url)
+        self._engine = make_engine(self._url, bounded=bounded)
 
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"
@@ -72,13 +59,24 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction, committed at the end of the block.
+        """A transaction, committed at the end of the block and rolled back by whatever the block raises.
 
         Raises:
             DatabaseUnreachable, SchemaOutdated: in place of the driver's errors.
         """
-        with self.translated(), self._engine.begin() as connection:
+        with self.translated(), self._engine.connect() as connection:
             yield connection
+            self._commit(connection)
+
+    def _commit(self, connection: sa.Connection) -> None:
+        try:
+            connection.commit()
+        except exc.DBAPIError as error:
+            translated = self._translate(error)
+            if isinstance(translated, DatabaseUnreachable):
+                translated.outcome_unknown = True
+                raise translated from error
+            raise
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -128,6 +126,8 @@ class Database:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         if isinstance(cause, exc.TimeoutError):
             return DatabaseUnreachable(f"no connection to {self._place()} became free within {POOL_TIMEOUT} s")
+        if isinstance(cause, exc.PendingRollbackError):  # the session broke, and what followed noticed only that
+            return DatabaseUnreachable(f"the session with {self._place()} ended in the middle of a transaction")
         if not isinstance(cause, exc.DBAPIError):
             return None
         if isinstance(cause.orig, (pg_errors.UndefinedTable, pg_errors.UndefinedColumn, pg_errors.InvalidSchemaName)):
@@ -157,7 +157,7 @@ def upgrade(url: str) -> None:
     Raises:
         InvalidDatabaseUrl, DatabaseUnreachable.
     """
-    database = Database(url)
+    database = Database(url, bounded=False)
     try:
         with database.transaction() as lock:
             lock.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
@@ -204,16 +204,3 @@ def parse_url(url: str) -> sa.URL:
     given = parsed.query.get("options", "")
     options = " ".join((given if isinstance(given, str) else " ".join(given), SESSION_OPTIONS)).strip()
     return parsed.set(drivername=DRIVER).update_query_dict({"options": options})
-
-
-def make_engine(url: sa.URL) -> sa.Engine:
-    """The bounded pool on `url`."""
-    return sa.create_engine(
-        url,
-        pool_size=POOL_SIZE,
-        max_overflow=MAX_OVERFLOW,
-        pool_timeout=POOL_TIMEOUT,
-        pool_recycle=POOL_RECYCLE,
-        pool_pre_ping=True,
-        connect_args=CONNECT_ARGUMENTS,
-    )

@@ -34,6 +34,9 @@ class DatabaseUnreachable(StorageError, ConnectionError):
 
     code = "DATABASE_UNREACHABLE"
 
+    #: a commit was sent, and nobody said whether it was done
+    outcome_unknown = False
+
 
 class SchemaOutdated(StorageError, RuntimeError):
     """The tables are missing or of another version: `ropewalk db upgrade` brings them up to date."""

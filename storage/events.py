@@ -28,7 +28,7 @@ def append(connection: sa.Connection, job_id: str, type: str, data_json: str) ->
     return _event(row)
 
 
-def record(connection: sa.Connection, job_id: str, type: str, **data: str | int | None) -> Event:
+def record(connection: sa.Connection, job_id: str, type: str, **data: str | float | bool | None) -> Event:
     """`append` with the data as keywords; None is left out."""
     given = {key: value for key, value in data.items() if value is not None}
     return append(connection, job_id, type, json.dumps(given, separators=(",", ":")))

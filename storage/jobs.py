@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
-from storage import events, listing, requests
+from storage import claims, conditions, events, listing, requests
+from storage.creation import insert_job, take_key
 from storage.database import Database
-from storage.errors import IdempotencyConflict, InvalidTransition, JobNotFound, LeaseLost
+from storage.errors import InvalidTransition, JobNotFound, LeaseLost
 from storage.ids import new_job_id
-from storage.leases import JobRow, hold, lock_job, now, seconds_from_now
+from storage.leases import hold, now, seconds_from_now
 from storage.records import (
     JOB_KINDS,
+    Condition,
     Created,
     Event,
     IdempotencyRequest,
@@ -25,9 +27,10 @@ from storage.records import (
     Page,
     Progress,
 )
+from storage.retries import retried
 from storage.rows import change, job_from_row, move, progress_value
-from storage.tables import idempotency_keys, jobs
-from storage.transitions import CLAIMABLE, check_move
+from storage.tables import jobs
+from storage.transitions import check_move
 
 
 class JobStore:
@@ -40,6 +43,7 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retried(repeatable=False)
     def create(
         self,
         kind: JobKind,
@@ -57,12 +61,13 @@ class JobStore:
         with self._database.transaction() as connection:
             job_id = new_job_id(kind)
             if idempotency is not None:
-                first = _take_key(connection, idempotency, kind, job_id)
+                first = take_key(connection, idempotency, kind, job_id)
                 if first is not None:
                     return Created(job=job_from_row(first), replayed=True)
-            row = _insert(connection, job_id, kind, spec_json, labels, parent_id)
+            row = insert_job(connection, job_id, kind, spec_json, labels, parent_id)
             return Created(job=job_from_row(row), replayed=False)
 
+    @retried()
     def get(self, job_id: str) -> Job:
         """Raises: JobNotFound."""
         with self._database.transaction() as connection:
@@ -71,6 +76,7 @@ class JobStore:
             raise JobNotFound(f"a job must exist, but there is no {job_id!r}")
         return job_from_row(row)
 
+    @retried()
     def list(
         self,
         kind: JobKind,
@@ -85,27 +91,21 @@ class JobStore:
         with self._database.transaction() as connection:
             return listing.list_jobs(connection, chosen, limit=limit, page_token=page_token)
 
+    @retried(repeatable=False)
     def claim(
         self, owner: str, lease_seconds: float, kinds: Sequence[JobKind] | None = None
     ) -> tuple[Job, Lease] | None:
-        """The oldest job that is queued, or active without a live lease, now under a new lease; or None."""
-        with self._database.transaction() as connection:
-            job_id = connection.execute(_oldest_claimable(kinds or JOB_KINDS)).scalar_one_or_none()
-            if job_id is None:
-                return None
-            statement = sa.update(jobs).where(jobs.c.id == job_id)
-            statement = statement.values(
-                lease_owner=owner,
-                lease_epoch=jobs.c.lease_epoch + 1,
-                lease_expires_at=seconds_from_now(lease_seconds),
-                started_at=sa.func.coalesce(jobs.c.started_at, now),
-                updated_at=now,
-                version=jobs.c.version + 1,
-            )
-            job = job_from_row(connection.execute(statement.returning(*jobs.c)).one())
-            events.record(connection, job.id, "job.claimed", owner=owner, epoch=job.lease_epoch, state=job.state.value)
-            return job, Lease(job_id=job.id, owner=owner, epoch=job.lease_epoch)
+        """The oldest job that is queued, or active without a live lease, now under a new lease; or None.
 
+        A job that was put back after a failure is left alone until its time has come.
+        """
+        with self._database.transaction() as connection:
+            row = claims.claim(connection, owner, lease_seconds, kinds or JOB_KINDS)
+        if row is None:
+            return None
+        return job_from_row(row), Lease(job_id=row.id, owner=owner, epoch=row.lease_epoch)
+
+    @retried()
     def renew(self, lease: Lease, lease_seconds: float) -> Job:
         """Extend the lease; the job returned shows what the user asked for (`request`). Raises: LeaseLost."""
         statement = sa.update(jobs).where(*_held_by(lease))
@@ -117,6 +117,7 @@ class JobStore:
                 raise LeaseLost(f"{lease.job_id} was lost by {lease.owner} at epoch {lease.epoch}")
         return job_from_row(row)
 
+    @retried()
     def release(self, lease: Lease) -> bool:
         """Give the lease up, so that anybody may claim the job at once; False if it was lost already."""
         statement = sa.update(jobs).where(*_held_by(lease)).values(lease_owner=None, lease_expires_at=None)
@@ -126,6 +127,28 @@ class JobStore:
             events.record(connection, lease.job_id, "job.released", owner=lease.owner, epoch=lease.epoch)
         return True
 
+    @retried(repeatable=False)
+    def put_back(self, lease: Lease, why: Condition, *, failures: int, retry_in: float | None) -> Job:
+        """End the lease because the infrastructure failed `failures` times since the last accepted score: the job may
+        be claimed again in `retry_in` seconds, by anybody; None: it is paused until the user resumes it.
+
+        Raises:
+            LeaseLost.
+        """
+        with self._database.transaction() as connection:
+            return job_from_row(claims.put_back(connection, lease, why, failures, retry_in))
+
+    @retried()
+    def set_conditions(self, lease: Lease, *found: Condition) -> None:
+        """What the controller sees now; changes of status or reason become events. Raises: LeaseLost."""
+        with self._database.transaction() as connection:
+            row = hold(connection, lease)
+            value = conditions.merged(row.conditions, found, row.db_now)
+            if value != row.conditions:
+                change(connection, row.id, conditions=value)
+                conditions.record_changes(connection, row, found)
+
+    @retried(repeatable=False)
     def transition(
         self,
         lease: Lease,
@@ -148,7 +171,7 @@ class JobStore:
         given = {"result_json": result_json, "error_code": error_code, "error_message": error_message}
         if (state == JobState.failed) != (error_code is not None and error_message is not None):
             raise InvalidTransition(f"failed, and only failed, carries an error, but got {state} with {error_code!r}")
-        values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+        values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if progress is not None:
             values["progress"] = progress_value(progress)
         with self._database.transaction() as connection:
@@ -161,18 +184,21 @@ class JobStore:
                 requests.finish_parent(connection, moved)
         return job_from_row(moved)
 
+    @retried()
     def update_progress(self, lease: Lease, progress: Progress) -> Job:
         """Raises: LeaseLost."""
         with self._database.transaction() as connection:
             row = hold(connection, lease)
             return job_from_row(change(connection, row.id, progress=progress_value(progress)))
 
+    @retried(repeatable=False)
     def append_event(self, lease: Lease, type: str, data_json: str) -> Event:
         """Raises: LeaseLost."""
         with self._database.transaction() as connection:
             hold(connection, lease)
             return events.append(connection, lease.job_id, type, data_json)
 
+    @retried()
     def request(self, job_id: str, action: JobAction) -> Job:
         """What the user asks for; doing it twice is doing it once.
 
@@ -187,6 +213,7 @@ class JobStore:
         with self._database.transaction() as connection:
             return job_from_row(requests.apply(connection, job_id, action))
 
+    @retried(repeatable=False)
     def hand_off(self, lease: Lease, finetune_spec_json: str, result_json: str) -> Job:
         """The search's result, its move to finetuning, the end of its lease and the new fine-tuning job, which is
         returned, in one transaction. Raises: LeaseLost, InvalidTransition."""
@@ -196,10 +223,11 @@ class JobStore:
             moved = move(connection, row, JobState.finetuning, result_json=result_json)
             child_id = new_job_id("finetune")
             labels = job_from_row(moved).labels
-            child = _insert(connection, child_id, "finetune", finetune_spec_json, labels, parent_id=row.id)
+            child = insert_job(connection, child_id, "finetune", finetune_spec_json, labels, parent_id=row.id)
             events.record(connection, row.id, "finetune.created", finetune_id=child_id)
         return job_from_row(child)
 
+    @retried()
     def events(self, job_id: str, after: int = 0, limit: int = 200) -> tuple[Event, ...]:
         """The job's events with ids above `after`, oldest first. Raises: JobNotFound."""
         return events.read(self._database, job_id, after=after, limit=limit)
@@ -207,52 +235,6 @@ class JobStore:
     def wait_for_events(self, job_id: str, after: int, timeout_seconds: float, limit: int = 200) -> tuple[Event, ...]:
         """Like `events`, but waits up to `timeout_seconds` for the first one; empty when none came."""
         return events.wait(self._database, job_id, after=after, timeout_seconds=timeout_seconds, limit=limit)
-
-
-def _insert(
-    connection: sa.Connection,
-    job_id: str,
-    kind: JobKind,
-    spec_json: str,
-    labels: Sequence[tuple[str, str]],
-    parent_id: str | None,
-) -> JobRow:
-    values = {"id": job_id, "kind": kind, "spec_json": spec_json, "labels": dict(labels), "parent_id": parent_id}
-    if parent_id is not None:
-        _check_parent(connection, parent_id)
-    row = connection.execute(sa.insert(jobs).values(values).returning(*jobs.c)).one()
-    events.record(connection, job_id, "job.created", kind=kind, parent_id=parent_id)
-    return row
-
-
-def _check_parent(connection: sa.Connection, parent_id: str) -> None:
-    """A parent exists and waits for one child at most; its lock makes a second child wait for this answer."""
-    lock_job(connection, parent_id)
-    live = requests.live_child(connection, parent_id)
-    if live is not None:
-        raise InvalidTransition(f"a search has one unfinished fine-tuning at most, but {parent_id} has {live}")
-
-
-def _take_key(connection: sa.Connection, idempotency: IdempotencyRequest, kind: JobKind, job_id: str) -> JobRow | None:
-    """Take the key for `job_id`, or give the job that has it. Waits for a transaction that is taking the same key."""
-    request_hash = f"{kind}:{idempotency.request_hash}"
-    mine = {"principal": idempotency.principal, "key": idempotency.key}
-    statement = insert(idempotency_keys).values(**mine, request_hash=request_hash, job_id=job_id)
-    taken = connection.execute(statement.on_conflict_do_nothing().returning(idempotency_keys.c.job_id)).one_or_none()
-    if taken is not None:
-        return None
-    first = connection.execute(sa.select(idempotency_keys).filter_by(**mine)).one()
-    if first.request_hash != request_hash:
-        raise IdempotencyConflict(
-            f"an idempotency key stands for one request, but {idempotency.key!r} was used for another: {first.job_id}"
-        )
-    return connection.execute(sa.select(jobs).where(jobs.c.id == first.job_id)).one()
-
-
-def _oldest_claimable(kinds: Sequence[JobKind]) -> sa.Select[tuple[str]]:
-    free = sa.or_(jobs.c.lease_expires_at.is_(None), jobs.c.lease_expires_at <= now)
-    query = sa.select(jobs.c.id).where(jobs.c.kind.in_(kinds), jobs.c.state.in_(CLAIMABLE), free)
-    return query.order_by(jobs.c.created_at, jobs.c.id).limit(1).with_for_update(skip_locked=True, key_share=True)
 
 
 def _held_by(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:

@@ -59,12 +59,20 @@ def hold(connection: sa.Connection, lease: Lease, *, shared: bool = False) -> Jo
     return row
 
 
+def with_time(query: sa.Select[Any]) -> sa.Select[Any]:
+    """The rows that `query` locks, with `db_now` beside them: the lock is taken within a CTE, so that this is the time
+    after a wait for the lock."""
+    return sa.select(query.cte("locked"), now.label("db_now"))
+
+
+# Built once: every accepted score starts with one of these.
+_ROW = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"))
+_LOCK = with_time(_ROW.with_for_update(key_share=True))
+_LOCK_SHARED = with_time(_ROW.with_for_update(read=True))
+
+
 def _locked(connection: sa.Connection, job_id: str, *, shared: bool) -> JobRow | None:
-    # The lock is taken within the CTE, so that the time beside it is that after a wait for the lock.
-    query = sa.select(jobs).where(jobs.c.id == job_id)
-    query = query.with_for_update(read=True) if shared else query.with_for_update(key_share=True)
-    locked = query.cte("locked")
-    return connection.execute(sa.select(locked, now.label("db_now"))).one_or_none()
+    return connection.execute(_LOCK_SHARED if shared else _LOCK, {"job_id": job_id}).one_or_none()
 
 
 def _holder(row: JobRow | None) -> str:

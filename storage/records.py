@@ -20,6 +20,8 @@ JOB_KINDS: tuple[JobKind, ...] = ("search", "finetune", "evaluation")
 JobRequest = Literal["none", "cancel", "pause"]
 JobAction = Literal["cancel", "pause", "resume"]
 
+ConditionType = Literal["DatabaseReachable", "Progressing", "WorkersReady"]
+
 Scope = Literal["read", "submit", "admin", "worker"]
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin", "worker")
 
@@ -97,6 +99,20 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """What the job's controller last saw of one aspect of it."""
+
+    type: ConditionType
+    status: bool
+    #: one word in CamelCase that programs branch on
+    reason: str
+    #: for people
+    message: str
+    #: when status or reason changed last; None before it is stored
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """One row of the jobs table: a search, a fine-tuning or an evaluation."""
 
@@ -126,6 +142,12 @@ class Job:
     lease_expires_at: datetime | None
     #: grows by one with every visible change (not with lease renewals): an ETag
     version: int
+    #: by type; those of a job that nobody works on tell of its rest alone
+    conditions: tuple[Condition, ...] = ()
+    #: infrastructure failures since the last accepted score
+    failures: int = 0
+    #: not to be claimed before then
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

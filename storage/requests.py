@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from storage import events
@@ -16,7 +18,7 @@ S = JobState
 
 
 def apply(connection: sa.Connection, job_id: str, action: JobAction) -> JobRow:
-    """The job after the request.
+    """The job after the request; one that waits for another attempt has it at once.
 
     Raises:
         JobNotFound.
@@ -39,7 +41,7 @@ def finish_parent(connection: sa.Connection, child: JobRow) -> None:
     parent = lock_job(connection, child.parent_id)
     if parent.state != S.finetuning:
         return
-    error = {}
+    error: dict[str, Any] = {}
     if child.state == S.failed:
         message = f"fine-tuning {child.id} failed: {child.error_code}: {child.error_message}"
         error = {"error_code": "FINETUNE_FAILED", "error_message": message}
@@ -54,7 +56,7 @@ def _cancel(connection: sa.Connection, row: JobRow) -> JobRow:
         finish_parent(connection, cancelled)
         return cancelled
     if row.state in ACTIVE:
-        return move(connection, row, S.cancelling, request="cancel")
+        return move(connection, row, S.cancelling, request="cancel", retry_at=None)
     if row.state == S.finetuning:  # goes on waiting, and is cancelled together with its fine-tuning
         events.record(connection, row.id, "cancel.requested")
         return change(connection, row.id, request="cancel")
@@ -68,18 +70,18 @@ def _pause(connection: sa.Connection, row: JobRow) -> JobRow:
         return move(connection, row, S.paused)
     if row.state in ACTIVE:
         events.record(connection, row.id, "pause.requested")
-        return change(connection, row.id, request="pause")
+        return change(connection, row.id, request="pause", retry_at=None)
     raise _refused(row, "pause", "is queued or at work")
 
 
 def _resume(connection: sa.Connection, row: JobRow) -> JobRow:
     if row.state == S.paused:
-        return move(connection, row, S.queued)
+        return move(connection, row, S.queued, failures=0)
     if row.state in ACTIVE and row.request == "pause":
         events.record(connection, row.id, "pause.withdrawn")
         return change(connection, row.id, request="none")
     if row.state == S.queued or row.state in ACTIVE:
-        return row
+        return row if row.retry_at is None else change(connection, row.id, retry_at=None)
     raise _refused(row, "resume", "is paused")
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage import events
+from storage import conditions, events
 from storage.leases import JobRow, now
-from storage.records import Job, JobState, Progress
+from storage.records import Condition, Job, JobState, Progress
 from storage.tables import jobs
 from storage.transitions import UNLEASED
 
@@ -36,6 +36,9 @@ def job_from_row(row: JobRow) -> Job:
         lease_epoch=row.lease_epoch,
         lease_expires_at=row.lease_expires_at,
         version=row.version,
+        conditions=conditions.from_column(row.conditions),
+        failures=row.failures,
+        retry_at=row.retry_at,
     )
 
 
@@ -51,13 +54,18 @@ def change(connection: sa.Connection, job_id: str, **values: Any) -> JobRow:
     return connection.execute(statement.returning(*jobs.c)).one()
 
 
-def move(connection: sa.Connection, row: JobRow, state: JobState, **values: Any) -> JobRow:
-    """Write a locked row's new state with its event. States that nobody works in end the lease and fulfil requests;
-    final ones are stamped with the time."""
+def move(
+    connection: sa.Connection, row: JobRow, state: JobState, *, why: Condition | None = None, **values: Any
+) -> JobRow:
+    """Write a locked row's new state with its event. States that nobody works in end the lease and fulfil requests, and
+    keep one condition: that of their rest, or `why`; final ones are stamped with the time."""
     if state in UNLEASED:
-        values |= {"lease_owner": None, "lease_expires_at": None, "request": "none"}
+        values |= {"lease_owner": None, "lease_expires_at": None, "retry_at": None, "request": "none"}
     if state.is_final:
         values["finished_at"] = now
+    rests = why or conditions.resting(state)
+    if rests is not None:
+        values["conditions"] = conditions.merged({}, [rests], row.db_now)
     moved = change(connection, row.id, state=state.value, **values)
     if state != row.state:
         error = {"error_code": moved.error_code, "error_message": moved.error_message}

@@ -10,10 +10,12 @@ from sqlalchemy.dialects import postgresql as pg
 
 from evaluation.score import DocumentScore, check_score
 from storage.database import Database
+from storage.retries import retried
 from storage.tables import score_cache
 
 _KEYS_PER_QUERY = 10_000  # 32 bytes each
 _LOOK_UP = sa.select(score_cache).where(score_cache.c.key == sa.any_(sa.bindparam("keys", type_=pg.ARRAY(pg.BYTEA))))
+_REMEMBER = pg.insert(score_cache).on_conflict_do_nothing()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,7 @@ class ScoreCache:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retried()
     def get(self, keys: Sequence[bytes]) -> dict[bytes, CachedScore]:
         """The scores that are known of `keys`, in any order; none for keys that nobody has put.
 
@@ -65,20 +68,28 @@ class ScoreCache:
                 found |= {row.key: CachedScore(nats=row.nats, tokens=row.tokens, exact=row.exact) for row in rows}
         return found
 
+    @retried()
     def put(self, entries: Mapping[bytes, CachedScore]) -> None:
         """Remember `entries`, all or none; those that are there already stay as they are.
 
         Raises: DatabaseUnreachable, SchemaOutdated.
         """
-        # In the order of the keys: two writers of the same keys wait for each other's rows, and would for ever if each
-        # held what the other wants next.
-        rows = [
-            {"key": key, "nats": entry.nats, "tokens": entry.tokens, "exact": entry.exact}
-            for key, entry in sorted(entries.items(), key=lambda item: item[0])
-        ]
-        if rows:
+        if entries:
             with self._database.transaction() as connection:
-                connection.execute(pg.insert(score_cache).on_conflict_do_nothing(), rows)
+                remember(connection, entries)
+
+
+def remember(connection: sa.Connection, entries: Mapping[bytes, CachedScore]) -> None:
+    """Insert `entries`, of which there is at least one; those that are there already stay as they are.
+
+    In the order of the keys: two writers of the same keys wait for each other's rows, and would for ever if each held
+    what the other wants next.
+    """
+    rows = [
+        {"key": key, "nats": entry.nats, "tokens": entry.tokens, "exact": entry.exact}
+        for key, entry in sorted(entries.items(), key=lambda item: item[0])
+    ]
+    connection.execute(_REMEMBER, rows)
 
 
 def _chunks(keys: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from evaluation.score import DocumentScore
 from storage.database import Database
+from storage.retries import retried
 from storage.tables import document_scores
 
 _columns = document_scores.c
@@ -39,6 +40,7 @@ class ScoreHistory:
         self._database = database
         self._of_split = sa.and_(_columns.job_id == job_id, _columns.split == split)
 
+    @retried()
     def passes(self) -> Mapping[int, TrialPasses]:
         """By trial; nothing for trials without a score."""
         order = (_columns.created_at, _columns.trial, _columns.document_id)
@@ -53,6 +55,7 @@ class ScoreHistory:
             trial: TrialPasses(documents=documents, passes=passes, nll=mean) for trial, documents, passes, mean in rows
         }
 
+    @retried()
     def scores(self, trials: Collection[int]) -> Mapping[int, tuple[DocumentScore, ...]]:
         """The scores of these trials by trial, ordered by document id; nothing for trials without a score."""
         columns = (_columns.trial, _columns.document_id, _columns.nats, _columns.tokens, _columns.exact)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
@@ -9,7 +11,10 @@ from evaluation.score import DocumentScore
 from storage.database import Database
 from storage.leases import hold
 from storage.records import Lease, StoredScore
+from storage.retries import retried
 from storage.tables import document_scores
+
+_KEEP = insert(document_scores).on_conflict_do_nothing()
 
 
 class ScoreStore:
@@ -18,18 +23,17 @@ class ScoreStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retried()
     def put(self, lease: Lease, *scores: StoredScore) -> bool:
         """Accept `scores` for the lease's job, all or none; those that are there already stay as they are.
 
         Returns whether every one of them was new. Raises: LeaseLost.
         """
-        values = [_values(lease, score) for score in scores]
-        statement = insert(document_scores).on_conflict_do_nothing().returning(document_scores.c.document_id)
         with self._database.transaction() as connection:
             hold(connection, lease, shared=True)
-            new = connection.execute(statement.values(values)).all() if values else []
-        return len(new) == len(scores)
+            return keep(connection, lease, scores) == len(scores)
 
+    @retried()
     def all(self, job_id: str, split: str) -> tuple[StoredScore, ...]:
         """Every score of the split, by trial and document id; none for an unknown job."""
         columns = document_scores.c
@@ -48,6 +52,13 @@ class ScoreStore:
             )
             for row in rows
         )
+
+
+def keep(connection: sa.Connection, lease: Lease, scores: Sequence[StoredScore]) -> int:
+    """Insert `scores` in a transaction that holds the lease; returns how many were new."""
+    if not scores:
+        return 0
+    return connection.execute(_KEEP, [_values(lease, score) for score in scores]).rowcount
 
 
 def _score(row: sa.Row[tuple[object, ...]]) -> DocumentScore:

@@ -20,6 +20,7 @@ from storage.database import Database
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.leases import hold
 from storage.records import Lease, TrialRecord
+from storage.retries import retried
 from storage.step_codec import step_from_json, step_to_json
 from storage.trial_codec import REASON, to_record, to_trial
 
@@ -43,9 +44,11 @@ class StudyRecord:
         self._search_id = search_id
         self._lease = lease
         self._writer: RDBStorage | None = None
+        self._id: int | None = None  # Optuna's, once known: it never changes
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
+    @retried()
     def create_if_missing(self, *, model: str, target_length: int, rope: RopeConfig | None = None) -> None:
         """The study, minimising, with what the dashboard shows about it; `rope` is the model's, for `rope` below."""
         shown: dict[str, object] = {"model": model, "target_length": target_length}
@@ -62,6 +65,7 @@ class StudyRecord:
             if self._fenced.get_study_system_attrs(study_id).get(METRIC_NAMES) != [METRIC]:
                 self._fenced.set_study_system_attr(study_id, METRIC_NAMES, [METRIC])
 
+    @retried()
     def add_candidates(self, generation: int, candidates: Sequence[Candidate]) -> tuple[int, ...]:
         """Trial numbers of the generation's candidates, slot by slot; those that exist already are not added again.
 
@@ -86,6 +90,7 @@ class StudyRecord:
         slots = {trial.slot: trial.number for trial in self.trials() if trial.generation == generation}
         return tuple(slots[slot] for slot in range(len(candidates)))
 
+    @retried()
     def record_step(self, generation: int, step: Step) -> tuple[int, ...]:
         """The step's candidates as trials, then the step itself; returns the trial numbers, slot by slot.
 
@@ -100,6 +105,7 @@ class StudyRecord:
             self._fenced.set_study_system_attr(self._study_id(), f"{STEP}{generation:05d}", dict(step_to_json(step)))
         return numbers
 
+    @retried()
     def recorded_steps(self) -> tuple[Step, ...]:
         """Every recorded step by generation; empty when there is no study yet."""
         candidates: dict[int, list[Candidate]] = {}
@@ -113,6 +119,7 @@ class StudyRecord:
         recorded = [attributes[key] for key in sorted(attributes) if key.startswith(STEP)]
         return tuple(step_from_json(value, candidates.get(generation, ())) for generation, value in enumerate(recorded))
 
+    @retried()
     def replace_system_attributes(self, prefix: str, values: Mapping[str, str]) -> None:
         """Make `values` all of the study's system attributes whose keys start with `prefix`; all or none.
 
@@ -139,6 +146,7 @@ class StudyRecord:
 
         return self._write(trial, report)
 
+    @retried()
     def finish(self, trial: int, nll: float) -> bool:
         """-> complete, mean NLL in nats per answer token.
 
@@ -177,6 +185,7 @@ class StudyRecord:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
+    @retried()
     def trials(self) -> tuple[TrialRecord, ...]:
         """Every trial by number, rebuilt exactly; empty when there is no study yet."""
         storage = self._database.optuna
@@ -186,6 +195,11 @@ class StudyRecord:
             except KeyError:
                 return ()
             return tuple(to_record(trial) for trial in storage.get_all_trials(study_id, deepcopy=False))
+
+    def trial_id(self, trial: int) -> int:
+        """Optuna's own id of a trial, which is that of no other study's. Raises: TrialNotFound."""
+        with self._database.translated():
+            return self._trial_id(trial)
 
     def rope(self) -> RopeConfig | None:
         """The model's rotary embedding; None when there is no study yet, or none that was told of it."""
@@ -214,10 +228,12 @@ class StudyRecord:
         return self._writer
 
     def _study_id(self) -> int:
-        try:
-            return self._database.optuna.get_study_id_from_name(self._search_id)
-        except KeyError as error:
-            raise TrialNotFound(f"a study must exist before its trials, but {self._search_id} has none") from error
+        if self._id is None:
+            try:
+                self._id = self._database.optuna.get_study_id_from_name(self._search_id)
+            except KeyError as error:
+                raise TrialNotFound(f"a study must exist before its trials, but {self._search_id} has none") from error
+        return self._id
 
     def _trial_id(self, trial: int) -> int:
         study_id = self._study_id()
@@ -226,6 +242,7 @@ class StudyRecord:
         except KeyError as error:
             raise TrialNotFound(f"a trial must exist, but {self._search_id} has no trial {trial}") from error
 
+    @retried()
     def _write(self, trial: int, write: Callable[[BaseStorage, int], bool]) -> bool:
         """Whether `write` changed the trial; finished ones do not change."""
         with self._database.translated():

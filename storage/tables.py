@@ -70,6 +70,10 @@ jobs = sa.Table(
     sa.Column("lease_epoch", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("lease_expires_at", Timestamp, nullable=True),
     sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("1")),
+    sa.Column("conditions", pg.JSONB, nullable=False, server_default="{}"),
+    # Infrastructure failures in a row, and from when on the job may be claimed after the last of them.
+    sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("retry_at", Timestamp, nullable=True),
     sa.CheckConstraint(_STATE_OF_KIND, name="state_of_kind"),
     sa.CheckConstraint("request IN ('none', 'cancel', 'pause')", name="request"),
     sa.CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({_quoted(FINAL)}))", name="finished_when_final"),
@@ -84,6 +88,11 @@ jobs = sa.Table(
     sa.CheckConstraint("parent_id IS NULL OR kind = 'finetune'", name="parent_of_finetune"),
     sa.CheckConstraint("jsonb_typeof(labels) = 'object' AND jsonb_typeof(progress) = 'object'", name="objects"),
     sa.CheckConstraint("lease_epoch >= 0 AND version >= 1", name="counters"),
+    sa.CheckConstraint("jsonb_typeof(conditions) = 'object'", name="conditions"),
+    sa.CheckConstraint("failures >= 0", name="failures"),
+    sa.CheckConstraint(
+        f"retry_at IS NULL OR (lease_owner IS NULL AND state NOT IN ({_quoted(UNLEASED)}))", name="retry_when_free"
+    ),
     # Lists: newest first by kind, by state, by label. Claims: oldest first among the few that can be claimed.
     sa.Index("ix_jobs_kind_created_at_id", "kind", sa.text("created_at DESC"), sa.text("id DESC")),
     sa.Index("ix_jobs_labels", "labels", postgresql_using="gin"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import pytest
 
 from tests.postgres import database, database_url, empty_database_url, postgres_url, template_database
+from tests.undisturbed import undisturbed
 
-__all__ = ["database", "database_url", "empty_database_url", "postgres_url", "template_database"]
+__all__ = ["database", "database_url", "empty_database_url", "postgres_url", "template_database", "undisturbed"]
+
+# Real vLLM has an environment of its own; where it is missing, its tests are not collected.
+collect_ignore = [] if importlib.util.find_spec("vllm") else ["vllm"]
 
 SCRUBBED = ("ROPEWALK_", "PG", "RAY_ADDRESS")
 
@@ -17,3 +22,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Settings of the developer's shell reach no test, at import time either."""
     for name in [name for name in os.environ if name.startswith(SCRUBBED)]:
         del os.environ[name]
+
+
+def pytest_report_header() -> str | None:
+    """Say which tests are left out."""
+    return (
+        "tests/vllm: not collected, because vLLM is not installed here; make test-vllm runs them"
+        if collect_ignore
+        else None
+    )

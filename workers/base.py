@@ -34,6 +34,8 @@ class ScorerSettings:
     tensor_parallel: int = 1
     threads: int | None = None  # intra-op CPU threads; None: as the process was started
     gpus: float | None = None  # reserved per worker, a fraction shares one; None: what the cluster has to share out
+    gradients: bool = False  # whether scores must carry derivatives on demand, which `auto` then takes care of
+    document_seconds: float = 900.0  # vllm backend: an engine that takes longer for a document hangs, and is killed
     delay_seconds: float = 0.0  # per document, analytic backend only: stands in for the time of a forward pass
 
     def __post_init__(self) -> None:
@@ -49,6 +51,12 @@ class ScorerSettings:
         _require(self.tensor_parallel >= 1, "tensor_parallel must be positive", self.tensor_parallel)
         _require(self.threads is None or self.threads >= 1, "threads must be positive", self.threads)
         _require(self.gpus is None or self.gpus >= 0, "gpus must not be negative", self.gpus)
+        _require(
+            self.gpus is None or self.tensor_parallel == 1 or self.gpus >= self.tensor_parallel,
+            "gpus must be at least tensor_parallel",
+            f"gpus={self.gpus}, tensor_parallel={self.tensor_parallel}",
+        )
+        _require(self.document_seconds > 0, "document_seconds must be positive", self.document_seconds)
         _require(self.delay_seconds >= 0, "delay_seconds must not be negative", self.delay_seconds)
 
 
@@ -67,10 +75,12 @@ class ScorerInfo:
     not know each other.
     """
 
-    backend: str  # "transformers", "analytic": never "auto"
+    backend: str  # "transformers", "vllm", "analytic": never "auto"
     dtype: str
     device: str  # the processor's or accelerator's name: kernels are chosen by it
-    arithmetic: str  # what else moves a bit on that device: CPU threads, instruction set, matmul precision, ranks
+    arithmetic: (
+        str  # what else moves a bit on that device: CPU threads, instruction set, matmul precision, ranks, kernels
+    )
     model_sha256: str  # of the weights
     config_sha256: str  # of the model's config.json
     version: str  # of the software that ran the forward pass, the scorer's own part included

@@ -20,6 +20,12 @@ def check_candidate(rope: RopeConfig, *, factors: RescaleFactors, attention_fact
         )
 
 
+def check_length(length: int, *, target_length: int) -> None:
+    """Raise DocumentTooLong unless a text of `length` tokens, generated ones included, fits."""
+    if length > target_length:
+        raise DocumentTooLong(f"a text must have at most target_length={target_length} tokens, but got {length}")
+
+
 def check_documents(documents: Sequence[NeedleDocument], *, target_length: int) -> None:
     """Raise DocumentTooLong unless every document fits."""
     for document in documents:

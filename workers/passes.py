@@ -19,7 +19,7 @@ from workers.rotary import RotaryTable
 
 # Rows of a forward pass: enough tokens to keep the device busy, at most the documents that a pool sends at once. A CPU
 # core gains about a tenth from short documents side by side and nothing from long ones.
-_TOKENS_PER_FORWARD = {"cpu": 1024, "cuda": 4096}
+TOKENS_PER_FORWARD = {"cpu": 1024, "cuda": 4096}
 _MAX_ROWS = 4
 
 
@@ -91,7 +91,7 @@ _GroupScorer = Callable[[Opened, Sequence[NeedleDocument], int], list[DocumentSc
 
 def _in_groups(score: _GroupScorer, opened: Opened, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
     scores: dict[int, DocumentScore] = {}
-    for group in forward_groups(documents, tokens_per_forward=_TOKENS_PER_FORWARD[opened.device.type]):
+    for group in forward_groups(documents, tokens_per_forward=TOKENS_PER_FORWARD[opened.device.type]):
         found = score(opened, [documents[index] for index in group.indices], group.rows)
         scores.update(zip(group.indices, found, strict=True))
     return tuple(scores[index] for index in range(len(documents)))

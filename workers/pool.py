@@ -20,14 +20,14 @@ from search_space.errors import SearchSpaceError
 from workers.actor import Batch, BatchReply, WorkerIdentity
 from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
 from workers.batches import TaskBatch, task_batches
-from workers.cluster import ensure_ray
+from workers.cluster import ensure_ray, is_any_machine_alive
 from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, ScorerUnavailable, WorkerLost, WorkersError
 from workers.slots import InFlight, Slot, gpu_share, one_line
 
 _log = logging.getLogger(__name__)
 
-_BATCHES_PER_WORKER = 2  # one runs, one waits its turn, so that no worker waits for this process
-_MAX_RAISED = 2  # a batch that raises on two workers is not the workers' fault
+_BATCHES_PER_WORKER = 1  # what a crash of this process costs: nothing is scored before the last score is accepted
+_TOKENS_PER_BATCH = {"CPU": 1024, "GPU": 4096}  # as many short documents as share a forward pass, no more
 _POLL_SECONDS = 0.5  # how soon a `close` from another thread is noticed
 
 
@@ -37,10 +37,15 @@ class ScoringPool:
     Guarantees: every task gets exactly one outcome, or `run` raises. A task may be *scored* more than once (its worker
     died), and gives the same numbers each time. Outcomes come as they finish, in no order.
 
+    Work in flight: a worker has one batch, a document or as many short ones of a candidate as share a forward pass, and
+    gets the next one when the caller asks for more. What ends this process costs no more than that.
+
     Failure: an error of a candidate is an outcome with `error` set, at once. A worker that dies is replaced, up to
     `max_restarts` times in a row without a finished batch in between; then the pool goes on with the others. When none
-    is left, or a batch was with `max_restarts` + 1 workers that died, `run` raises WorkerLost with the last reason. A
-    batch on which workers raise (rather than die) is given up as an error outcome after the second time.
+    is left, `run` raises WorkerLost with the last reason. A batch that failed is tried again once another has been
+    finished, so that it is seen whose fault it is. It is given up, as an error outcome with every reason, when a second
+    worker raises on it; or when `max_restarts` + 1 workers died on it while others finished theirs: one that dies may
+    have been killed for other reasons. Where nothing else was finished, that is WorkerLost.
 
     Workers start at construction, side by side, and are used as they become ready: a cluster with fewer free CPUs than
     `workers` serves with those it has. A document is put into Ray's object store when its first task comes, once, and
@@ -77,6 +82,7 @@ class ScoringPool:
         self._documents: dict[str, tuple[NeedleDocument, ray.ObjectRef[NeedleDocument]]] = {}
         self._in_flight: dict[ray.ObjectRef[BatchReply], InFlight] = {}
         self._retries: deque[TaskBatch] = deque()
+        self._finished = 0  # batches, over all runs
         self._gpus = gpu_share(settings, workers=workers, cluster_gpus=_cluster_resources().get("GPU", 0.0))
         self._slots = [Slot(number=number, settings=settings, gpus=self._gpus) for number in range(workers)]
 
@@ -137,12 +143,15 @@ class ScoringPool:
             PoolBusy: another run of this pool is not finished. ScorerClosed: after `close`.
         """
         with self._exclusive():
-            batches = task_batches(tasks, size=self._documents_per_batch)
+            tokens = _TOKENS_PER_BATCH["GPU" if self._gpus else "CPU"]
+            batches = task_batches(tasks, size=self._documents_per_batch, tokens=tokens)
             try:
                 while self._submit(batches) or self._in_flight or self._retries:
                     check()
                     for batch, reply in self._wait():
                         yield from _outcomes(batch, reply)
+            except RayError as error:
+                raise WorkerLost(f"the Ray cluster must work, but it does not: {one_line(error)}") from error
             finally:
                 self._cancel()
 
@@ -160,13 +169,20 @@ class ScoringPool:
     def _submit(self, batches: Iterator[TaskBatch]) -> bool:
         """Fill the ready workers, evenly; False when the tasks have come to their end."""
         while (slot := self._slot_with_room()) is not None:
-            batch = self._retries.popleft() if self._retries else next(batches, None)
+            batch = self._next_batch(batches)
             if batch is None:
                 return False
-            batch.attempts += 1
+            assert slot.identity is not None  # it is ready
+            batch.attempts, batch.worker = batch.attempts + 1, slot.identity.name
             entry = InFlight(batch=batch, slot=slot, epoch=slot.epoch)
             self._in_flight[slot.submit(self._message(batch))] = entry
         return True
+
+    def _next_batch(self, batches: Iterator[TaskBatch]) -> TaskBatch | None:
+        """A failed batch where another has been finished since; else a new one; else a failed one all the same."""
+        if self._retries and self._retries[0].finished[-1] < self._finished:
+            return self._retries.popleft()
+        return next(batches, None) or (self._retries.popleft() if self._retries else None)
 
     def _slot_with_room(self) -> Slot | None:
         """The ready slot with the least to do, if any may have one more batch."""
@@ -216,24 +232,17 @@ class ScoringPool:
             reply = ray.get(reference)
         except RayError as error:
             reason = one_line(error)
-            batch.raised += isinstance(error, RayTaskError)
+            batch.note(reason, died=not isinstance(error, RayTaskError), finished=self._finished)
             if entry.is_current:
                 self._replace(slot, reason)
-            if batch.raised >= _MAX_RAISED:
-                yield batch, BatchReply(results=(reason,) * len(batch.tasks), seconds=0.0, worker="", scorer="")
+            if batch.is_given_up(max_died=self._max_restarts, finished=self._finished):
+                yield batch, BatchReply(results=(batch.tell(),) * len(batch.tasks), seconds=0.0, worker="", scorer="")
                 return
-            self._try_again(batch, reason)
+            self._retries.append(batch)
         else:
             slot.losses = 0
+            self._finished += 1
             yield batch, reply
-
-    def _try_again(self, batch: TaskBatch, reason: str) -> None:
-        if batch.attempts > self._max_restarts:
-            raise WorkerLost(
-                f"a batch must not lose more than max_restarts={self._max_restarts} workers, "
-                f"but the one of task {batch.tasks[0].key} lost {batch.attempts}; the last reason: {reason}"
-            )
-        self._retries.append(batch)
 
     def _replace(self, slot: Slot, reason: str) -> None:
         _log.warning("worker %d is lost, number %d in a row: %s", slot.number, slot.losses + 1, reason)
@@ -252,14 +261,19 @@ class ScoringPool:
     def _check_start(self) -> None:
         """Give up on workers that the cluster could not hold if it were empty; wait on where it is merely busy."""
         waited = [time.monotonic() - slot.opening_since for slot in self._slots if slot.opening is not None]
-        if self.ready_workers or not waited or max(waited) <= self._start_timeout_seconds:
+        if self.ready_workers or not waited:
             return
-        total = _cluster_resources()
-        if total.get("CPU", 0.0) < 1 or total.get("GPU", 0.0) < self._gpus:
+        if not is_any_machine_alive():
+            raise WorkerLost("a Ray cluster must have a machine, but none of this one's is alive")
+        if max(waited) <= self._start_timeout_seconds:
+            return
+        nodes = _node_resources()
+        if not any(node.get("CPU", 0.0) >= 1 and node.get("GPU", 0.0) >= self._gpus for node in nodes):
+            most_cpus, most_gpus = (max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
             raise ScorerUnavailable(
-                f"a cluster must have 1 CPU and {self._gpus:g} GPUs for a worker, but after "
-                f"start_timeout_seconds={self._start_timeout_seconds:g} it has {total.get('CPU', 0.0):g} CPUs and "
-                f"{total.get('GPU', 0.0):g} GPUs"
+                f"a cluster must have a machine with 1 CPU and {self._gpus:g} GPUs for a worker, but after "
+                f"start_timeout_seconds={self._start_timeout_seconds:g} the most of its machines have {most_cpus:g} "
+                f"CPUs and {most_gpus:g} GPUs"
             )
 
     def _cancel(self) -> None:
@@ -288,6 +302,11 @@ def _cluster_resources() -> dict[str, float]:
     """All that the cluster has, in use or not."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources
+
+
+def _node_resources() -> list[dict[str, float]]:
+    """What each machine of the cluster has, in use or not: a worker and its ranks are on one."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]] or [{}]  # type: ignore[no-untyped-call]
 
 
 def _at_least(low: int, **values: int) -> None:

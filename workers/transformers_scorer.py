@@ -47,10 +47,10 @@ class TransformersScorer:
             )
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = _dtype(settings.dtype, device)
+        device = choose_device()
+        dtype = choose_dtype(settings.dtype, device)
         source = find_model(settings.model, original_length=settings.original_length)
-        model = _load(source, dtype=dtype, device=device)
+        model = load_model(source, dtype=dtype, device=device)
         self._target_length = settings.target_length
         self._rope = source.rope
         self._opened: Opened | None = Opened(model=model, rotary=RotaryTable(model, source.rope), device=device)
@@ -107,13 +107,20 @@ class TransformersScorer:
             torch.cuda.empty_cache()
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def choose_device() -> torch.device:
+    """The accelerator where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """What a spec's `dtype` means on the device; `auto` is bfloat16 on an accelerator, float32 elsewhere."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
-def _load(source: ModelSource, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    """A causal language model from safetensors on the disk. Raises ScorerUnavailable."""
     try:
         with _without_progress_bar():
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(

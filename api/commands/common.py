@@ -13,6 +13,7 @@ from rich.console import Console
 from api.client import RopewalkClient
 from api.errors import BadInput
 from api.settings import load_settings
+from evaluation.model_source import POCKET
 
 WIDE = 200  # columns
 
@@ -116,8 +117,13 @@ def server_path(given: str | None) -> str | None:
 
     The server has a working directory of its own, so a relative path would mean another file there.
     """
-    if given is None:
-        return None
+    return None if given is None else local_path(given)
+
+
+def local_path(given: str) -> str:
+    """A model or a corpus that exists here by its absolute path; the rest, "pocket" and Hub ids, as it is."""
+    if given == POCKET:
+        return given
     path, separator, column = given.partition("#")
     found = Path(path).expanduser()
     return f"{found.resolve()}{separator}{column}" if found.exists() else given

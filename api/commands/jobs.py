@@ -1,5 +1,6 @@
-"""Fine-tuning jobs and evaluations from the terminal."""
+"""Fine-tuning jobs from the terminal, and what other jobs share with them."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,9 +16,9 @@ FactorsOption = Annotated[str | None, typer.Option("--factors", help="A factor f
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("finetune")(finetune)
-    app.command("evaluate")(evaluate)
+    app.command("merge")(merge)
 
 
 def finetune(
@@ -26,7 +27,13 @@ def finetune(
     model: Annotated[str | None, typer.Option(help="Default: the model that the factors were found for.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="auto, pocket or paper: what the other settings start from.")
+    ] = None,
     corpus: Annotated[str | None, typer.Option(help="Where training text comes from.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Training processes, one GPU each if there are any.")] = None,
+    sharding: Annotated[str | None, typer.Option(help="none, or fsdp: for models larger than one GPU.")] = None,
+    lora_rank: Annotated[int | None, typer.Option(help="Train adapters of this rank only; see `merge`.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
     label: common.LabelOptions = None,
     idempotency_key: common.IdempotencyKey = None,
@@ -43,64 +50,36 @@ def finetune(
         "model": common.server_path(model),
         "settings.steps": steps,
         "settings.learning_rate": learning_rate,
+        "settings.recipe": recipe,
         "settings.corpus": common.server_path(corpus),
+        "settings.workers": workers,
+        "settings.sharding": sharding,
+        "settings.lora_rank": lora_rank,
         "settings.seed": seed,
     }
     for path, value in options.items():
         common.put(spec, path, value)
     with common.client() as client:
         job = client.submit_finetune(spec, idempotency_key=idempotency_key)
-        return _after_submission(client, job, wait=wait, as_json=as_json)
+        return after_submission(client, job, wait=wait, as_json=as_json)
 
 
-def evaluate(
-    search: SearchOption = None,
-    factors: FactorsOption = None,
-    finetune: Annotated[str | None, typer.Option("--finetune", help="Also evaluate this job's checkpoint.")] = None,
-    model: Annotated[str | None, typer.Option(help="Default: the model of the search or the factors.")] = None,
-    target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factors' own.")] = None,
-    lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 256,1024.")] = None,
-    documents: Annotated[int | None, typer.Option(help="Documents per length.")] = None,
-    corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
-    seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
-    baselines: Annotated[bool, typer.Option(help="Evaluate the analytic baselines too.")] = True,
-    label: common.LabelOptions = None,
-    idempotency_key: common.IdempotencyKey = None,
-    wait: common.Wait = False,
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="A directory that an adapter-only fine-tuning has written.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new or an empty directory.")],
+    model: Annotated[str | None, typer.Option(help="Where the base model is; default: as the factors name it.")] = None,
     as_json: common.AsJson = False,
-) -> int:
-    """Evaluate needle retrieval of a model at several lengths, with given factors and with the baselines."""
-    given_factors = None if factors is None else common.read_json_object(factors)
-    has_source = search is not None or finetune is not None or given_factors is not None
-    spec: dict[str, Any] = {"labels": common.labels_of(label), "baselines": baselines}
-    if model is None and has_source:
-        spec["model"] = None
-    options = {
-        "search_id": search,
-        "factors": given_factors,
-        "finetune_id": finetune,
-        "model": common.server_path(model),
-        "target_length": target_length,
-        "lengths": _lengths(lengths),
-        "documents": documents,
-        "corpus": common.server_path(corpus),
-        "seed": seed,
-    }
-    for path, value in options.items():
-        common.put(spec, path, value)
-    with common.client() as client:
-        job = client.submit_evaluation(spec, idempotency_key=idempotency_key)
-        return _after_submission(client, job, wait=wait, as_json=as_json)
+) -> None:
+    """Merge a trained adapter into its model: a whole checkpoint with the RoPE that it was trained with."""
+    from finetune.adapters import merge_adapter
+
+    file = merge_adapter(adapter, output, model=model)
+    result = {"path": str(output), "model": file.model.name, "target_length": file.target_length}
+    common.print_json(result) if as_json else common.print_line(str(output))
 
 
-def _lengths(text: str | None) -> list[int] | None:
-    try:
-        return None if text is None else [int(part) for part in text.split(",")]
-    except ValueError:
-        raise BadInput(f"--lengths must be whole numbers separated by commas, but got {text!r}") from None
-
-
-def _after_submission(client: RopewalkClient, job: JobResource, *, wait: bool, as_json: bool) -> int:
+def after_submission(client: RopewalkClient, job: JobResource, *, wait: bool, as_json: bool) -> int:
+    """Print the job, or follow it to its end; the exit code."""
     if not wait:
         common.print_json(job) if as_json else common.print_line(job.id)
         return 0

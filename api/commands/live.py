@@ -107,6 +107,7 @@ def print_job(job: JobResource) -> None:
         passes += f", {progress.cached_passes} of them from the score cache"
     rows += [("document passes", passes), ("best NLL", _cell(progress.best_nll)), ("labels", _pairs(job.labels))]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
+    rows += [(one.type, f"{one.reason}: {one.message}") for one in job.conditions]
     for name, value in rows:
         if value not in (None, ""):
             table.add_row(name, escape(str(value)))

@@ -50,7 +50,7 @@ def show_baselines(
     as_json: common.AsJson = False,
 ) -> None:
     """Analytic factors: no search, no weights needed."""
-    source = resolve_model(model, weights=False)
+    source = resolve_model(common.local_path(model), weights=False)
     candidates = baselines(source.rope, target_length, critical_pair=critical_pair)
     rows = {
         name: {
@@ -97,7 +97,7 @@ def needles(
     as_json: common.AsJson = False,
 ) -> None:
     """Write needle documents, a JSON object a line: id, text, token_ids, answer_spans [[start, end)], depth."""
-    source = resolve_model(model, weights=False)
+    source = resolve_model(common.local_path(model), weights=False)
     built = _documents(source, target_length, documents, seed, needles, corpus, split)
     lines = "".join(
         json.dumps(
@@ -211,11 +211,11 @@ class _Given:
 def _scorable(model: str, factors: str) -> ModelSource:
     """The model; with a factor file also a checkpoint that was fine-tuned with it, whose own config is scaled."""
     if not Path(factors).is_file():
-        return resolve_model(model)
+        return resolve_model(common.local_path(model))
     from workers.model_files import find_model
 
     file = FactorFile.from_json(common.read_text(factors))
-    return find_model(model, original_length=file.original_max_position_embeddings)
+    return find_model(common.local_path(model), original_length=file.original_max_position_embeddings)
 
 
 def _factors(source: ModelSource, text: str, target_length: int, attention_factor: float | None) -> _Given:

@@ -1,7 +1,5 @@
 """A search's life from the terminal; every command here talks to a server."""
 
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +20,6 @@ def register(app: typer.Typer) -> None:
     app.command("cancel")(cancel)
     app.command("pause")(pause)
     app.command("resume")(resume)
-    app.command("factors")(factors)
 
 
 def submit(
@@ -173,21 +170,3 @@ def _act(action: str, job_id: str, *, as_json: bool) -> None:
     else:
         asked = "" if job.request == "none" else f" ({job.request} was asked for)"
         common.print_line(f"{job.id} {job.state.value}{asked}")
-
-
-def factors(
-    search_id: common.SearchId,
-    format: Annotated[str, typer.Option(help="json, hf, vllm or csv.")] = "json",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: standard output.")] = None,
-    as_json: common.AsJson = False,
-) -> None:
-    """Take a search's winning factors away."""
-    with common.client() as client:
-        text = client.factors(search_id, format=format)
-    if output is not None:
-        common.write_text(output, text)
-        common.print_json({"path": str(output)}) if as_json else common.print_line(str(output))
-    elif as_json and format == "csv":
-        common.print_json({"csv": text})
-    else:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")

@@ -26,7 +26,7 @@ def problems(*statuses: int) -> Responses:
             "description": "problem document",
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in (400, 401, 403, *statuses, 422, 500, 503)
+        for status in (400, 401, 403, *statuses, 422, 429, 500, 503)
     }
 
 

@@ -1,16 +1,22 @@
-"""`/v1/evaluations`: needle retrieval of a model at several lengths, beside the baselines."""
+"""`/v1/evaluations`: a model at several lengths with given factors, beside the baselines."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
+from fastapi.responses import HTMLResponse
 from pydantic import AfterValidator
 
 from api import deps
+from api.errors import ReportNotReady
+from api.report_page import evaluation_page
 from api.routes import common
 from api.schemas import EXAMPLE_SEARCH_ID, EventList, JobPage, JobResource
 from service.spec import EvaluationSpec
 
 router = APIRouter(prefix="/v1/evaluations", tags=["evaluations"])
+
+# The page has a style of its own, and loads and runs nothing.
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 SpecBody = Annotated[
     EvaluationSpec,
@@ -24,6 +30,16 @@ SpecBody = Annotated[
             "baselines": {
                 "summary": "the analytic baselines alone",
                 "value": {"model": "pocket", "target_length": 1024, "documents": 40},
+            },
+            "ruler": {
+                "summary": "RULER by generation, plain text, and a fine-tuned checkpoint beside the found factors",
+                "value": {
+                    "search_id": EXAMPLE_SEARCH_ID,
+                    "finetune_id": "ft_01jd8x6t4n0000000000000000",
+                    "model": None,
+                    "tasks": ["all"],
+                    "text_windows": 20,
+                },
             },
         }
     ),
@@ -40,6 +56,7 @@ def create_evaluation(
     response: Response,
 ) -> JobResource:
     """Submit an evaluation."""
+    deps.check_readable(spec, who, request)
     created = door.submit_evaluation(spec, idempotency=deps.idempotency(key, who, request, spec))
     return common.accepted(created, response)
 
@@ -60,6 +77,20 @@ def list_evaluations(
 def get_evaluation(evaluation_id: str, door: deps.TheDoor) -> JobResource:
     """One evaluation; its result holds the table's rows."""
     return JobResource.of(door.job("evaluation", evaluation_id))
+
+
+@router.get(
+    "/{evaluation_id}/report",
+    operation_id="get_evaluation_report",
+    response_class=HTMLResponse,
+    responses=common.problems(404, 409),
+)
+def get_evaluation_report(evaluation_id: str, door: deps.TheDoor) -> HTMLResponse:
+    """The result as one HTML page: tables and charts, without scripts and without anything from elsewhere."""
+    job = JobResource.of(door.job("evaluation", evaluation_id))
+    if job.result is None:
+        raise ReportNotReady(f"evaluation {job.id} has no result: its state is {job.state}")
+    return HTMLResponse(evaluation_page(job), headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 @router.post("/{evaluation_id}:cancel", operation_id="cancel_evaluation", responses=common.problems(404, 409))

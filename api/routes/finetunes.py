@@ -36,6 +36,7 @@ def create_finetune(
     response: Response,
 ) -> JobResource:
     """Submit a fine-tuning job."""
+    deps.check_readable(spec, who, request)
     created = door.submit_finetune(spec, idempotency=deps.idempotency(key, who, request, spec))
     return common.accepted(created, response)
 
@@ -62,6 +63,18 @@ def get_finetune(finetune_id: str, door: deps.TheDoor) -> JobResource:
 def cancel_finetune(finetune_id: str, door: deps.TheDoor) -> JobResource:
     """End the job; a search that waits for it ends too."""
     return JobResource.of(door.request("finetune", finetune_id, "cancel"))
+
+
+@router.post("/{finetune_id}:pause", operation_id="pause_finetune", responses=common.problems(404, 409))
+def pause_finetune(finetune_id: str, door: deps.TheDoor) -> JobResource:
+    """Pause the job; it goes on from the last state that it kept (`checkpoint_every`)."""
+    return JobResource.of(door.request("finetune", finetune_id, "pause"))
+
+
+@router.post("/{finetune_id}:resume", operation_id="resume_finetune", responses=common.problems(404, 409))
+def resume_finetune(finetune_id: str, door: deps.TheDoor) -> JobResource:
+    """Continue a paused job, on any controller."""
+    return JobResource.of(door.request("finetune", finetune_id, "resume"))
 
 
 @router.get(

@@ -7,8 +7,10 @@ from pydantic import AfterValidator
 
 from api import deps
 from api.candidate_schemas import ScoreList, ScoreResource, TrialPage, TrialResource
+from api.errors import FormatNeedsModel
 from api.routes import common
 from api.schemas import EXAMPLE_SEARCH_SPEC, EstimateResource, EventList, JobPage, JobResource
+from search_space.export_notes import GGUF, export_notes
 from search_space.exports import export
 from service.pictures import SearchPictures
 from service.spec import SearchSpec
@@ -29,7 +31,8 @@ SpecBody = Annotated[
         }
     ),
 ]
-FactorFormat = Literal["json", "hf", "vllm", "csv"]
+NOTE_HEADER = "Ropewalk-Note"
+FactorFormat = Literal["json", "hf", "vllm", "mlx", "csv", "gguf"]
 
 
 @router.post(
@@ -52,6 +55,7 @@ def create_search(
     validate_only: Annotated[bool, Query(description="check the spec and tell its cost, submit nothing")] = False,
 ) -> JobResource | Response:
     """Submit a search. Everything that can be wrong with the spec is refused here, before the job exists."""
+    deps.check_readable(spec, who, request)
     if validate_only:
         estimate = EstimateResource.of(door.validate_search(spec))
         return Response(estimate.model_dump_json(), media_type="application/json")
@@ -100,7 +104,7 @@ def list_trials(
     search_id: str,
     door: deps.TheDoor,
     limit: deps.Limit,
-    after: Annotated[int | None, Query(ge=0, description="only trials with a greater number")] = None,
+    after: Annotated[deps.TrialNumber, Query(description="only trials with a greater number")] = None,
     view: Annotated[Literal["compact", "full"], Query(description="full adds the factors")] = "compact",
 ) -> TrialPage:
     """The search's candidates by number."""
@@ -114,7 +118,7 @@ def list_scores(
     search_id: str,
     door: deps.TheDoor,
     split: Annotated[Literal["search", "validation"], Query(description="which documents")] = "validation",
-    trial: Annotated[int | None, Query(ge=0, description="only this trial's")] = None,
+    trial: Annotated[deps.TrialNumber, Query(description="only this trial's")] = None,
 ) -> ScoreList:
     """Document scores: one candidate on one document each."""
     scores = door.scores(search_id, split=split)
@@ -151,8 +155,14 @@ def list_search_events(
     response_class=Response,
     responses={
         200: {
-            "description": "json: the factor file; hf, vllm: a config fragment; csv: one row per pair",
+            "description": "json: the factor file; hf, vllm, mlx: a config fragment; csv: one row per pair",
             "content": {"application/json": {}, "text/csv": {}},
+            "headers": {
+                NOTE_HEADER: {
+                    "schema": {"type": "string"},
+                    "description": "what the format's consumer ignores, one sentence; sent several times",
+                }
+            },
         },
         **common.problems(404, 409),
     },
@@ -160,11 +170,19 @@ def list_search_events(
 def get_factors(
     search_id: str,
     door: deps.TheDoor,
-    format: Annotated[FactorFormat, Query(description="for whom")] = "json",
+    format: Annotated[FactorFormat, Query(description="for whom; gguf is made by the command line only")] = "json",
 ) -> Response:
     """The winning factors."""
-    text = export(door.factor_file(search_id), format)
-    media_type = "text/csv" if format == "csv" else "application/json"
+    if format == GGUF:
+        raise FormatNeedsModel(
+            "a GGUF holds the model's weights, so it is made where the model is: "
+            f"ropewalk factors {search_id} --format gguf --model-gguf MODEL.gguf -o OUTPUT.gguf"
+        )
+    file = door.factor_file(search_id)
     suffix = "csv" if format == "csv" else "json"
-    name = f"{search_id}.{format}.{suffix}" if format in ("hf", "vllm") else f"factors.{suffix}"
-    return Response(text, media_type=media_type, headers={"Content-Disposition": f'inline; filename="{name}"'})
+    name = f"factors.{suffix}" if format in ("json", "csv") else f"{search_id}.{format}.{suffix}"
+    response = Response(export(file, format), media_type="text/csv" if format == "csv" else "application/json")
+    response.headers["Content-Disposition"] = f'inline; filename="{name}"'
+    for note in export_notes(file, format):
+        response.headers.append(NOTE_HEADER, note)
+    return response

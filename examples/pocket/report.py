@@ -82,7 +82,9 @@ class Examiner:
         source = resolve_model(str(folder))
         self._rope: RopeConfig = source.rope
         self._factory = DocumentFactory(load_tokenizer(source), load_corpus(None))
-        self._model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self._model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        )
 
     def documents(self, length: int, count: int) -> tuple[NeedleDocument, ...]:
         return self._factory.build(DocumentRequest(target_length=length, count=count, seed=SEED, split="validation"))

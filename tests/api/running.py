@@ -55,12 +55,14 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(database: Database, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[RunningServer]:
+def running_server(
+    database: Database, *, host: str = "127.0.0.1", port: int = 0, **settings: object
+) -> Iterator[RunningServer]:
     """A server on a free port. `host` is what its access rule sees; it listens on loopback in any case."""
     listener = bind("127.0.0.1", port)
     keys = ApiKeys(database)
-    settings = Settings(host=host)
-    app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.optuna)
+    given = Settings.model_validate({"host": host, **settings})
+    app = create_app(Door(database), keys, given, open_optuna_storage=lambda: database.optuna)
     server = uvicorn.Server(uvicorn_config(app))
     server.config.timeout_graceful_shutdown = 1
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server")

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 
 from api.auth import Gatekeeper, bearer_token, check_bind
 from api.errors import UnsafeBind
+from api.rate_limits import RateLimits
 from storage.api_keys import ApiKeys
 from storage.database import Database
 from storage.records import Scope
@@ -79,26 +80,26 @@ def test_a_browser_sends_the_key_as_a_password(guarded: RunningServer) -> None:
 def test_a_revoked_key_stops_working(database: Database) -> None:
     keys = ApiKeys(database)
     now = 0.0
-    gate = Gatekeeper(keys, host="0.0.0.0", clock=lambda: now)
+    gate = Gatekeeper(keys, host="0.0.0.0", limits=RateLimits(None), clock=lambda: now)
     headers = Headers(_bearer(keys.create("leaver", ["read"])))
-    assert gate.admit("GET", "/v1/searches", headers).may("read")
+    assert gate.admit("GET", "/v1/searches", headers, address="here").may("read")
     assert keys.revoke(keys.list()[0].id)
     now = 60.0
     with pytest.raises(PermissionError, match="revoked"):
-        gate.admit("GET", "/v1/searches", headers)
+        gate.admit("GET", "/v1/searches", headers, address="here")
 
 
 def test_the_first_key_locks_a_loopback_server(database: Database) -> None:
     keys = ApiKeys(database)
     now = 0.0
-    gate = Gatekeeper(keys, host="127.0.0.1", clock=lambda: now)
+    gate = Gatekeeper(keys, host="127.0.0.1", limits=RateLimits(None), clock=lambda: now)
     local = Headers({"host": "127.0.0.1:8000"})
-    assert gate.admit("POST", "/v1/searches", local).may("admin")
+    assert gate.admit("POST", "/v1/searches", local, address="here").may("admin")
     token = keys.create("first", ["read"])
     now = 60.0
     with pytest.raises(PermissionError, match="needs an API key"):
-        gate.admit("GET", "/v1/searches", local)
-    assert gate.admit("GET", "/v1/searches", Headers(_bearer(token))).name.startswith("key:")
+        gate.admit("GET", "/v1/searches", local, address="here")
+    assert gate.admit("GET", "/v1/searches", Headers(_bearer(token)), address="here").name.startswith("key:")
 
 
 def test_binding_other_addresses_needs_a_key(database: Database) -> None:
@@ -123,6 +124,15 @@ def test_an_open_server_answers_to_loopback_names_only(server: RunningServer, ho
         assert response.json()["code"] == "HOST_NOT_ALLOWED"
         for name in ("localhost", "127.0.0.1:1", "[::1]:8000"):
             assert http.get("/v1/searches", headers={"Host": name}).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_an_open_server_answers_no_proxy(server: RunningServer, header: str) -> None:
+    """Proxies may rewrite the Host header, and anybody may be behind one."""
+    with server.http as http:
+        response = http.get("/v1/searches", headers={header: "for=192.0.2.1"})
+        assert (response.status_code, response.json()["code"]) == (403, "HOST_NOT_ALLOWED")
+        assert http.get("/healthz", headers={header: "for=192.0.2.1"}).status_code == 200
 
 
 def test_pages_of_other_origins_change_nothing(server: RunningServer) -> None:

@@ -171,3 +171,20 @@ def test_a_request_id_is_taken_over_or_replaced(quiet_server: RunningServer) -> 
     with quiet_server.http as http:
         assert http.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
         assert http.get("/healthz", headers={"X-Request-ID": "a b\tc"}).headers["x-request-id"] != "a b\tc"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("events?after=99999999999999999999", {}, 422),
+        ("events", {"Last-Event-ID": "9" * 20}, 400),
+        ("events", {"Last-Event-ID": b"\xb2"}, 400),
+        ("trials?after=99999999999", {}, 422),
+        ("scores?trial=99999999999", {}, 422),
+    ],
+)
+def test_numbers_that_no_column_holds(
+    quiet_server: RunningServer, query: str, headers: dict[str, Any], status: int
+) -> None:
+    with quiet_server.http as http:
+        assert http.get(f"/v1/searches/srch_none/{query}", headers=headers).status_code == status

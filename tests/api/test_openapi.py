@@ -16,6 +16,7 @@ OPERATIONS = {
     "create_finetune",
     "create_search",
     "get_evaluation",
+    "get_evaluation_report",
     "get_factors",
     "get_finetune",
     "get_health",
@@ -31,7 +32,9 @@ OPERATIONS = {
     "list_search_events",
     "list_searches",
     "list_trials",
+    "pause_finetune",
     "pause_search",
+    "resume_finetune",
     "resume_search",
 }
 
@@ -87,11 +90,11 @@ def test_errors_are_problem_documents(document: dict[str, Any]) -> None:
                 assert list(response["content"]) == ["application/problem+json"], (path, status)
 
 
-def test_actions_are_searches_only_but_for_cancel(document: dict[str, Any]) -> None:
+def test_evaluations_can_be_cancelled_only(document: dict[str, Any]) -> None:
     paths = document["paths"]
-    assert {action for action in ACTIONS if f"/v1/searches/{{search_id}}:{action}" in paths} == set(ACTIONS)
-    assert "/v1/finetunes/{finetune_id}:cancel" in paths
-    assert "/v1/finetunes/{finetune_id}:pause" not in paths
+    for job in ("searches/{search_id}", "finetunes/{finetune_id}"):
+        assert {action for action in ACTIONS if f"/v1/{job}:{action}" in paths} == set(ACTIONS)
+    assert {action for action in ACTIONS if f"/v1/evaluations/{{evaluation_id}}:{action}" in paths} == {"cancel"}
 
 
 def test_examples_of_search_specs_are_valid(document: dict[str, Any], quiet_server: RunningServer) -> None:

@@ -32,9 +32,13 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "ROPEWALK_URL": "https://ropewalk.example/",
         "ROPEWALK_API_KEY": "rw_key",
         "RAY_ADDRESS": "head:6379",
+        "ROPEWALK_ROOTS": "/data/models:/data/corpora",
+        "ROPEWALK_RATE_LIMIT": "5/second",
     }.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
+    assert settings.roots == (Path("/data/models"), Path("/data/corpora"))
+    assert str(settings.requests) == "5 per 1 second"
     assert settings.home == Path("/tmp/home")
     assert settings.database == "postgresql://u:secret@db/ropewalk"
     assert (settings.host, settings.port, settings.ray_address) == ("0.0.0.0", 9000, "head:6379")
@@ -101,3 +105,22 @@ def test_urls() -> None:
     assert http_url("0.0.0.0", 1) == "http://127.0.0.1:1"
     assert http_url("::", 1) == "http://[::1]:1"
     assert http_url("db.example", 1) == "http://db.example:1"
+
+
+def test_a_rate_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROPEWALK_RATE_LIMIT", "off")
+    assert load_settings().requests is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ROPEWALK_ROOTS", "/data:models", "ROPEWALK_ROOTS must be absolute paths with : between them"),
+        ("ROPEWALK_RATE_LIMIT", "often", "ROPEWALK_RATE_LIMIT must be a number per second, minute, hour or day"),
+    ],
+)
+def test_roots_and_rates_that_are_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings, match=said) as refused:
+        load_settings()
+    assert "\n" not in str(refused.value)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from evaluation.corpus import Corpus, load_corpus
 from evaluation.model_source import ModelSource, model_sha256, resolve_model
 from evaluation.needle import NEEDLE, QUESTION
+from finetune.language_model import load_model
 from search_space.baselines import baseline
 from search_space.factor_file import FactorFile, ModelIdentity
 from search_space.rescale_factors import RescaleFactors
@@ -62,6 +63,14 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_model(tiny_directory: Path) -> LlamaForCausalLM:
     model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(tiny_directory, dtype=torch.float32)
+    model.train(False)
+    return model
+
+
+@pytest.fixture
+def tiny_trainable(tiny_directory: Path) -> PreTrainedModel:
+    """The same weights as `tiny_model`, attending within documents."""
+    model = load_model(tiny_directory)
     model.train(False)
     return model
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune.config import FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import FinetuneError, InvalidFinetuneSettings
 
 
@@ -29,7 +29,18 @@ def test_the_defaults_are_valid() -> None:
         ("clip", 0.0),
         ("clip", math.inf),
         ("long_documents_per_step", 0),
+        ("middle_sequences_per_step", 4097),
         ("short_sequences_per_step", -1),
+        ("rows_per_pass", 0),
+        ("middle_loss_share", -0.1),
+        ("text_repeats", 0.0),
+        ("dtype", "float16"),
+        ("gradient_checkpointing", True),
+        ("workers", 0),
+        ("sharding", "ddp"),
+        ("checkpoint_every", 0),
+        ("lora_rank", -1),
+        ("lora_alpha", 0.0),
         ("needle_fraction", 1.2),
         ("needles_per_document", 0),
         ("answer_weight", -1.0),
@@ -51,6 +62,40 @@ def test_a_value_outside_its_range_is_refused_with_the_value(field: str, value: 
 def test_warm_up_cannot_outlast_the_training() -> None:
     with pytest.raises(InvalidFinetuneSettings, match=r"warmup_steps=6, steps=5"):
         FinetuneSettings(steps=5, warmup_steps=6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"workers": 5}, "rows of a step, 4, but got workers=5"),
+        ({"workers": 2, "sharding": "fsdp"}, "the long rows of a step must be a multiple of workers, but got 3 rows"),
+        ({"lora_rank": 4, "sharding": "fsdp"}, "lora_rank=4"),
+        ({"middle_sequences_per_step": 1, "long_loss_share": 0.8}, "must be at most 1, but got long_loss_share=0.8"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidFinetuneSettings, match=message):
+        FinetuneSettings(**given)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shares"),
+    [
+        ((3, 0, 1), (0.5, 0.0, 0.5)),
+        ((3, 0, 0), (1.0, 0.0, 0.0)),
+        ((4, 3, 3), (0.5, 0.3, 0.2)),
+        ((4, 3, 0), (0.625, 0.375, 0.0)),
+    ],
+)
+def test_the_loss_shares_of_the_kinds_with_rows_add_up_to_one(
+    rows: tuple[int, int, int], shares: tuple[float, float, float]
+) -> None:
+    settings = FinetuneSettings(
+        long_documents_per_step=rows[0], middle_sequences_per_step=rows[1], short_sequences_per_step=rows[2]
+    )
+    assert [settings.loss_share(kind) for kind in KINDS] == pytest.approx(
+        [shares[("long", "middle", "short").index(kind)] for kind in KINDS]
+    )
 
 
 def test_the_learning_rate_rises_linearly_and_falls_along_a_half_cosine() -> None:

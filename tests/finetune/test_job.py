@@ -24,7 +24,8 @@ from finetune.errors import (
     TrainingStopped,
 )
 from finetune.fitting import check_fits
-from finetune.job import FinetuneResult, load_model, run_finetune
+from finetune.job import FinetuneResult, run_finetune
+from finetune.language_model import load_model
 from finetune.rotary import RotarySwitch
 from finetune.training import TrainingProgress
 from search_space.factor_file import FactorFile
@@ -84,8 +85,8 @@ def test_the_checkpoint_loads_as_it_was_trained_in_both_windows(
     file = make_factor_file(tiny_source, target_length=TARGET_LENGTH, attention_factor=attention_factor)
     trained: list[PreTrainedModel] = []
 
-    def keep(path: Path) -> PreTrainedModel:
-        trained.append(load_model(path))
+    def keep(path: Path, *, dtype: torch.dtype | None) -> PreTrainedModel:
+        trained.append(load_model(path, dtype=dtype))
         return trained[0]
 
     monkeypatch.setattr(job, "load_model", keep)

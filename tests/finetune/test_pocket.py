@@ -1,17 +1,21 @@
 """A few real steps on the pocket model: it learns in both windows, on documents that the steps did not see."""
 
 from pathlib import Path
+from statistics import fmean
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from evaluation.corpus import Corpus
 from evaluation.model_source import load_tokenizer, resolve_model
 from finetune.config import FinetuneSettings
 from finetune.data import MicroBatch, TrainingData
-from finetune.job import load_model, run_finetune
+from finetune.job import run_finetune
+from finetune.language_model import LanguageModelLoss, load_model
+from finetune.parallel import Ranks
 from finetune.rotary import RotarySwitch
-from finetune.training import TrainingProgress, weighted_nll
+from finetune.token_store import open_token_store
+from finetune.training import TrainingProgress
 from tests.finetune.conftest import make_factor_file
 
 TARGET_LENGTH = 1024
@@ -20,22 +24,26 @@ UNSEEN_STEP = 1000
 
 def _loss(model: PreTrainedModel, batches: list[MicroBatch]) -> float:
     with torch.no_grad():
-        return sum(weighted_nll(model, batch).item() for batch in batches) / len(batches)
+        loss = LanguageModelLoss(model)
+        return fmean(loss(batch).item() / float(batch.weights.sum()) for batch in batches)
 
 
 def test_a_few_steps_lower_the_loss_in_both_windows(corpus: Corpus, tmp_path: Path) -> None:
     source = resolve_model("pocket")
     file = make_factor_file(source, target_length=TARGET_LENGTH)
     settings = FinetuneSettings(steps=4, warmup_steps=1, long_documents_per_step=1, short_sequences_per_step=1)
+    tokenizer = load_tokenizer(source)
     data = TrainingData(
-        load_tokenizer(source),
+        tokenizer,
         corpus,
+        open_token_store(tokenizer, corpus, None, None),
         original_length=file.original_max_position_embeddings,
         target_length=TARGET_LENGTH,
         settings=settings,
     )
-    long = [data.long_batch(UNSEEN_STEP + step) for step in range(2)]
-    short = [batch for step in range(2) if (batch := data.short_batch(UNSEEN_STEP + step))]
+    unseen = [batch for step in range(2) for batch in data.batches(UNSEEN_STEP + step, Ranks())]
+    long = [batch for batch in unseen if batch.kind == "long"]
+    short = [batch for batch in unseen if batch.kind == "short"]
 
     base = load_model(source.path)
     switch = RotarySwitch(
@@ -53,8 +61,8 @@ def test_a_few_steps_lower_the_loss_in_both_windows(corpus: Corpus, tmp_path: Pa
     seen: list[TrainingProgress] = []
     run_finetune(source, file, settings, tmp_path / "out", seen.append)
 
-    # Plain transformers from here on: the config alone decides which factors are used.
-    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    # No rotary switch from here on: the config alone decides which factors are used.
+    trained = load_model(tmp_path / "out")
     assert len(seen) == 4
     assert _loss(trained, long) < long_before - 0.05
     assert _loss(trained, short) < short_before - 0.02

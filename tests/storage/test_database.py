@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
+from storage import connecting
 from storage.database import Database, schema_is_current, upgrade
 from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated
 from storage.jobs import JobStore
@@ -52,7 +53,7 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
 
 
 def test_a_server_that_does_not_answer_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("storage.database").database.CONNECT_ARGUMENTS, "connect_timeout", 2)
+    monkeypatch.setitem(connecting.CONNECT_ARGUMENTS, "connect_timeout", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         database = Database(f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db")
         started = time.monotonic()

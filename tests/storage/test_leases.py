@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -14,11 +15,12 @@ import sqlalchemy as sa
 from evaluation.score import DocumentScore
 from search_space.candidate import Candidate
 from search_space.rescale_factors import RescaleFactors
+from storage.acceptance import Acceptance, NewScore
 from storage.artifacts import ArtifactStore
 from storage.database import Database
 from storage.errors import LeaseLost
 from storage.jobs import JobStore
-from storage.records import Artifact, JobState, Lease, Progress, StoredScore
+from storage.records import Artifact, Condition, JobState, Lease, Progress, StoredScore
 from storage.scores import ScoreStore
 from storage.study import StudyRecord
 from tests.storage.conftest import ClaimedJob, expire_lease
@@ -28,6 +30,7 @@ CANDIDATE = Candidate(factors=RescaleFactors((1.0, 2.0)), origin="initial")
 SCORE = StoredScore(
     split="search", trial=0, score=DocumentScore(document_id="d", nats=1.0, tokens=7, exact=True), worker="w"
 )
+CONDITION = Condition(type="WorkersReady", status=False, reason="Lost", message="it died")
 
 #: Every write that a controller makes, on a search whose study has one running trial.
 WRITES: dict[str, Callable[[Database, Lease], object]] = {
@@ -36,7 +39,12 @@ WRITES: dict[str, Callable[[Database, Lease], object]] = {
     "update_progress": lambda db, lease: JobStore(db).update_progress(lease, Progress(trials=9)),
     "append_event": lambda db, lease: JobStore(db).append_event(lease, "x", "{}"),
     "hand_off": lambda db, lease: JobStore(db).hand_off(lease, "{}", "{}"),
+    "put_back": lambda db, lease: JobStore(db).put_back(lease, CONDITION, failures=1, retry_in=None),
+    "set_conditions": lambda db, lease: JobStore(db).set_conditions(lease, CONDITION),
     "put": lambda db, lease: ScoreStore(db).put(lease, SCORE),
+    "accept": lambda db, lease: Acceptance(db, lease, study=StudyRecord(db, lease.job_id, lease)).accept(
+        [NewScore(stored=replace(SCORE, trial=1), index=3, cache_key=bytes(32))]
+    ),
     "artifact": lambda db, lease: ArtifactStore(db).put(
         lease, Artifact(name="f", path="/f", media_type="text/plain", bytes=1, sha256="0" * 64)
     ),
@@ -50,6 +58,8 @@ WRITES: dict[str, Callable[[Database, Lease], object]] = {
     "fail": lambda db, lease: StudyRecord(db, lease.job_id, lease).fail(0, "no"),
     "prune": lambda db, lease: StudyRecord(db, lease.job_id, lease).prune(0),
 }
+
+ENDING = ("put_back", "hand_off")
 
 
 def test_two_claimers_never_get_the_same_job(store: JobStore) -> None:
@@ -150,11 +160,21 @@ def test_every_write_after_expiry_or_take_over_is_refused_without_a_trace(
 
 
 def test_every_write_is_let_through_with_the_lease(database: Database, search_with_a_trial: Lease) -> None:
-    for name in sorted(WRITES, key=["transition", "hand_off"].__contains__):  # the hand-off ends the lease
+    lease = search_with_a_trial
+    for name in (name for name in WRITES if name not in ENDING):
         before = everything(database)
-        WRITES[name](database, search_with_a_trial)
+        WRITES[name](database, lease)
         if name not in ("fail", "prune"):  # the trial is complete by then
             assert everything(database) != before, name
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_writes_that_end_the_lease_are_let_through_with_it(
+    name: str, database: Database, search_with_a_trial: Lease
+) -> None:
+    JobStore(database).transition(search_with_a_trial, S.validating)
+    WRITES[name](database, search_with_a_trial)
+    assert JobStore(database).get(search_with_a_trial.job_id).lease_owner is None
 
 
 @pytest.mark.parametrize("write", ["put", "finish", "append_event", "transition"])

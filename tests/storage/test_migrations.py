@@ -26,6 +26,7 @@ COLUMNS = """
     SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
     WHERE table_schema = 'ropewalk' AND table_name <> 'alembic_version' ORDER BY 1, 2
 """
+OLD_JOB = "INSERT INTO ropewalk.jobs (id, kind, spec_json) VALUES ('srch_old', 'search', '{}')"
 OLD_SCORE = """
     INSERT INTO ropewalk.document_scores
         (job_id, split, trial, document_id, nats, tokens, exact, worker, attempts, seconds, lease_epoch)
@@ -65,12 +66,13 @@ def test_constraints_indexes_and_columns_are_the_same_to_the_letter(
 def test_scores_from_before_the_cache_are_kept_and_of_unknown_origin(empty_database_url: str) -> None:
     database = Database(empty_database_url)
     migrate(database, "0001")
-    store, scores = JobStore(database), ScoreStore(database)
-    store.create("search", "{}")
     with database.transaction() as connection:
+        connection.execute(sa.text(OLD_JOB))
         connection.execute(sa.text(OLD_SCORE))
     migrate(database, "head")
+    store, scores = JobStore(database), ScoreStore(database)
     (job,) = store.list("search").items
+    assert (job.conditions, job.failures, job.retry_at) == ((), 0, None)
     (score,) = scores.all(job.id, "search")
     assert (score.score.nats, score.scorer, score.score.gradient) == (0.5, "", None)
     with database.transaction() as connection:  # a controller of the version before, not yet replaced

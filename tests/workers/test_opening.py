@@ -42,6 +42,8 @@ def settings(**changes: Any) -> ScorerSettings:
         ({"threads": 0}, "threads"),
         ({"gpus": -0.5}, "gpus"),
         ({"delay_seconds": -1.0}, "delay_seconds"),
+        ({"document_seconds": 0.0}, "document_seconds"),
+        ({"tensor_parallel": 2, "gpus": 1.0}, "gpus must be at least tensor_parallel"),
     ],
 )
 def test_settings_that_nothing_could_run_with(changes: dict[str, Any], words: str) -> None:

@@ -57,6 +57,11 @@ def scores_of(outcomes: Sequence[ScoringOutcome]) -> dict[str, DocumentScore | N
     return {outcome.task_key: outcome.score for outcome in outcomes}
 
 
+class Deadly:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (1,)
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -204,9 +209,37 @@ class TestDying:
             outcomes = list(pool.run([*strange, *good]))
         failed = [outcome for outcome in outcomes if outcome.error]
         assert [(one.task_key, one.attempts, one.scorer) for one in failed] == [(strange[0].key, 2, "")]
-        assert "TypeError" in str(failed[0].error)
+        first, second = str(failed[0].error).split("; ")
+        assert all("TypeError" in one for one in (first, second))
+        assert first.split(": ")[0] != second.split(": ")[0], "two workers, two reasons"
         found = [outcome for outcome in outcomes if not outcome.error]
         assert scores_of(found) == expected_scores(analytic_settings, good)
+
+    def test_what_workers_die_of_is_given_up_with_every_reason(self, analytic_settings: ScorerSettings) -> None:
+        """Whoever unpickles this attention factor is gone."""
+        deadly = tasks_for([STRETCHED], SHORT[:1], attention_factor=Deadly())  # type: ignore[arg-type]
+        good = [dataclasses.replace(task, key=f"good/{task.key}") for task in tasks_for(stretched_by(2))]
+        with ScoringPool(analytic_settings, workers=1, max_restarts=1, documents_per_batch=1) as pool:
+            outcomes = list(pool.run([*deadly, *good]))
+        failed = [outcome for outcome in outcomes if outcome.error]
+        assert [(one.task_key, one.attempts) for one in failed] == [(deadly[0].key, 2)]
+        assert str(failed[0].error).count("ActorDiedError") == 2
+        assert scores_of([one for one in outcomes if not one.error]) == expected_scores(analytic_settings, good)
+
+    def test_a_worker_has_one_document_and_the_next_when_the_caller_asks(self, slow_settings: ScorerSettings) -> None:
+        taken: list[ScoringTask] = []
+
+        def tasks() -> Iterator[ScoringTask]:
+            for task in tasks_for([IDENTITY]):
+                taken.append(task)
+                yield task
+
+        with ScoringPool(slow_settings, workers=1, documents_per_batch=1) as pool:
+            run = pool.run(tasks())
+            for number in range(1, 4):
+                next(run)
+                assert len(taken) == number
+            run.close()
 
     def test_close_ends_the_processes(self, analytic_settings: ScorerSettings) -> None:
         pool = ScoringPool(analytic_settings, workers=1)
@@ -251,7 +284,7 @@ class TestStarting:
         settings = dataclasses.replace(analytic_settings, gpus=1.0)
         with (
             ScoringPool(settings, workers=1, start_timeout_seconds=1.0) as pool,
-            pytest.raises(ScorerUnavailable, match=r"1 CPU and 1 GPUs.* has 2 CPUs and 0 GPUs"),
+            pytest.raises(ScorerUnavailable, match=r"1 CPU and 1 GPUs.* have 2 CPUs and 0 GPUs"),
         ):
             pool.scorer()
 

@@ -1,0 +1,100 @@
+"""Evaluations from the terminal."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.client import RopewalkClient
+from api.commands import common, live
+from api.commands.jobs import FactorsOption, SearchOption, after_submission
+from api.commands.searches import finish
+from api.errors import BadInput
+from storage.records import JobState
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    search: SearchOption = None,
+    factors: FactorsOption = None,
+    finetune: Annotated[str | None, typer.Option("--finetune", help="Also evaluate this job's checkpoint.")] = None,
+    model: Annotated[str | None, typer.Option(help="Default: the model of the search or the factors.")] = None,
+    target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factors' own.")] = None,
+    lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 256,1024.")] = None,
+    documents: Annotated[int | None, typer.Option(help="Needle documents per length.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="RULER tasks by generation, comma-separated, or all.")] = None,
+    ruler_documents: Annotated[int | None, typer.Option(help="Prompts per RULER task and length.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="RULER average, %, that an effective length has.")] = None,
+    squad: Annotated[str | None, typer.Option(help="SQuAD's dev-v2.0.json, for qa_1.")] = None,
+    hotpotqa: Annotated[str | None, typer.Option(help="hotpot_dev_distractor_v1.json, for qa_2.")] = None,
+    text_windows: Annotated[int | None, typer.Option(help="Plain texts per length: perplexity, accuracy.")] = None,
+    harness: Annotated[str | None, typer.Option(help="lm-evaluation-harness tasks, comma-separated.")] = None,
+    harness_path: Annotated[str | None, typer.Option(help="A directory with harness tasks of your own.")] = None,
+    harness_limit: Annotated[int | None, typer.Option(help="Examples per harness task; default: all.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
+    seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Evaluate the analytic baselines too.")] = True,
+    label: common.LabelOptions = None,
+    idempotency_key: common.IdempotencyKey = None,
+    html: Annotated[Path | None, typer.Option(help="Wait, and write the report page to this file.")] = None,
+    wait: common.Wait = False,
+    as_json: common.AsJson = False,
+) -> int:
+    """Evaluate a model at several lengths with given factors and the baselines: needles, RULER, text, harness."""
+    given_factors = None if factors is None else common.read_json_object(factors)
+    has_source = search is not None or finetune is not None or given_factors is not None
+    spec: dict[str, Any] = {"labels": common.labels_of(label), "baselines": baselines}
+    if model is None and has_source:
+        spec["model"] = None
+    options = {
+        "search_id": search,
+        "factors": given_factors,
+        "finetune_id": finetune,
+        "model": common.server_path(model),
+        "target_length": target_length,
+        "lengths": _lengths(lengths),
+        "documents": documents,
+        "tasks": _names(tasks),
+        "ruler_documents": ruler_documents,
+        "threshold": threshold,
+        "squad": common.server_path(squad),
+        "hotpotqa": common.server_path(hotpotqa),
+        "text_windows": text_windows,
+        "harness": _names(harness),
+        "harness_path": common.server_path(harness_path),
+        "harness_limit": harness_limit,
+        "corpus": common.server_path(corpus),
+        "seed": seed,
+    }
+    for path, value in options.items():
+        common.put(spec, path, value)
+    with common.client() as client:
+        job = client.submit_evaluation(spec, idempotency_key=idempotency_key)
+        if html is None:
+            return after_submission(client, job, wait=wait, as_json=as_json)
+        return _write_report(client, job.id, html, as_json=as_json)
+
+
+def _write_report(client: RopewalkClient, job_id: str, html: Path, *, as_json: bool) -> int:
+    if not as_json:
+        common.print_line(job_id)
+    job = live.follow(client, job_id, as_json=as_json)
+    if job.state is JobState.succeeded:
+        common.write_text(html, client.report(job_id))
+        common.err().print(f"report written to {html}", soft_wrap=True)
+    return finish(job, as_json=as_json)
+
+
+def _lengths(text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(f"--lengths must be whole numbers separated by commas, but got {text!r}") from None
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]

@@ -1,0 +1,77 @@
+"""Found factors in the forms that other programs load."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.commands import common
+from api.errors import BadInput
+from search_space.export_notes import GGUF, export_notes
+from search_space.exports import EXPORT_FORMATS, export
+from search_space.factor_file import FactorFile
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("factors")(factors)
+
+
+def factors(
+    source: Annotated[str, typer.Argument(metavar="ID|FILE", help="A search's id, or a factor file.")],
+    format: Annotated[str, typer.Option(help="json, hf, vllm, mlx, csv or gguf.")] = "json",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: standard output.")] = None,
+    model_gguf: Annotated[Path | None, typer.Option(help="For gguf: the model as a GGUF; it is not changed.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Take a search's winning factors away; standard error says what the format's consumer ignores."""
+    if format not in (*EXPORT_FORMATS, GGUF):
+        raise BadInput(f"--format must be one of {', '.join((*EXPORT_FORMATS, GGUF))}, but got {format!r}")
+    if model_gguf is not None and format != GGUF:
+        raise BadInput(f"--model-gguf is for --format gguf only, but got --format {format}")
+    file = _factor_file(source)
+    notes = export_notes(file, format)
+    if format == GGUF:
+        output = _write_gguf(file, model_gguf, output)
+    elif output is not None:
+        common.write_text(output, export(file, format))
+    if output is not None:
+        common.print_json({"path": str(output), "notes": notes}) if as_json else common.print_line(str(output))
+    elif as_json and format == "csv":
+        common.print_json({"csv": export(file, format)})
+    else:
+        sys.stdout.write(export(file, format))
+    for note in notes:
+        common.err().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _factor_file(source: str) -> FactorFile:
+    if Path(source).is_file():
+        return FactorFile.from_json(common.read_text(source))
+    with common.client() as client:
+        return FactorFile.from_json(client.factors(source))
+
+
+def _write_gguf(file: FactorFile, model_gguf: Path | None, output: Path | None) -> Path:
+    from finetune.gguf_model import write_gguf
+
+    if output is None:
+        raise BadInput("--format gguf holds the model's weights: say where to write it with -o OUTPUT.gguf")
+    source = model_gguf or _own_gguf(file.model.name)
+    try:
+        write_gguf(file, source=source, output=output)
+    except OSError as error:
+        raise BadInput(f"the GGUF must be readable and the output writable, but {error}") from error
+    return output
+
+
+def _own_gguf(model: str) -> Path:
+    """The only GGUF in the model's directory."""
+    found = sorted(Path(model).expanduser().glob("*.gguf"))
+    if len(found) != 1:
+        raise BadInput(
+            "--format gguf needs the model as a GGUF: give --model-gguf MODEL.gguf, as llama.cpp's "
+            f"convert_hf_to_gguf.py makes it, because the directory of model {model!r} holds {len(found) or 'none'}"
+        )
+    return found[0]

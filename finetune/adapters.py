@@ -1,0 +1,96 @@
+"""LoRA adapters by `peft`: trained instead of the weights, and merged into them.
+
+An adapter directory is no model: the RoPE that it was trained with is not in it, so a program that loads base model
+and adapter would run it with the base model's. `merge_adapter` makes the whole checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from evaluation.model_source import ModelSource, resolve_model
+from finetune.checkpoint import CARD_NAME, FACTORS_NAME, check_output, write_checkpoint, write_output
+from finetune.config import FinetuneSettings
+from finetune.errors import InvalidAdapter, InvalidFinetuneSettings
+from finetune.fitting import check_fits
+from finetune.language_model import load_model
+from finetune.model_card import MERGE_SECTION
+from search_space.errors import SearchSpaceError
+from search_space.factor_file import FactorFile
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def check_peft() -> None:
+    """Return when adapters can be trained here.
+
+    Raises:
+        InvalidFinetuneSettings: the library is not installed.
+    """
+    _peft()
+
+
+def _peft() -> ModuleType:
+    try:
+        import peft
+    except ImportError as error:
+        raise InvalidFinetuneSettings("adapters need the library peft: install ropewalk[lora]") from error
+    module: ModuleType = peft
+    return module
+
+
+def add_adapters(model: PreTrainedModel, settings: FinetuneSettings) -> Any:
+    """Put an adapter on every linear layer but the head, in place, and freeze everything else.
+
+    Returns peft's own model, which `write_adapter` needs. Raises InvalidFinetuneSettings without peft.
+    """
+    peft = _peft()
+    config = peft.LoraConfig(
+        r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return peft.get_peft_model(model, config)
+
+
+def write_adapter(adapted: Any, *, source: ModelSource, file: FactorFile, model_card: str, output: Path) -> None:
+    """Write the adapter directory `output`: adapter, factors, tokenizer, model card. Raises as `write_checkpoint`."""
+    for config in adapted.peft_config.values():
+        config.base_model_name_or_path = file.model.name
+
+    def write_model(directory: Path) -> None:
+        adapted.save_pretrained(directory)
+
+    write_output(write_model, source=source, file=file, model_card=model_card + MERGE_SECTION, output=output)
+
+
+def merge_adapter(adapter: Path, output: Path, *, model: str | None = None) -> FactorFile:
+    """Write the whole checkpoint of an adapter directory to `output`, a new or empty directory; returns its factors.
+
+    model: where the base model is; None is the one that the factors name.
+
+    Raises InvalidAdapter; FactorsDoNotFit when `model` is another one; OutputNotEmpty; InvalidFinetuneSettings without
+    peft; the errors of `evaluation` for the model.
+    """
+    check_output(output)
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        raise InvalidAdapter(f"an adapter directory must hold {ADAPTER_CONFIG}, but {adapter} does not")
+    try:
+        file = FactorFile.from_json((adapter / FACTORS_NAME).read_text(encoding="utf-8"))
+        card = (adapter / CARD_NAME).read_text(encoding="utf-8")
+    except (OSError, SearchSpaceError) as error:
+        raise InvalidAdapter(f"{adapter} must hold {FACTORS_NAME} and {CARD_NAME}, but: {error}") from error
+    source = resolve_model(model or file.model.name)
+    check_fits(source, file)
+    peft = _peft()
+    try:
+        adapted = peft.PeftModel.from_pretrained(load_model(source.path), str(adapter))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InvalidAdapter(f"{adapter} must hold an adapter of {source.name}, but: {error}") from error
+    merged = adapted.merge_and_unload()
+    write_checkpoint(
+        merged, source=source, file=file, model_card=card.partition(MERGE_SECTION)[0] + "\n", output=output
+    )
+    return file

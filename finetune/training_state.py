@@ -1,0 +1,194 @@
+"""What a training needs to go on where it was, bit for bit: weights, optimiser, random state, step.
+
+A directory holds two files per worker that has something of its own (all of them when the model is sharded, else the
+first one), in safetensors and JSON, so that reading one runs no code:
+
+    rank-R.safetensors   weights that are trained, AdamW's two moments of each, random state
+    rank-R.json          which training, the step, the losses so far, and the size of the other file
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from evaluation.model_source import ModelSource, model_sha256
+from finetune.config import KINDS, FinetuneSettings, Kind
+from finetune.errors import CannotResume
+from finetune.parallel import local_part
+from finetune.training import Trainee, TrainingProgress
+from search_space.factor_file import FactorFile
+
+FORMAT = "ropewalk.training/1"
+# What may differ between the two halves of one training.
+_FREE_SETTINGS = ("checkpoint_every", "threads", "device", "gradient_checkpointing", "rows_per_pass")
+
+
+@dataclass(kw_only=True, slots=True)
+class Losses:
+    """Sums of each kind's losses over the first and the last tenth of the steps; those of single steps are noisy."""
+
+    steps: int
+    """Of the whole training."""
+    initial: dict[Kind, float] = field(default_factory=dict)
+    final: dict[Kind, float] = field(default_factory=dict)
+
+    @property
+    def tenth(self) -> int:
+        """Steps that each sum is over."""
+        return max(1, self.steps // 10)
+
+    def add(self, progress: TrainingProgress) -> None:
+        """Take one step into account."""
+        of: dict[Kind, float | None] = {
+            "long": progress.loss_long,
+            "middle": progress.loss_middle,
+            "short": progress.loss_short,
+        }
+        for kind, loss in of.items():
+            if loss is not None and progress.step <= self.tenth:
+                self.initial[kind] = self.initial.get(kind, 0.0) + loss
+            if loss is not None and progress.step > self.steps - self.tenth:
+                self.final[kind] = self.final.get(kind, 0.0) + loss
+
+    def initial_mean(self, kind: Kind) -> float | None:
+        """Over the first tenth of the steps; None without rows of this kind."""
+        return self.initial[kind] / self.tenth if kind in self.initial else None
+
+    def final_mean(self, kind: Kind) -> float | None:
+        """Over the last tenth of the steps; None without rows of this kind."""
+        return self.final[kind] / self.tenth if kind in self.final else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resumed:
+    """Where a training goes on."""
+
+    step: int
+    """Steps that are done."""
+    seconds: float
+    losses: Losses
+
+
+def recipe_sha256(source: ModelSource, file: FactorFile, settings: FinetuneSettings) -> str:
+    """sha256 of all that decides the weights at every step: the model's, the factors, the settings."""
+    given = {key: value for key, value in dataclasses.asdict(settings).items() if key not in _FREE_SETTINGS}
+    factors = {
+        "short": file.short_factor.values,
+        "long": file.long_factor.values,
+        "attention": file.attention_factor,
+        "lengths": (file.original_max_position_embeddings, file.target_length),
+    }
+    described = {"format": FORMAT, "model": model_sha256(source), "settings": given, "factors": factors}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def save_state(directory: Path, trainee: Trainee, *, recipe: str, progress: TrainingProgress, losses: Losses) -> bool:
+    """Write this worker's part into `directory`; false when it has none. Raises OSError when the disk is full."""
+    if not (trainee.ranks.is_first or trainee.sharded):
+        return False
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in _tensors(trainee)}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if trainee.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(trainee.device)
+    weights = directory / f"rank-{trainee.ranks.rank}.safetensors"
+    save_file(tensors, weights)
+    described = {
+        "format": FORMAT,
+        "recipe": recipe,
+        "workers": trainee.ranks.world if trainee.sharded else 1,
+        "step": progress.step,
+        "seconds": progress.seconds,
+        "initial": losses.initial,
+        "final": losses.final,
+        "bytes": weights.stat().st_size,
+    }
+    (directory / f"rank-{trainee.ranks.rank}.json").write_text(json.dumps(described), encoding="utf-8")
+    return True
+
+
+def restore_state(directory: Path, trainee: Trainee, *, recipe: str) -> Resumed:
+    """Put weights, optimiser and random state back.
+
+    Raises:
+        CannotResume: the directory is of another training, or not whole.
+    """
+    rank = trainee.ranks.rank if trainee.sharded else 0
+    described = _described(directory, rank)
+    if described is None or described["recipe"] != recipe:
+        raise CannotResume(f"a training must be resumed with its own model, factors and settings, but got {directory}")
+    workers = trainee.ranks.world if trainee.sharded else 1
+    if described["workers"] != workers:
+        raise CannotResume(
+            f"a sharded training must be resumed by as many workers as it had, {described['workers']}, "
+            f"but got workers={workers}"
+        )
+    saved = load_file(directory / f"rank-{rank}.safetensors")
+    _fill_optimizer(trainee)
+    with torch.no_grad():
+        for name, tensor in _tensors(trainee):
+            tensor.copy_(saved[name])
+    torch.set_rng_state(saved["random.cpu"])
+    if trainee.device.type == "cuda":
+        torch.cuda.set_rng_state(saved["random.cuda"], trainee.device)
+    losses = Losses(
+        steps=trainee.settings.steps, initial=_by_kind(described["initial"]), final=_by_kind(described["final"])
+    )
+    return Resumed(step=described["step"], seconds=described["seconds"], losses=losses)
+
+
+def newest_state(directories: Iterator[Path] | list[Path]) -> Path | None:
+    """Of the directories that are whole the one with the most steps done."""
+    found = [(step, directory) for directory in directories if (step := _whole_step(directory)) is not None]
+    return max(found)[1] if found else None
+
+
+def _whole_step(directory: Path) -> int | None:
+    first = _described(directory, 0)
+    if first is None or any(_described(directory, rank) is None for rank in range(1, first["workers"])):
+        return None
+    return int(first["step"])
+
+
+def _described(directory: Path, rank: int) -> dict[str, Any] | None:
+    """What one worker wrote; None when its part is missing or not whole."""
+    try:
+        described = json.loads((directory / f"rank-{rank}.json").read_text(encoding="utf-8"))
+        size = (directory / f"rank-{rank}.safetensors").stat().st_size
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(described, dict) and described.get("format") == FORMAT and described["bytes"] == size
+    return described if is_whole else None
+
+
+def _tensors(trainee: Trainee) -> Iterator[tuple[str, torch.Tensor]]:
+    """This worker's part of everything that a step changes, sharing memory with what is in use."""
+    for name, parameter in trainee.loss.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        yield f"weights.{name}", local_part(parameter)
+        for key, value in trainee.optimizer.state[parameter].items():
+            yield f"optimizer.{name}.{key}", local_part(value)
+
+
+def _fill_optimizer(trainee: Trainee) -> None:
+    """Give AdamW the state that it makes at its first step, to be written over."""
+    for parameter in trainee.parameters:
+        trainee.optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32),
+            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        }
+
+
+def _by_kind(value: Mapping[str, float]) -> dict[Kind, float]:
+    return {kind: value[kind] for kind in KINDS if kind in value and math.isfinite(value[kind])}

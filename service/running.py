@@ -1,0 +1,123 @@
+"""One job in this controller's hands, from the claim to the end of the lease, and what is recorded of how it ended."""
+
+import logging
+from collections.abc import Callable
+
+from service.artifacts import write_artifact
+from service.errors import RunFailed, RunStopped
+from service.evaluating import run_evaluation
+from service.evaluation_prepare import prepare_evaluation
+from service.failures import RetryPolicy, condition_of, is_infrastructure
+from service.finetuning import run_finetune_job
+from service.handoff import finetune_result_json, prepare_finetune
+from service.prepare import USER_ERRORS, prepare_search
+from service.runtime import Runtime
+from service.search import run_search
+from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
+from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
+from storage.records import JobState
+from workers.cluster import ensure_ray
+
+logger = logging.getLogger("ropewalk.controller")
+
+
+def run_job(runtime: Runtime, *, retry: RetryPolicy) -> None:
+    """Run the job; returns when it has ended, waits for its user, or is put back.
+
+    Raises:
+        LeaseLost: another controller has it.
+        DatabaseUnreachable, SchemaOutdated: nothing could be recorded; the lease ends by itself.
+    """
+    try:
+        runtime.keeper.check()
+        _RUNS[runtime.job.kind](runtime)
+    except RunStopped as stopped:
+        _stop(runtime, stopped)
+    except InvalidTransition as refused:
+        # The user's cancellation or pause reached the database between two renewals.
+        runtime.keeper.renew_now()
+        if runtime.keeper.request == "none":
+            raise
+        _stop(runtime, refused)
+    except (LeaseLost, DatabaseUnreachable, SchemaOutdated):
+        raise
+    except Exception as error:
+        _end_in_failure(runtime, error, retry)
+
+
+def _stop(runtime: Runtime, stopped: Exception) -> None:
+    lease = runtime.keeper.lease
+    if runtime.keeper.request == "cancel":
+        runtime.jobs.transition(lease, JobState.cancelled)
+    elif runtime.keeper.request == "pause":
+        runtime.jobs.transition(lease, JobState.paused)
+    else:
+        runtime.jobs.release(lease)
+    logger.info("%s: %s", runtime.job.id, stopped)
+
+
+def _end_in_failure(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
+    if isinstance(error, (RunFailed, StorageError, *USER_ERRORS)) and not is_infrastructure(error):
+        _fail(runtime, error.code, str(error))
+    elif is_infrastructure(error):
+        _put_back(runtime, error, retry)
+    else:
+        logger.exception("%s failed unexpectedly", runtime.job.id)
+        _fail(runtime, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
+
+
+def _fail(runtime: Runtime, code: str, message: str) -> None:
+    runtime.jobs.transition(runtime.keeper.lease, JobState.failed, error_code=code, error_message=message)
+
+
+def _put_back(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
+    failures = 1 if runtime.keeper.has_progressed else runtime.job.failures + 1
+    pause = retry.pause_after(failures)
+    why = condition_of(error, failures=failures, pause=pause)
+    logger.warning("%s: %s: %s", runtime.job.id, why.reason, why.message)
+    runtime.jobs.put_back(runtime.keeper.lease, why, failures=failures, retry_in=pause)
+
+
+def _prepare(runtime: Runtime) -> None:
+    if runtime.job.state is JobState.queued:
+        runtime.enter(JobState.preparing)
+
+
+def _search(runtime: Runtime) -> None:
+    spec = SearchSpec.model_validate_json(runtime.job.spec_json)
+    _prepare(runtime)
+    prepared = prepare_search(spec)
+    result = run_search(runtime, prepared)
+    write_artifact(runtime, "factors.json", result.factor_file.to_json())
+    runtime.event("winner.chosen", trial=result.winner.trial, verdict=result.verdict, text=result.statement())
+    runtime.reach("before hand-off")
+    if spec.finetune is None:
+        runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
+    else:
+        finetune = FinetuneJobSpec(
+            search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=dict(runtime.job.labels)
+        )
+        runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.to_json())
+    runtime.reach("after hand-off")
+
+
+def _finetune(runtime: Runtime) -> None:
+    spec = FinetuneJobSpec.model_validate_json(runtime.job.spec_json)
+    _prepare(runtime)
+    prepared = prepare_finetune(spec, runtime.jobs)
+    ensure_ray()  # anew, if the cluster has died since
+    result = run_finetune_job(runtime, prepared)
+    runtime.jobs.transition(
+        runtime.keeper.lease, JobState.succeeded, result_json=finetune_result_json(prepared, result)
+    )
+
+
+def _evaluation(runtime: Runtime) -> None:
+    spec = EvaluationSpec.model_validate_json(runtime.job.spec_json)
+    _prepare(runtime)
+    prepared = prepare_evaluation(spec, runtime.jobs)
+    result = run_evaluation(runtime, prepared)
+    runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
+
+
+_RUNS: dict[str, Callable[[Runtime], None]] = {"search": _search, "finetune": _finetune, "evaluation": _evaluation}

@@ -1,0 +1,25 @@
+"""A handle on Ray Train's controller, which `TorchTrainer` keeps to itself.
+
+The only place that uses what Ray Train does not promise to keep; Ray's version is pinned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.train.v2._internal.execution.callback import ControllerCallback
+
+
+class _TellController(ControllerCallback):
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+
+    def after_controller_start(self, train_run_context: object) -> None:
+        """Runs in the controller's process."""
+        self._listener.controller_started.remote(ray.get_runtime_context().current_actor)
+
+
+def tell_controller(listener: Any) -> Any:
+    """A callback for `RunConfig` that hands the controller to `listener.controller_started` when it has started."""
+    return _TellController(listener)

@@ -1,0 +1,94 @@
+"""A search of 200 trials while everything that it needs is killed, at random, again and again.
+
+    make test-chaos
+
+Minutes, so not among the tests of `make test`; the file's name keeps it from being collected there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from api.client import ApiError, RopewalkClient
+from api.errors import ServerUnreachable
+from service.spec import SearchSpec
+from storage.database import Database, upgrade
+from storage.errors import StorageError
+from storage.jobs import JobStore
+from tests.acceptance.servers import free_port
+from tests.chaos.everything import live_until, running_service
+from tests.chaos.test_controllers import assert_fenced
+from tests.postgres import fast_directory
+from tests.service.processes import controller_process, has_ended, search_spec, wait_until
+from tests.service.studies import whole_study
+
+LONG = search_spec(
+    strategy={"name": "evolution", "population": 32, "iterations": 9, "parents": 16, "mutations": 10, "crossovers": 8},
+    objective={"documents": 5, "validation_documents": 12},
+    budget={"max_trials": 190},  # and ten baselines
+)
+KILLS = ("worker", "postgres", "worker", "api", "worker", "controller", "postgres", "worker", "raylet")
+SECONDS_BETWEEN = (0.5, 4.0)
+LIMIT_SECONDS = 420.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    path = (fast_directory() or tmp_path) / f"ropewalk-chaos-{uuid.uuid4().hex[:8]}"
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.timeout(700)
+def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(
+    home: Path, database: Database, database_url: str, tmp_path: Path
+) -> None:
+    calm = JobStore(database).create("search", SearchSpec.model_validate(LONG).canonical_json()).job.id
+    with controller_process(database_url, tmp_path):
+        wait_until(lambda: has_ended(database, calm), seconds=300)
+    expected = whole_study(database, calm)
+    assert len(expected.trials) == 200
+
+    port, rng, kinds = free_port(), random.Random(5), itertools.cycle(KILLS)
+    with running_service(home, port=port, controllers=2) as service, RopewalkClient(f"http://127.0.0.1:{port}") as api:
+        upgrade(service.server.url)
+        answering = patiently(lambda: api.ready() is not None)
+        live_until(service, answering, seconds=180, each=lambda: None)
+        search_id = api.submit_search(LONG, idempotency_key="chaos").id
+        next_kill = time.monotonic()
+
+        def kill_now_and_then() -> None:
+            nonlocal next_kill
+            if time.monotonic() >= next_kill:
+                service.kill(next(kinds), rng)
+                next_kill = time.monotonic() + rng.uniform(*SECONDS_BETWEEN)
+
+        with closing(Database(service.server.url)) as observed:
+            ended = patiently(lambda: has_ended(observed, search_id))
+            live_until(service, ended, seconds=LIMIT_SECONDS, each=kill_now_and_then)
+            live_until(service, answering, seconds=60, each=lambda: None)
+            assert api.submit_search(LONG, idempotency_key="chaos").id == search_id
+            assert whole_study(observed, search_id) == expected
+            assert_fenced(observed, search_id)
+    assert set(service.kills) == set(KILLS), service.kills
+
+
+def patiently(condition: Callable[[], bool]) -> Callable[[], bool]:
+    """The condition, false while who could tell is down."""
+
+    def holds() -> bool:
+        try:
+            return condition()
+        except (ServerUnreachable, ApiError, StorageError):
+            return False
+
+    return holds

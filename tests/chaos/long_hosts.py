@@ -1,0 +1,73 @@
+"""A search starts on one machine, which is cut off, and is ended by another that has nothing but the database."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from service.controller import LEASE_SECONDS
+from service.spec import SearchSpec
+from storage.database import Database
+from storage.jobs import JobStore
+from tests.chaos.everything import WORKER, Supervised, environment
+from tests.chaos.hosts import Host, hosts, why_impossible
+from tests.chaos.long_everything import LONG
+from tests.chaos.test_controllers import assert_fenced, passes
+from tests.proxy import Proxy
+from tests.service.processes import controller_process, has_ended, wait_until
+from tests.service.studies import whole_study
+
+IMPOSSIBLE = why_impossible()
+
+
+def controller_on(host: Host, proxy: Proxy, home: Path) -> Supervised:
+    """A controller with a Ray of its own, on `host`; `proxy` is the database as seen from there."""
+    home.mkdir()
+    return Supervised(
+        name=host.name,
+        arguments=("controller",),
+        environment=environment(home, proxy.url),
+        log=home / "controller.log",
+        prefix=host.prefix,
+    )
+
+
+@pytest.mark.skipif(IMPOSSIBLE is not None, reason=IMPOSSIBLE or "")
+@pytest.mark.timeout(600)
+def test_another_machine_ends_the_search_from_the_database_alone(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    calm = JobStore(database).create("search", SearchSpec.model_validate(LONG).canonical_json()).job.id
+    with controller_process(database_url, tmp_path):
+        wait_until(lambda: has_ended(database, calm), seconds=300)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("TRUNCATE ropewalk.score_cache")
+    with ExitStack() as stack:
+        both = stack.enter_context(hosts(2))
+        proxies = [stack.enter_context(Proxy(database_url, host=host.gateway)) for host in both]
+        first, second = (
+            controller_on(host, proxy, tmp_path / name)
+            for host, proxy, name in zip(both, proxies, ("a", "b"), strict=True)
+        )
+        stack.callback(second.end)
+        stack.callback(first.end)
+        first.keep_alive()
+        search_id = JobStore(database).create("search", SearchSpec.model_validate(LONG).canonical_json()).job.id
+        wait_until(lambda: passes(database, search_id) > 100, seconds=180)
+        assert first.descendants(WORKER), "Ray workers score on the first machine"
+        second.keep_alive()
+        wait_until(lambda: "runs" in second.log.read_text(), seconds=120)
+        both[0].cut_off()
+        assert not has_ended(database, search_id)
+        wait_until(lambda: has_ended(database, search_id), seconds=300)
+        assert first.descendants(""), "the first machine lives on, alone"
+    assert whole_study(database, search_id) == whole_study(database, calm)
+    assert_fenced(database, search_id)
+    taken = [event for event in JobStore(database).events(search_id) if event.type == "job.taken_over"]
+    assert len(taken) == 1
+    late = taken[0].created_at - datetime.fromisoformat(json.loads(taken[0].data_json)["expired_at"])
+    assert late < timedelta(seconds=LEASE_SECONDS)

@@ -1,0 +1,63 @@
+"""Machines of one Ray cluster that join a running search, and leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from service.prepare import prepare_search
+from service.spec import SearchSpec
+from tests.service.processes import search_spec
+from tests.workers.test_pool import expected_scores, scores_of
+from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
+from workers.cluster import ensure_ray, shutdown_ray
+from workers.pool import ScoringPool
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head that scores nothing."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    ensure_ray(made.address)
+    yield made
+    shutdown_ray()
+    made.shutdown()
+
+
+def tasks() -> tuple[ScorerSettings, list[ScoringTask]]:
+    """What a search would score, slowly."""
+    prepared = prepare_search(SearchSpec.model_validate(search_spec(objective={"documents": 40})))
+    settings = ScorerSettings(
+        model=prepared.model.worker_name, backend="analytic", target_length=512, original_length=256, delay_seconds=0.1
+    )
+    step = prepared.strategy.propose(0, ())
+    return settings, [
+        ScoringTask(key=f"{trial}:{document.id}", factors=one.factors, attention_factor=1.0, document=document)
+        for trial, one in enumerate(step.candidates[:8])
+        for document in prepared.documents("search")
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_machines_join_and_leave_a_running_search(cluster: Cluster) -> None:
+    settings, work = tasks()
+    outcomes: list[ScoringOutcome] = []
+    here: dict[str, int] = {}
+    first = cluster.add_node(num_cpus=1)
+    with ScoringPool(settings, workers=2) as pool:
+        for outcome in pool.run(work):
+            outcomes.append(outcome)
+            here[outcome.worker] = len(outcomes)
+            if len(outcomes) == 20:
+                assert len(here) == 1
+                cluster.add_node(num_cpus=1)
+            if len(here) == 2 and first is not None:
+                cluster.remove_node(first)
+                first = None
+    assert scores_of(outcomes) == expected_scores(settings, work)
+    assert first is None, "a worker on the second machine took part"
+    assert min(here.values()) < len(outcomes), "and the one on the first is gone"
+    assert sum(node["Alive"] for node in ray.nodes()) == 2  # type: ignore[no-untyped-call]

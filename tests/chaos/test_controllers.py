@@ -1,0 +1,218 @@
+"""Controllers that are killed, stopped, cut off, raced against and lied to about the time: the study stays the same.
+
+Short forms, with real controller processes on a real database and the analytic scorer. The long ones, with everything
+that a server consists of, are in `long_*.py` beside this file, for `make test-chaos`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from storage.database import Database
+from storage.jobs import JobStore
+from storage.records import Event
+from tests.proxy import Proxy
+from tests.service.processes import LEASE_SECONDS, controller_process, has_ended, submit, wait_until
+from tests.service.studies import WholeStudy, whole_study
+from tests.storage.test_retries import END_ALL
+
+SLOW = 0.03  # seconds per document: a search then lasts some seconds
+
+
+def passes(database: Database, search_id: str) -> int:
+    return JobStore(database).get(search_id).progress.document_passes
+
+
+def claims(database: Database, search_id: str) -> list[tuple[Event, dict[str, Any]]]:
+    """Claims and take-overs, in order."""
+    events = JobStore(database).events(search_id)
+    return [(event, json.loads(event.data_json)) for event in events if event.type in ("job.claimed", "job.taken_over")]
+
+
+def accepted(database: Database, search_id: str) -> list[tuple[int, datetime]]:
+    """Epoch and time of every accepted score that a document was scored for, rather than found in the cache."""
+    query = """
+        SELECT lease_epoch, created_at FROM ropewalk.document_scores
+        WHERE job_id = :id AND worker <> 'cache' ORDER BY created_at
+    """
+    with database.engine.begin() as connection:
+        rows = connection.execute(sa.text(query), {"id": search_id}).all()
+    return [(row.lease_epoch, row.created_at) for row in rows]
+
+
+def has_gone_on(database: Database, search_id: str, *, to: int) -> bool:
+    return len(accepted(database, search_id)) >= to or has_ended(database, search_id)
+
+
+def assert_fenced(database: Database, search_id: str) -> None:
+    """Every score was accepted under the lease of its time: by whoever had claimed the search last."""
+    starts = [(told["epoch"], event.created_at) for event, told in claims(database, search_id)]
+    assert [number for number, _ in starts] == list(range(1, len(starts) + 1))
+    for number, when in accepted(database, search_id):
+        assert [epoch for epoch, start in starts if start <= when][-1] == number
+
+
+def test_a_killed_controller_is_replaced_within_two_leases_and_one_document_is_redone(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    search_id = submit(database)
+    with (
+        controller_process(database_url, tmp_path, owner="a", pause_seconds=SLOW) as first,
+        controller_process(database_url, tmp_path, owner="b", pause_seconds=SLOW) as second,
+    ):
+        wait_until(lambda: passes(database, search_id) > 8)
+        holder = JobStore(database).get(search_id).lease_owner
+        os.kill(first.pid if holder == "a" else second.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        wait_until(lambda: has_ended(database, search_id))
+    assert whole_study(database, search_id) == undisturbed
+    assert_fenced(database, search_id)
+    event, told = claims(database, search_id)[-1]
+    assert {told["owner"], told["previous_owner"]} == {"a", "b"}
+    # The kill came before the lease expired, so this is at most one period after the one that the lease had left.
+    assert event.created_at - datetime.fromisoformat(told["expired_at"]) < timedelta(seconds=LEASE_SECONDS)
+    redone = (tmp_path / "passes").stat().st_size - len(accepted(database, search_id))
+    assert 0 <= redone < len(claims(database, search_id))
+
+
+def test_a_controller_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes_up(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    search_id = submit(database)
+    with controller_process(database_url, tmp_path, owner="sleeper", pause_seconds=SLOW) as sleeper:
+        wait_until(lambda: passes(database, search_id) > 8)
+        assert sleeper.pid is not None
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        with controller_process(database_url, tmp_path, owner="b", pause_seconds=SLOW):
+            wait_until(lambda: JobStore(database).get(search_id).lease_owner == "b")
+            before = passes(database, search_id)
+            wait_until(lambda: passes(database, search_id) > before + 3)
+            os.kill(sleeper.pid, signal.SIGCONT)
+            wait_until(lambda: has_ended(database, search_id))
+            assert sleeper.is_alive(), "it goes on, with other jobs"
+    assert whole_study(database, search_id) == undisturbed
+    assert_fenced(database, search_id)
+
+
+def test_controllers_race_and_each_search_has_one(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        for owner in ("a", "b", "c"):
+            stack.enter_context(controller_process(database_url, tmp_path, owner=owner))
+        searches = [submit(database) for _ in range(2)]
+        wait_until(lambda: all(has_ended(database, search_id) for search_id in searches))
+    for search_id in searches:
+        assert whole_study(database, search_id) == undisturbed
+        assert_fenced(database, search_id)
+
+
+@pytest.mark.parametrize("skew", [3600.0, -3600.0])
+def test_a_controllers_clock_decides_nothing(
+    skew: float, database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    search_id = submit(database)
+    with controller_process(database_url, tmp_path, owner="here", crash="after score:9", pause_seconds=SLOW) as dying:
+        dying.join(timeout=120)
+    with (
+        controller_process(database_url, tmp_path, owner="elsewhen", clock_skew_seconds=skew),
+        controller_process(database_url, tmp_path, owner="here"),
+    ):
+        wait_until(lambda: has_ended(database, search_id))
+    assert whole_study(database, search_id) == undisturbed
+    assert_fenced(database, search_id)
+    event, told = claims(database, search_id)[1]
+    late = event.created_at - datetime.fromisoformat(told["expired_at"])
+    assert timedelta(0) <= late < timedelta(seconds=LEASE_SECONDS), "neither early nor an hour late"
+
+
+def test_a_full_disk_costs_the_artifact_and_not_the_search(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    search_id = submit(database)
+    with controller_process(database_url, tmp_path, max_file_bytes=500):
+        wait_until(lambda: has_ended(database, search_id))
+    assert whole_study(database, search_id) == undisturbed
+    failed = [event for event in JobStore(database).events(search_id) if event.type == "artifact.failed"]
+    assert "File too large" in failed[0].data_json
+    assert list((tmp_path / "artifacts" / search_id).iterdir()) == [], "nothing half-written is left"
+
+
+@contextmanager
+def ending_sessions(url: str, *, every_seconds: float) -> Iterator[None]:
+    """End every other session of the database, again and again."""
+    stop, killer = threading.Event(), Database(url)
+
+    def end_all() -> None:
+        while not stop.wait(every_seconds):
+            with killer.engine.begin() as connection:
+                connection.execute(sa.text(END_ALL))
+
+    thread = threading.Thread(target=end_all)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        killer.close()
+
+
+def test_sessions_that_end_all_the_time_are_made_anew(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    search_id = submit(database)
+    with (
+        controller_process(database_url, tmp_path, pause_seconds=SLOW),
+        ending_sessions(database_url, every_seconds=0.3),
+    ):
+        wait_until(lambda: has_ended(database, search_id))
+    assert whole_study(database, search_id) == undisturbed
+
+
+def test_a_controller_that_is_cut_off_is_replaced_and_comes_to_itself(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    search_id = submit(database)
+    with (
+        Proxy(database_url) as proxy,
+        controller_process(proxy.url, tmp_path, owner="far", pause_seconds=SLOW, answer_seconds=2.0),
+    ):
+        wait_until(lambda: passes(database, search_id) > 8)
+        with proxy.swallow(), controller_process(database_url, tmp_path, owner="near"):
+            wait_until(lambda: has_ended(database, search_id))
+        assert claims(database, search_id)[-1][1]["owner"] == "near"
+        assert_fenced(database, search_id)
+        second = submit(database)
+        wait_until(lambda: has_ended(database, second))
+    for one in (search_id, second):
+        assert whole_study(database, one) == undisturbed
+
+
+def test_controllers_that_are_killed_at_random_end_the_search_all_the_same(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    rng, kills = random.Random(0), 0
+    search_id = submit(database)
+    while not has_ended(database, search_id):
+        scored = len(accepted(database, search_id)) + rng.randint(5, 30)
+        with controller_process(database_url, tmp_path, owner=f"c{kills}", pause_seconds=SLOW):
+            wait_until(partial(has_gone_on, database, search_id, to=scored))
+        kills += 1
+    assert kills >= 3
+    assert_fenced(database, search_id)
+    assert whole_study(database, search_id) == undisturbed
+    redone = (tmp_path / "passes").stat().st_size - len(accepted(database, search_id))
+    assert 0 <= redone <= kills

@@ -1,0 +1,40 @@
+"""Which settings a job starts from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluation.model_source import ModelSource, resolve_model
+from finetune.config import FinetuneSettings
+from finetune.recipes import settings_of
+from search_space.rope import RopeConfig
+
+LARGE: dict[str, object] = {"num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128_256}
+
+
+def _source(directory: Path, config: dict[str, object]) -> ModelSource:
+    (directory / "config.json").write_text(json.dumps(config))
+    rope = RopeConfig(rope_theta=5e5, rotary_dim=128, original_max_position_embeddings=8192)
+    return ModelSource(name="large", path=directory, rope=rope)
+
+
+def test_a_tiny_model_gets_the_pocket_recipe() -> None:
+    assert settings_of({}, "auto", resolve_model("pocket"), target_length=1024) == FinetuneSettings()
+
+
+@pytest.mark.parametrize("config", [LARGE, {"text_config": LARGE}, {"n_layer": 12}])
+def test_any_other_model_gets_the_papers(tmp_path: Path, config: dict[str, object]) -> None:
+    settings = settings_of({}, "auto", _source(tmp_path, config), target_length=131_072)
+    rows = (settings.short_sequences_per_step, settings.middle_sequences_per_step, settings.long_documents_per_step)
+    assert rows == (19, 19, 26)
+    assert settings.learning_rate == 2e-5
+    assert settings.steps * settings.rows_per_step * 131_072 == pytest.approx(10e9, rel=1e-3)
+    assert settings.loss_share("short") == pytest.approx(0.3)
+
+
+def test_what_the_user_sets_comes_first_and_a_default_warm_up_fits(tmp_path: Path) -> None:
+    source = _source(tmp_path, LARGE)
+    settings = settings_of({"steps": 3, "learning_rate": 1e-4}, "paper", source, target_length=131_072)
+    assert (settings.steps, settings.warmup_steps, settings.learning_rate) == (3, 3, 1e-4)
+    assert settings_of({}, "pocket", source, target_length=1024) == FinetuneSettings()

@@ -1,0 +1,151 @@
+"""A training that is interrupted and goes on ends at the same bits; another training's state is refused."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluation.model_source import ModelSource
+from finetune import job
+from finetune.config import FinetuneSettings
+from finetune.errors import CannotResume, NotEnoughMemory
+from finetune.job import run_finetune
+from finetune.language_model import LanguageModelLoss, load_model
+from finetune.memory import GIB, MemoryEstimate, check_memory, estimate, use_checkpointing
+from finetune.training import TrainingProgress
+from finetune.training_state import newest_state
+from search_space.factor_file import FactorFile
+from tests.finetune.conftest import TARGET_LENGTH
+from tests.finetune.test_parallel import KeptStates, Killed
+
+SETTINGS = FinetuneSettings(
+    steps=12, warmup_steps=1, long_documents_per_step=1, middle_sequences_per_step=1, checkpoint_every=4
+)
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[TrainingProgress]]:
+    """(states of a training that was killed after its second one, what it had reported)"""
+    directory = tmp_path_factory.mktemp("states")
+    seen: list[TrainingProgress] = []
+    with pytest.raises(Killed):
+        run_finetune(
+            tiny_source, factor_file, SETTINGS, directory / "out", seen.append, states=KeptStates(directory, dies_at=8)
+        )
+    return directory, seen
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, interrupted: tuple[Path, list[TrainingProgress]]
+) -> None:
+    states, before = interrupted
+    whole: list[TrainingProgress] = []
+    expected = run_finetune(tiny_source, factor_file, SETTINGS, tmp_path / "whole", whole.append)
+    after: list[TrainingProgress] = []
+    result = run_finetune(
+        tiny_source, factor_file, SETTINGS, tmp_path / "resumed", after.append, states=KeptStates(states)
+    )
+    assert (tmp_path / "resumed" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
+    assert [(p.step, p.began_at) for p in after] == [(step, 8) for step in range(9, 13)]
+    losses = [(p.loss_long, p.loss_middle, p.loss_short) for p in [*before, *after]]
+    assert losses == [(p.loss_long, p.loss_middle, p.loss_short) for p in whole]
+    assert after[0].seconds > before[-1].seconds
+    assert dataclasses.replace(result, checkpoint=expected.checkpoint, seconds=expected.seconds) == expected
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 2e-3}, {"seed": 1}, {"steps": 13}, {"middle_loss_share": 0.2}])
+def test_another_trainings_state_is_refused(
+    tiny_source: ModelSource,
+    factor_file: FactorFile,
+    tmp_path: Path,
+    interrupted: tuple[Path, list[TrainingProgress]],
+    change: dict[str, int | float],
+) -> None:
+    states, _ = interrupted
+    settings = dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]
+    with pytest.raises(CannotResume, match="its own model, factors and settings"):
+        run_finetune(
+            tiny_source, factor_file, settings, tmp_path / "out", lambda progress: None, states=KeptStates(states)
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_state_that_is_not_whole_is_passed_over(
+    interrupted: tuple[Path, list[TrainingProgress]], tmp_path: Path
+) -> None:
+    states, _ = interrupted
+    assert newest_state(list(states.iterdir())) == states / "8"
+    cut = tmp_path / "8"
+    cut.mkdir()
+    (cut / "rank-0.json").write_bytes((states / "8" / "rank-0.json").read_bytes())
+    assert newest_state([cut, states / "4"]) == states / "4"
+    (cut / "rank-0.safetensors").write_bytes((states / "8" / "rank-0.safetensors").read_bytes()[:-1])
+    assert newest_state([cut, states / "4"]) == states / "4"
+    assert newest_state([]) is None
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_gradient_checkpointing_changes_no_bit(
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, setting: str
+) -> None:
+    settings = dataclasses.replace(SETTINGS, steps=2, gradient_checkpointing=setting)  # type: ignore[arg-type]
+    run_finetune(tiny_source, factor_file, settings, tmp_path / "out", lambda progress: None)
+    plain = dataclasses.replace(SETTINGS, steps=2)
+    run_finetune(tiny_source, factor_file, plain, tmp_path / "plain", lambda progress: None)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        tmp_path / "plain" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_bfloat16_trains_float32_weights_to_about_the_same_losses(
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path
+) -> None:
+    seen: dict[str, list[TrainingProgress]] = {"float32": [], "bfloat16": []}
+    for dtype, progress in seen.items():
+        settings = dataclasses.replace(SETTINGS, steps=2, dtype=dtype)  # type: ignore[arg-type]
+        run_finetune(tiny_source, factor_file, settings, tmp_path / dtype, progress.append)
+    exact, rough = (progress[-1].loss_long for progress in seen.values())
+    assert rough != exact
+    assert rough == pytest.approx(exact, rel=2e-2)
+    assert load_model(tmp_path / "bfloat16", dtype=None).dtype == torch.float32
+
+
+def test_memory_is_estimated_and_a_training_that_does_not_fit_is_refused(
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny_source.path)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    kwargs = {"target_length": TARGET_LENGTH, "dtype": torch.float32}
+    whole = estimate(model, SETTINGS, checkpointing=False, **kwargs)  # type: ignore[arg-type]
+    assert (whole.weights, whole.gradients, whole.optimizer) == (4 * weights, 4 * weights, 8 * weights)
+    assert estimate(model, SETTINGS, checkpointing=True, **kwargs).activations < whole.activations  # type: ignore[arg-type]
+    assert not use_checkpointing(model, SETTINGS, **kwargs)  # type: ignore[arg-type]
+    kwargs["target_length"] = 100 * GIB // whole.activations * TARGET_LENGTH
+    assert use_checkpointing(model, SETTINGS, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(job, "available_bytes", lambda device: 1000)
+    with pytest.raises(NotEnoughMemory, match=r"free memory of a device, 0\.0 GiB, but takes about .*optimizer"):
+        run_finetune(tiny_source, factor_file, SETTINGS, tmp_path / "out", lambda progress: None)
+    nothing = MemoryEstimate(weights=1, gradients=1, optimizer=1, activations=1, logits=1)
+    check_memory(nothing, available=None, target_length=1)
+    check_memory(nothing, available=5, target_length=1)
+
+
+def test_a_head_that_does_more_than_project_is_left_to_the_model(tiny_source: ModelSource) -> None:
+    model = load_model(tiny_source.path)
+    loss = LanguageModelLoss(model)
+    loss.check()
+    assert loss._plain_head
+    model.register_forward_hook(_softcap, with_kwargs=True)
+    loss.check()
+    assert not loss._plain_head
+
+
+def _softcap(module: torch.nn.Module, args: object, kwargs: object, output: object) -> object:
+    output.logits = 3.0 * torch.tanh(output.logits / 3.0)  # type: ignore[attr-defined]
+    return output

@@ -1,0 +1,64 @@
+"""Engines are shared by all tests that can: one takes as long to start as a hundred tests to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vllm.models import save_phi3, save_smollm2
+from tests.workers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
+from workers import vllm_process
+from workers.base import ScorerSettings
+from workers.vllm_scorer import VllmScorer
+
+POCKET_ORIGINAL, POCKET_TARGET = 256, 1536
+
+
+def vllm_settings(**changes: Any) -> ScorerSettings:
+    """The pocket model, in float32 on one thread."""
+    values = {
+        "model": "pocket",
+        "backend": "vllm",
+        "dtype": "float32",
+        "original_length": POCKET_ORIGINAL,
+        "target_length": POCKET_TARGET,
+        "threads": 1,
+    }
+    return ScorerSettings(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def phi3_settings(tmp_path_factory: pytest.TempPathFactory) -> ScorerSettings:
+    """A model whose config says longrope, and which rotates half of each head."""
+    path = save_phi3(tmp_path_factory.mktemp("phi3"))
+    return vllm_settings(model=str(path), original_length=ORIGINAL_LENGTH, target_length=TARGET_LENGTH)
+
+
+@pytest.fixture(scope="session")
+def phi3_scorer(phi3_settings: ScorerSettings) -> Iterator[VllmScorer]:
+    yield from _opened(phi3_settings)
+
+
+@pytest.fixture(scope="session")
+def pocket_scorer() -> Iterator[VllmScorer]:
+    yield from _opened(vllm_settings())
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_smollm2(tmp_path_factory.mktemp("smollm2"))
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make engines start as one of tests/vllm/children.py."""
+    return lambda kind: monkeypatch.setattr(vllm_process, "_CHILD", ("tests.vllm.children", kind))
+
+
+def _opened(settings: ScorerSettings) -> Iterator[VllmScorer]:
+    scorer = VllmScorer(settings)
+    yield scorer
+    scorer.close()

@@ -1,0 +1,41 @@
+"""A whole search over REST whose workers score with vLLM: the real server, PostgreSQL, Ray and engine."""
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from api.client import RopewalkClient
+from api.reports import SearchReport, report_of
+from search_space.factor_file import FactorFile
+from tests.acceptance.servers import START_SECONDS, free_port, server, wait_for
+
+SPEC: dict[str, Any] = {
+    "model": "pocket",
+    "target_length": 384,
+    "objective": {"documents": 2, "validation_documents": 2},
+    "strategy": {"name": "evolution", "population": 4, "iterations": 1, "parents": 2, "mutations": 2, "crossovers": 1},
+    "scorer": {"backend": "vllm"},
+}
+SEARCH_SECONDS = 400.0  # an engine starts in it
+
+
+@pytest.mark.timeout(600)
+def test_a_search_finishes_and_leaves_no_engine(tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    log = tmp_path / "server.log"
+    with server(home, port) as process, RopewalkClient(f"http://127.0.0.1:{port}") as client:
+        wait_for(lambda: client.ready() is not None, START_SECONDS, log)
+        search = client.submit_search(SPEC)
+        wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
+        search = client.job(search.id)
+        assert search.state == "succeeded", search.error
+        assert "held-out" in report_of(search, SearchReport).statement
+        assert FactorFile.from_json(client.factors(search.id)).target_length == 384
+        refused = {**SPEC, "strategy": {"name": "gradient"}}
+        with pytest.raises(Exception, match="needs a scorer that differentiates"):
+            client.submit_search(refused)
+        below = psutil.Process(process.pid).children(recursive=True)
+    psutil.wait_procs(below, timeout=30)
+    assert not [one for one in below if one.is_running()]

@@ -1,0 +1,51 @@
+"""workers/vllm_child.py with a few lines in place of vLLM's engine: python -m tests.workers.engine_stand_in KIND FD.
+
+It starts at once, and does one of the things that a real engine does only when it is broken.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from types import ModuleType
+
+from workers import vllm_child
+from workers.vllm_messages import AnswerScore, EngineOpened, OpenEngine, ScoreGroup
+
+KIND = sys.argv.pop(1)
+
+
+class Engine:
+    """Scores every document with one nat, unless KIND says otherwise."""
+
+    def __init__(self, request: OpenEngine) -> None:
+        if KIND == "refuses":
+            raise ValueError("heads must be\n  of another size")
+        if KIND == "ends":
+            sys.stderr.write("out of words\n")
+            sys.stderr.flush()
+            os._exit(3)
+        if KIND == "has_ranks":
+            subprocess.Popen(["sleep", "600"])
+        self.opened = EngineOpened(
+            dtype="float32", device="cpu", arithmetic="none", version=str(os.getpid()), tokens_per_group=1024
+        )
+
+    def score(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
+        if KIND == "breaks":
+            raise RuntimeError("device-side assert")
+        if KIND in ("hangs", "has_ranks"):
+            time.sleep(600)
+        return tuple(AnswerScore(nats=1.0, exact=True) for _ in group.documents)
+
+    def close(self) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    module = ModuleType("workers.vllm_engine")
+    module.Engine = Engine  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    vllm_child.main()

@@ -1,0 +1,81 @@
+"""What vLLM must be told about a model's config, and the memory that a model takes; vLLM itself is not needed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search_space.rope import RopeConfig
+from workers.model_files import longrope_block
+
+_FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_LENGTH_BYTES = 8  # of a safetensors file, before its header
+_BLOCK_TOKENS = 128  # vLLM's largest usual KV block
+_SPARE_BLOCKS = 2  # vLLM keeps one empty, and one is begun by the token that a request must generate
+
+
+def hf_overrides(
+    config: Mapping[str, Any], rope: RopeConfig, *, original_length: int, target_length: int
+) -> dict[str, Any]:
+    """What replaces values of the model's config in vLLM, so that its rotary table covers `target_length` and one more.
+
+    vLLM puts a dict in place of the config's own as a whole and fills nothing in: a missing rope_theta would silently
+    become 10000. A `longrope` config stays one, with its factors (they are overwritten before anything is scored), so
+    that vLLM rotates with the class that it will serve the model with.
+    """
+    parameters: dict[str, Any] = {
+        "rope_type": "default",
+        "rope_theta": rope.rope_theta,
+        "partial_rotary_factor": rope.partial_rotary_factor,
+    }
+    overrides: dict[str, Any] = {"max_position_embeddings": model_length(target_length)}
+    block = longrope_block(config)
+    if block is not None:
+        own = {key: value for key, value in block.items() if key not in ("type", "rope_type")}
+        parameters = own | parameters | {"rope_type": "longrope", "original_max_position_embeddings": original_length}
+        overrides["original_max_position_embeddings"] = original_length
+    return overrides | {"rope_parameters": parameters}
+
+
+def model_length(target_length: int) -> int:
+    """vLLM's max_model_len: a request must generate a token, and room is counted for it."""
+    return target_length + 1
+
+
+def weight_bytes(path: Path, *, item_bytes: int) -> int:
+    """Of all weights in the safetensors files of `path`, once floats are loaded with `item_bytes` each.
+
+    Read from the files' headers. Zero where there are none: loading says so in better words.
+    """
+    return sum(
+        _loaded_bytes(tensor, item_bytes)
+        for file in path.glob("*.safetensors")
+        for name, tensor in _header(file).items()
+        if name != "__metadata__"
+    )
+
+
+def kv_cache_bytes(config: Mapping[str, Any], *, tokens: int, sequences: int, item_bytes: int, ranks: int) -> int:
+    """Of keys and values of `sequences` documents with `tokens` in all on one tensor-parallel rank, in whole blocks."""
+    heads = int(config["num_attention_heads"])
+    head_dim = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
+    kv_heads = math.ceil(int(config.get("num_key_value_heads") or heads) / ranks)
+    per_token = 2 * int(config["num_hidden_layers"]) * kv_heads * head_dim * item_bytes
+    blocks = math.ceil(tokens / _BLOCK_TOKENS) + sequences * _SPARE_BLOCKS
+    return blocks * _BLOCK_TOKENS * per_token
+
+
+def _header(file: Path) -> dict[str, dict[str, Any]]:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+        header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
+    return header
+
+
+def _loaded_bytes(tensor: Mapping[str, Any], item_bytes: int) -> int:
+    start, end = tensor["data_offsets"]
+    stored = _FLOAT_BYTES.get(tensor["dtype"])  # quantised weights stay as they are
+    return int(end) - int(start) if stored is None else (int(end) - int(start)) // stored * item_bytes

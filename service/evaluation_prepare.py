@@ -128,7 +128,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
         model=model,
         target_length=target,
         lengths=tuple(sorted(set(lengths))),
-        contenders=tuple(contenders(spec, model, target, found=found, trained=trained)),
+        contenders=tuple(contenders(spec, model, target, found=file, trained=trained)),
         ruler=_ruler(spec, model),
     )
     _check_documents(prepared)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,10 @@ class Pool(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Machines that are not used any more, each with its reason."""
 
     def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
         """What scores here, before anything is scored; `check` as in `run`."""

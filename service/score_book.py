@@ -163,9 +163,13 @@ class ScoreBook:
 
     def _run(self, pool: Pool, assignments: Mapping[int, Assignment], scorer: ScorerInfo, listeners: Listeners) -> None:
         failed: set[int] = set()
+        left_out: set[str] = set()
         # An exception from here leaves the generator, which drops what is in flight; the pool is closed by its owner.
         for outcome in pool.run(self._tasks(assignments, listeners), check=self._keeper.check):
             self._keeper.check()
+            for node in pool.left_out.keys() - left_out:
+                left_out.add(node)
+                self._runtime.event("node.left_out", node=node, reason=pool.left_out[node])
             trial = int(outcome.task_key.partition(":")[0])
             if trial in failed:
                 continue

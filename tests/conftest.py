@@ -12,9 +12,6 @@ from tests.undisturbed import undisturbed
 
 __all__ = ["database", "database_url", "empty_database_url", "postgres_url", "template_database", "undisturbed"]
 
-# Real vLLM has an environment of its own; where it is missing, its tests are not collected.
-collect_ignore = [] if importlib.util.find_spec("vllm") else ["vllm"]
-
 SCRUBBED = ("ROPEWALK_", "PG", "RAY_ADDRESS")
 
 
@@ -26,8 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str | None:
     """Say which tests are left out."""
-    return (
-        "tests/vllm: not collected, because vLLM is not installed here; make test-vllm runs them"
-        if collect_ignore
-        else None
-    )
+    if importlib.util.find_spec("vllm") is not None:
+        return None
+    return "tests/vllm: not collected, because vLLM is not installed here; make test-vllm runs them"

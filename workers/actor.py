@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import ray
@@ -17,6 +18,7 @@ from search_space.rescale_factors import RescaleFactors
 from workers.base import DifferentiableScorer, Scorer, ScorerInfo, ScorerSettings
 from workers.errors import DocumentTooLong, ScoringFailed
 from workers.factory import make_scorer
+from workers.nodes import selector
 
 # Trouble that travels with the candidate or the document: every worker would say the same.
 _CANDIDATE_ERRORS = (SearchSpaceError, ScoringFailed, DocumentTooLong)
@@ -62,6 +64,12 @@ class ScoringActor:
         self._scorer: Scorer | None = None
 
     @ray.method
+    def node(self) -> str:
+        """Ray's id of the machine, known before a model is loaded: loading may be what fails there."""
+        node_id: str = ray.get_runtime_context().get_node_id()
+        return node_id
+
+    @ray.method
     def open(self) -> WorkerIdentity:
         """Load the model. Separate from construction, so that its errors reach the pool as they were raised."""
         self._scorer = make_scorer(self._settings)
@@ -82,10 +90,11 @@ class ScoringActor:
         return BatchReply(results=results, seconds=time.perf_counter() - started, worker=_name(), scorer=scorer)
 
 
-def start_actor(settings: ScorerSettings, *, gpus: float) -> ActorProxy[ScoringActor]:
-    """Ask Ray for a process with an actor in it; returns at once. Ray does not restart it: the pool does."""
+def start_actor(settings: ScorerSettings, *, gpus: float, avoid: Collection[str] = ()) -> ActorProxy[ScoringActor]:
+    """Ask Ray for a process with an actor in it, on none of the machines in `avoid`; returns at once. Ray does not
+    restart it: the pool does."""
     actor_class = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(ScoringActor)
-    return actor_class.remote(settings)
+    return actor_class.options(label_selector=selector(avoid)).remote(settings)
 
 
 def _name() -> str:

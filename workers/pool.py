@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -22,6 +22,7 @@ from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
 from workers.batches import TaskBatch, task_batches
 from workers.cluster import ensure_ray, is_any_machine_alive
 from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, ScorerUnavailable, WorkerLost, WorkersError
+from workers.nodes import Nodes
 from workers.slots import InFlight, Slot, gpu_share, one_line
 
 _log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class ScoringPool:
     finished, so that it is seen whose fault it is. It is given up, as an error outcome with every reason, when a second
     worker raises on it; or when `max_restarts` + 1 workers died on it while others finished theirs: one that dies may
     have been killed for other reasons. Where nothing else was finished, that is WorkerLost.
+
+    A machine on which two workers in a row fail, while the cluster has others, gets no more of them: :attr:`left_out`.
 
     Workers start at construction, side by side, and are used as they become ready: a cluster with fewer free CPUs than
     `workers` serves with those it has. A document is put into Ray's object store when its first task comes, once, and
@@ -83,6 +86,7 @@ class ScoringPool:
         self._in_flight: dict[ray.ObjectRef[BatchReply], InFlight] = {}
         self._retries: deque[TaskBatch] = deque()
         self._finished = 0  # batches, over all runs
+        self._nodes = Nodes()
         self._gpus = gpu_share(settings, workers=workers, cluster_gpus=_cluster_resources().get("GPU", 0.0))
         self._slots = [Slot(number=number, settings=settings, gpus=self._gpus) for number in range(workers)]
 
@@ -107,6 +111,11 @@ class ScoringPool:
     def ready_workers(self) -> tuple[WorkerIdentity, ...]:
         """The workers that have opened their scorer, as far as the pool has heard of them."""
         return tuple(slot.identity for slot in self._slots if slot.identity is not None)
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Machines of the cluster that get no more workers of this pool, by Ray's id, each with its reason."""
+        return self._nodes.left_out
 
     def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
         """What scores here: waits for the first worker to have its model loaded, and scores nothing.
@@ -242,12 +251,16 @@ class ScoringPool:
         else:
             slot.losses = 0
             self._finished += 1
+            if (node := slot.node) is not None:
+                self._nodes.finished(node)
             yield batch, reply
 
     def _replace(self, slot: Slot, reason: str) -> None:
         _log.warning("worker %d is lost, number %d in a row: %s", slot.number, slot.losses + 1, reason)
         self._last_reason = reason
-        slot.lose(max_restarts=self._max_restarts)
+        if (node := slot.node) is not None:
+            self._nodes.failed(node, reason)
+        slot.lose(max_restarts=self._max_restarts, avoid=self.left_out)
 
     def _check_alive(self) -> None:
         if self._closed.is_set():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from evaluation.errors import EvaluationError
 from search_space.errors import SearchSpaceError
@@ -32,11 +34,13 @@ class Slot:
         self.epoch = 0  # counts the actors that were here: tells an old actor's batches from the present one's
         self._settings = settings
         self._gpus = gpus
-        self._start()
+        self._start(avoid=())
 
-    def _start(self) -> None:
+    def _start(self, *, avoid: Collection[str]) -> None:
         self.identity: WorkerIdentity | None = None
-        self._actor = start_actor(self._settings, gpus=self._gpus)
+        self._actor = start_actor(self._settings, gpus=self._gpus, avoid=avoid)
+        self._asked_for_node = self._actor.node.remote()
+        self._node: str | None = None
         self.opening: ray.ObjectRef[WorkerIdentity] | None = self._actor.open.remote()
         self.opening_since = time.monotonic()
 
@@ -60,15 +64,23 @@ class Slot:
         """Hand a batch to the actor, which takes them in turn."""
         return self._actor.score.remote(batch)
 
-    def lose(self, *, max_restarts: int) -> None:
-        """End the actor, and start another unless that was one loss too many."""
+    @property
+    def node(self) -> str | None:
+        """Ray's id of the machine that the actor is on; None when it is on none yet, or died before it could say."""
+        if self._node is None and ray.wait([self._asked_for_node], timeout=0)[0]:
+            with suppress(RayError):
+                self._node = ray.get(self._asked_for_node)
+        return self._node
+
+    def lose(self, *, max_restarts: int, avoid: Collection[str] = ()) -> None:
+        """End the actor, and start another, on no machine in `avoid`, unless that was one loss too many."""
         self.losses += 1
         self.end()
         self.epoch += 1
         if self.losses > max_restarts:
             self.identity = self.opening = None
         else:
-            self._start()
+            self._start(avoid=avoid)
 
     def end(self) -> None:
         """Kill the actor, whatever it does. Its process ends with everything in it."""

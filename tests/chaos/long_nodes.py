@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
 
 import pytest
 import ray
@@ -24,7 +27,7 @@ def cluster() -> Iterator[Cluster]:
     ensure_ray(made.address)
     yield made
     shutdown_ray()
-    made.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
 
 
 def tasks() -> tuple[ScorerSettings, list[ScoringTask]]:
@@ -39,6 +42,35 @@ def tasks() -> tuple[ScorerSettings, list[ScoringTask]]:
         for trial, one in enumerate(step.candidates[:8])
         for document in prepared.documents("search")
     ]
+
+
+class DeadlyOn:
+    """An attention factor: whoever unpickles it on the machine `node` is gone, everybody else gets a one."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return one_unless_on, (self._node,)
+
+
+def one_unless_on(node: str) -> float:
+    if ray.get_runtime_context().get_node_id() == node:
+        os._exit(1)
+    return 1.0
+
+
+@pytest.mark.timeout(300)
+def test_a_machine_on_which_workers_keep_dying_is_left_out(cluster: Cluster) -> None:
+    settings, work = tasks()
+    bad = cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1)
+    deadly = [replace(task, attention_factor=cast("float", DeadlyOn(bad.node_id))) for task in work[:60]]
+    with ScoringPool(settings, workers=2, documents_per_batch=1) as pool:
+        outcomes = list(pool.run(deadly))
+        assert set(pool.left_out) == {bad.node_id}
+        assert "ActorDiedError" in pool.left_out[bad.node_id]
+    assert scores_of(outcomes) == expected_scores(settings, work[:60])
 
 
 @pytest.mark.timeout(300)

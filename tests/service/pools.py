@@ -1,7 +1,7 @@
 """A pool in this process, for tests that are not about Ray: the same contract, one analytic scorer."""
 
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
@@ -15,6 +15,7 @@ class Killed(BaseException):
 class LocalPool:
     """Scores one task after the other; `order` may shuffle them, `die_after` ends the process after so many."""
 
+    left_out: Mapping[str, str] = MappingProxyType({})
     scored = 0  # over all pools of a test: how many document passes were paid for
 
     def __init__(

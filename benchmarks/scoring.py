@@ -38,9 +38,9 @@ def rows(workload: Workload) -> Iterator[Ratio]:
     """Every measurement that this environment can make."""
     yield from scoring_transformers.rows(workload)
     if importlib.util.find_spec("vllm") is not None:
-        from benchmarks import scoring_vllm
+        from benchmarks.scoring_vllm import rows as vllm_rows
 
-        yield from scoring_vllm.rows(workload)
+        yield from vllm_rows(workload)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from storage.records import Lease, StoredScore
 from storage.retries import retried
 from storage.tables import document_scores
 
-_KEEP = insert(document_scores).on_conflict_do_nothing()
+# Without the option SQLAlchemy forgets how many rows an INSERT made.
+_KEEP = insert(document_scores).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 class ScoreStore:

@@ -7,7 +7,7 @@ import pytest
 from api.client import ApiError
 from api.routes.common import COLLECTIONS
 from search_space.factor_file import FactorFile
-from storage.records import JobState, Progress
+from storage.records import Condition, JobState, Progress
 from tests.api.running import POCKET_SPEC, RunningServer, add_trials, claimed_search, factor_file, finish_search
 
 
@@ -123,6 +123,19 @@ def test_progress_and_failure_are_shown(server: RunningServer) -> None:
     assert failed.is_final
     assert failed.error is not None
     assert (failed.error.code, failed.error.message) == ("WORKER_LOST", "the last one died")
+
+
+def test_conditions_say_why_a_search_waits(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    why = Condition(type="Progressing", status=False, reason="WorkerLost", message="tried again in 60 s: it died")
+    server.jobs.put_back(lease, why, failures=2, retry_in=60)
+    with server.client() as client:
+        shown = client.job(lease.job_id)
+    (condition,) = shown.conditions
+    assert (condition.type, condition.status, condition.reason) == ("Progressing", False, "WorkerLost")
+    assert condition.message == why.message
+    assert condition.last_transition_time is not None
+    assert (shown.state, shown.failures, shown.retry_at is not None) == ("searching", 2, True)
 
 
 def test_trials_by_number(server: RunningServer) -> None:

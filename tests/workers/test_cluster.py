@@ -69,6 +69,7 @@ class TestEnsureRay:
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("workers.cluster._joined", None)  # whatever cluster another test has joined
 
     def refuse(**_: object) -> None:
         raise ConnectionError("no cluster at 127.0.0.1:1")

@@ -1,10 +1,10 @@
-"""The search that nobody disturbs: what every disturbed one is held against."""
+"""Searches that nobody disturbs: what every disturbed one is held against."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(
-    postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WholeStudy]:
+def undisturbed(postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> WholeStudy:
     """The whole study of `tests.service.processes.search_spec`."""
+    url = create_database(postgres_url, "undisturbed", template=template_database)
+    return calm_study(url, tmp_path_factory.mktemp("undisturbed"))
+
+
+def calm_study(url: str, home: Path, **changes: Any) -> WholeStudy:
+    """The whole study of `search_spec` with `changes`, in an empty database."""
     # Imported here: they bring Ray and transformers along, which most tests need not wait for.
     from tests.service.processes import controller_process, has_ended, submit, wait_until
     from tests.service.studies import whole_study
 
-    url = create_database(postgres_url, "undisturbed", template=template_database)
-    with closing(Database(url)) as calm, controller_process(url, tmp_path_factory.mktemp("undisturbed")):
-        search_id = submit(calm)
-        wait_until(lambda: has_ended(calm, search_id))
-        yield whole_study(calm, search_id)
+    with closing(Database(url)) as calm, controller_process(url, home):
+        search_id = submit(calm, **changes)
+        wait_until(lambda: has_ended(calm, search_id), seconds=300)
+        return whole_study(calm, search_id)

@@ -21,22 +21,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.client import ApiError, RopewalkClient
 from api.errors import ServerUnreachable
-from service.spec import SearchSpec
 from storage.database import Database, upgrade
 from storage.errors import StorageError
-from storage.jobs import JobStore
 from tests.acceptance.servers import free_port
+from tests.chaos.conftest import LONG
 from tests.chaos.everything import live_until, running_service
 from tests.chaos.test_controllers import accepted, assert_fenced
 from tests.postgres import fast_directory
-from tests.service.processes import controller_process, has_ended, search_spec, wait_until
-from tests.service.studies import whole_study
+from tests.service.processes import has_ended, search_spec
+from tests.service.studies import WholeStudy, whole_study
 
-LONG = search_spec(
-    strategy={"name": "evolution", "population": 32, "iterations": 9, "parents": 16, "mutations": 10, "crossovers": 8},
-    objective={"documents": 5, "validation_documents": 12},
-    budget={"max_trials": 190},  # and ten baselines
-)
+SPEC = search_spec(**LONG)
 KILLS = ("worker", "postgres", "worker", "api", "worker", "controller", "postgres", "worker", "raylet")
 SCORES_BETWEEN = (15, 50)  # by what was done, not by the clock: on a slow machine as many kills, and an end
 LIMIT_SECONDS = 480.0
@@ -50,21 +45,15 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.timeout(700)
-def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(
-    home: Path, database: Database, database_url: str, tmp_path: Path
-) -> None:
-    calm = JobStore(database).create("search", SearchSpec.model_validate(LONG).canonical_json()).job.id
-    with controller_process(database_url, tmp_path):
-        wait_until(lambda: has_ended(database, calm), seconds=300)
-    expected = whole_study(database, calm)
-    assert len(expected.trials) == 200
+def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(home: Path, long_study: WholeStudy) -> None:
+    assert len(long_study.trials) == 200
 
     port, rng, kinds = free_port(), random.Random(5), itertools.cycle(KILLS)
     with running_service(home, port=port, controllers=2) as service, RopewalkClient(f"http://127.0.0.1:{port}") as api:
         upgrade(service.server.url)
         answering = patiently(lambda: api.ready() is not None)
         live_until(service, answering, seconds=180, each=lambda: None)
-        search_id = api.submit_search(LONG, idempotency_key="chaos").id
+        search_id = api.submit_search(SPEC, idempotency_key="chaos").id
         with closing(Database(service.server.url)) as observed:
             next_kill = rng.randint(*SCORES_BETWEEN)
 
@@ -78,8 +67,8 @@ def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(
             ended = patiently(lambda: has_ended(observed, search_id))
             live_until(service, ended, seconds=LIMIT_SECONDS, each=kill_now_and_then)
             live_until(service, answering, seconds=60, each=lambda: None)
-            assert api.submit_search(LONG, idempotency_key="chaos").id == search_id
-            assert whole_study(observed, search_id) == expected
+            assert api.submit_search(SPEC, idempotency_key="chaos").id == search_id
+            assert whole_study(observed, search_id) == long_study
             assert_fenced(observed, search_id)
     assert set(service.kills) == set(KILLS), service.kills
 

@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 from service.controller import LEASE_SECONDS
-from service.spec import SearchSpec
 from storage.database import Database
 from storage.jobs import JobStore
+from tests.chaos.conftest import LONG
 from tests.chaos.everything import WORKER, Supervised, environment
 from tests.chaos.hosts import Host, hosts, why_impossible
-from tests.chaos.long_everything import LONG
 from tests.chaos.test_controllers import assert_fenced, passes
 from tests.proxy import Proxy
-from tests.service.processes import controller_process, has_ended, wait_until
-from tests.service.studies import whole_study
+from tests.service.processes import has_ended, submit, wait_until
+from tests.service.studies import WholeStudy, whole_study
 
 IMPOSSIBLE = why_impossible()
 
@@ -39,13 +38,8 @@ def controller_on(host: Host, proxy: Proxy, home: Path) -> Supervised:
 @pytest.mark.skipif(IMPOSSIBLE is not None, reason=IMPOSSIBLE or "")
 @pytest.mark.timeout(600)
 def test_another_machine_ends_the_search_from_the_database_alone(
-    database: Database, database_url: str, tmp_path: Path
+    database: Database, database_url: str, long_study: WholeStudy, tmp_path: Path
 ) -> None:
-    calm = JobStore(database).create("search", SearchSpec.model_validate(LONG).canonical_json()).job.id
-    with controller_process(database_url, tmp_path):
-        wait_until(lambda: has_ended(database, calm), seconds=300)
-    with database.transaction() as connection:
-        connection.exec_driver_sql("TRUNCATE ropewalk.score_cache")
     with ExitStack() as stack:
         both = stack.enter_context(hosts(2))
         proxies = [stack.enter_context(Proxy(database_url, host=host.gateway)) for host in both]
@@ -55,9 +49,10 @@ def test_another_machine_ends_the_search_from_the_database_alone(
         )
         stack.callback(second.end)
         stack.callback(first.end)
+        proxies[0].delay_seconds = 0.02  # so that the search is still going on when the second machine is up
         first.keep_alive()
-        search_id = JobStore(database).create("search", SearchSpec.model_validate(LONG).canonical_json()).job.id
-        wait_until(lambda: passes(database, search_id) > 100, seconds=180)
+        search_id = submit(database, **LONG)
+        wait_until(lambda: passes(database, search_id) > 50, seconds=180)
         assert first.descendants(WORKER), "Ray workers score on the first machine"
         second.keep_alive()
         wait_until(lambda: "runs" in second.log.read_text(), seconds=120)
@@ -65,7 +60,7 @@ def test_another_machine_ends_the_search_from_the_database_alone(
         assert not has_ended(database, search_id)
         wait_until(lambda: has_ended(database, search_id), seconds=300)
         assert first.descendants(""), "the first machine lives on, alone"
-    assert whole_study(database, search_id) == whole_study(database, calm)
+    assert whole_study(database, search_id) == long_study
     assert_fenced(database, search_id)
     taken = [event for event in JobStore(database).events(search_id) if event.type == "job.taken_over"]
     assert len(taken) == 1

@@ -37,6 +37,7 @@ class Circumstances:
     pause_seconds: float = 0.0  # per document
     clock_skew_seconds: float = 0.0
     max_file_bytes: int | None = None
+    lease_seconds: float = LEASE_SECONDS
     answer_seconds: float = connecting.ANSWER_SECONDS  # to wait for the database
 
     @property
@@ -64,7 +65,7 @@ def control(given: Circumstances) -> None:
         Database(given.url),
         home=given.home,
         owner=given.owner,
-        lease_seconds=LEASE_SECONDS,
+        lease_seconds=given.lease_seconds,
         poll_seconds=0.2,
         use_ray=False,
         retry=SOON,

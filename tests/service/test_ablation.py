@@ -265,7 +265,7 @@ def essence(found: Ablation) -> list[dict[str, object]]:
 def kill_after_first_cell(spec_path: Path, output: Path, cells: Path) -> None:
     """Run the command until a cell is finished, and SIGKILL it."""
     running = start(spec_path, output)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not list(cells.glob("cell-*.json")):
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < deadline, "no cell was finished"

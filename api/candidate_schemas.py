@@ -78,6 +78,7 @@ class ScoreResource(Resource):
 
 
 class ScoreList(Resource):
-    """The document scores of one split."""
+    """One page of the document scores of one split, by trial and document id."""
 
     items: list[ScoreResource]
+    next_after: str | None = Field(description="pass it as after; null: the last page")

@@ -17,7 +17,7 @@ import httpx
 from httpx_sse import SSEError, connect_sse
 from pydantic import BaseModel, TypeAdapter
 
-from api.candidate_schemas import ScoreList, TrialPage
+from api.candidate_schemas import ScoreList, ScoreResource, TrialPage
 from api.errors import BadInput, ServerUnreachable
 from api.problems import FieldProblem, problem_from_text
 from api.schemas import EstimateResource, EventList, EventResource, Health, JobPage, JobResource, Readiness
@@ -138,8 +138,15 @@ class RopewalkClient:
             after = page.next_after
 
     def scores(self, search_id: str, *, split: str = "validation", trial: int | None = None) -> ScoreList:
-        """Document scores."""
-        return self._send(ScoreList, "GET", f"{_path(search_id)}/scores", params={"split": split, "trial": trial})
+        """Every document score of a split, page after page."""
+        items: list[ScoreResource] = []
+        params: dict[str, object] = {"split": split, "trial": trial, "limit": 200}
+        while True:
+            page = self._send(ScoreList, "GET", f"{_path(search_id)}/scores", params=params)
+            items += page.items
+            if page.next_after is None:
+                return ScoreList(items=items, next_after=None)
+            params["after"] = page.next_after
 
     def pictures(self, search_id: str) -> SearchPictures:
         """What is drawn of a search, in whatever state it is; `api.pictures` makes PNG files of it."""

@@ -6,6 +6,8 @@ Plain ASGI classes: Starlette's BaseHTTPMiddleware buffers and would hold event 
 import logging
 import re
 import secrets
+import time
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -15,11 +17,15 @@ from api.dashboard import is_dashboard
 from api.errors import MalformedRequest
 from api.handlers import response_of
 from api.problems import refusal_of
+from service.log_context import bound
+from service.tracing import span
 
 logger = logging.getLogger("ropewalk.api")
+access = logging.getLogger("ropewalk.access")
 
 REQUEST_ID_HEADER = "X-Request-ID"
 MAX_BODY_BYTES = 8 * 1024 * 1024  # a factor file of a 128k-pair model is far below
+_READING = ("GET", "HEAD", "OPTIONS")
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -36,12 +42,17 @@ class RequestContextMiddleware:
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if _ACCEPTED_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        with bound(request_id=request_id), span(f"{scope['method']} {scope['path']}"):
+            await self._answer(scope, receive, send, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        status: int | None = None
+        began = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
@@ -50,15 +61,24 @@ class RequestContextMiddleware:
                 raise MalformedRequest("an address must not contain NUL characters")
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            if started:
+            if status is not None:
                 raise
             await _tell(error, scope, receive, send_with_id, request_id)
+        finally:
+            _log_access(scope, status, time.perf_counter() - began)
+
+
+def _log_access(scope: Scope, status: int | None, seconds: float) -> None:
+    """What changes something is worth a line; so is what went wrong here. Readers ask every second or two."""
+    is_told = scope["method"] not in _READING or status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    level = logging.INFO if is_told else logging.DEBUG
+    access.log(level, "%s %s: %s in %.0f ms", scope["method"], scope["path"], status, 1e3 * seconds)
 
 
 async def _tell(error: Exception, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
     refusal = refusal_of(error)
     if refusal.code == "INTERNAL_ERROR":
-        logger.error("request %s: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
+        logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
     response = response_of(refusal, instance=scope["path"], request_id=request_id)
     if refusal.code == "UNAUTHENTICATED":
         browser = is_dashboard(scope["path"])

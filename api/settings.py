@@ -8,7 +8,9 @@ ROPEWALK_URL           server that the client commands talk to           http://
 ROPEWALK_API_KEY       key that the client commands send                 (none)
 ROPEWALK_ROOTS         directories that specs may read from, : between   (none)
 ROPEWALK_RATE_LIMIT    requests per key or address: N/PERIOD, or off     1200/minute
+ROPEWALK_LOG_FORMAT    text, or json: one object a line                  text
 RAY_ADDRESS            Ray cluster to join; empty: a local one           (empty)
+OTEL_EXPORTER_OTLP_ENDPOINT  collector of spans, http://host:4318       (no spans)
 ROPEWALK_CRASH_AT      for tests: end the controller at a named point    (never)
 """
 
@@ -22,6 +24,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.errors import InvalidSettings
+from api.logs import LogFormat
 from api.rate_limits import parse_rate
 from service.crash_points import crash_at
 
@@ -49,6 +52,8 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     roots: Annotated[tuple[Path, ...], NoDecode] = ()
     rate_limit: str = "1200/minute"
+    log_format: LogFormat = "text"
+    otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     ray_address: str | None = Field(None, validation_alias="RAY_ADDRESS")
     crash_at: str | None = None
 
@@ -85,7 +90,7 @@ class Settings(BaseSettings):
             crash_at(value)
         return value
 
-    @field_validator("url")
+    @field_validator("url", "otlp_endpoint")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):

@@ -54,6 +54,10 @@ class Ledger:
             asked[number] = step.documents
         return asked
 
+    def __len__(self) -> int:
+        """How many trials there are so far."""
+        return len(self._entries)
+
     def candidate(self, trial: int) -> Candidate:
         """What the trial scores."""
         return self._entries[trial].candidate

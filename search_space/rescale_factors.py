@@ -60,6 +60,8 @@ class RescaleFactors:
 
 def _checked(index: int, value: object) -> float:
     """`value` as a float, if it is a finite real number of at least 1."""
+    if type(value) is float and 1.0 <= value < math.inf:  # nearly always, and pages hold thousands
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidRescaleFactors(f"rescale factors must be numbers, but got values[{index}]={value!r}")
     try:

@@ -14,8 +14,10 @@ from pathlib import Path
 from service.crash_points import Reach, never
 from service.failures import RetryPolicy
 from service.lease import LeaseKeeper
+from service.log_context import bound
 from service.running import run_job
 from service.runtime import OpenPool, Runtime
+from service.tracing import span
 from storage.database import Database
 from storage.errors import LeaseLost, StorageError
 from storage.jobs import JobStore
@@ -114,6 +116,10 @@ class Controller:
         return True
 
     def _run(self, job: Job, lease: Lease) -> None:
+        with bound(**{f"{job.kind}_id": job.id}), span(f"job {job.kind}", epoch=lease.epoch):
+            self._run_bound(job, lease)
+
+    def _run_bound(self, job: Job, lease: Lease) -> None:
         logger.info("%s claimed in state %s, epoch %d", job.id, job.state, lease.epoch)
         keeper = LeaseKeeper(
             self._jobs, job, lease, lease_seconds=self._lease_seconds, stopping=self._stopping, reach=self._reach

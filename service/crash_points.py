@@ -8,6 +8,8 @@ import os
 import threading
 from collections.abc import Callable
 
+# "score" is a worker's pass over a document, "report" the statement that keeps the score, shows it in the study and
+# caches it, "tell" the end of a trial.
 POINTS = tuple(
     f"{side} {what}"
     for what in ("claim", "score", "report", "tell", "hand-off", "renewal")

@@ -1,4 +1,4 @@
-"""Puts the pictures of a search into its Optuna study, where the dashboard shows them."""
+"""Puts the pictures of a search into its Optuna study, where the dashboard shows them, and the API finds them."""
 
 import logging
 from collections.abc import Mapping
@@ -6,15 +6,22 @@ from collections.abc import Mapping
 import optuna
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
+from pydantic import TypeAdapter, ValidationError
 
 from service.dashboard_figures import FIGURES, Figure
 from service.picture_reading import PictureReader
 from service.pictures import SearchPictures
+from storage.database import Database
 from storage.errors import LeaseLost
 from storage.study import StudyRecord
+from storage.study_reading import system_attribute
 
 GRAPH_PREFIX = "ropewalk-"
 PLOT_PREFIX = f"dashboard:plot_data:{GRAPH_PREFIX}"  # optuna_dashboard's own prefix, then ours
+
+PICTURES = "ropewalk:pictures"  # the system attribute that keeps what was drawn as data
+
+_PICTURES = TypeAdapter(SearchPictures)
 
 logger = logging.getLogger("ropewalk.dashboard")
 
@@ -28,7 +35,9 @@ def draw_dashboard(study: StudyRecord, reader: PictureReader, *, winner: int | N
         LeaseLost: the search is another controller's by now.
     """
     try:
-        study.replace_system_attributes(PLOT_PREFIX, plot_attributes(reader.read(winner=winner)))
+        pictures = reader.read(winner=winner)
+        study.replace_system_attributes(PLOT_PREFIX, plot_attributes(pictures))
+        study.replace_system_attributes(PICTURES, {PICTURES: _PICTURES.dump_json(pictures).decode()})
     except LeaseLost:
         raise
     except Exception as error:
@@ -37,6 +46,15 @@ def draw_dashboard(study: StudyRecord, reader: PictureReader, *, winner: int | N
         )
         return False
     return True
+
+
+def drawn_pictures(database: Database, search_id: str) -> SearchPictures | None:
+    """What was drawn last, which reads no trials; None: nothing yet, or by another version."""
+    found = system_attribute(database, search_id, PICTURES)
+    try:
+        return None if found is None else _PICTURES.validate_json(found)
+    except ValidationError:
+        return None
 
 
 def plot_attributes(pictures: SearchPictures) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_space.factor_file import FactorFile
+from service.dashboard_plots import drawn_pictures
 from service.evaluation_prepare import prepare_evaluation
 from service.finals import FINALISTS
 from service.handoff import factor_file_of, prepare_finetune
@@ -13,12 +14,13 @@ from service.pictures import SearchPictures
 from service.prepare import prepare_search
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
 from service.validation import most_passes
-from storage.database import Database, schema_is_current
+from storage.database import Database
 from storage.errors import JobNotFound, StorageError
 from storage.jobs import JobStore
 from storage.records import Created, Event, IdempotencyRequest, Job, JobKind, JobState, Page, StoredScore, TrialRecord
 from storage.scores import ScoreStore
-from storage.study import StudyRecord
+from storage.statistics import Statistics, read_statistics
+from storage.study_reading import trial_page
 
 Action = Literal["cancel", "pause", "resume"]
 
@@ -121,18 +123,27 @@ class Door:
         job = self.job("search", search_id)
         if job.started_at is None:
             return ()
-        trials = StudyRecord(self._database, search_id).trials()
-        return tuple(trial for trial in trials if after is None or trial.number > after)[:limit]
+        return trial_page(self._database, search_id, after=after, limit=limit)
 
-    def scores(self, search_id: str, *, split: str) -> tuple[StoredScore, ...]:
-        """Accepted document scores of a split."""
+    def scores(
+        self,
+        search_id: str,
+        *,
+        split: str,
+        trial: int | None = None,
+        after: tuple[int, str] | None = None,
+        limit: int = 200,
+    ) -> tuple[StoredScore, ...]:
+        """Accepted document scores of a split after a (trial, document id), in this order; of one trial if given."""
         self.job("search", search_id)
-        return self._scores.all(search_id, split)
+        return self._scores.page(search_id, split, trial=trial, after=after, limit=limit)
 
     def pictures(self, search_id: str) -> SearchPictures:
-        """The data of the search's pictures, in whatever state it is."""
+        """The data of the search's pictures, in whatever state it is: as its controller drew them last, which it does
+        after each generation, or else as of now."""
         self.job("search", search_id)
-        return PictureReader(self._database, search_id).read()
+        drawn = drawn_pictures(self._database, search_id)
+        return PictureReader(self._database, search_id).read() if drawn is None else drawn
 
     def events(self, kind: JobKind, job_id: str, *, after: int = 0, limit: int = 200) -> tuple[Event, ...]:
         """Events with ids above `after`, oldest first."""
@@ -153,12 +164,14 @@ class Door:
         job = self.job("search", search_id)
         return "" if job.result_json is None else str(json.loads(job.result_json)["statement"])
 
+    def statistics(self) -> Statistics:
+        """Counts over all jobs."""
+        return read_statistics(self._database)
+
     def ready(self) -> tuple[bool, str]:
         """(whether jobs can be accepted, why not)."""
         try:
             self._database.check()
         except StorageError as error:
             return False, str(error)
-        if not schema_is_current(self._database):
-            return False, "the database schema is not current: run `ropewalk db upgrade`"
         return True, "ready"

@@ -1,6 +1,8 @@
 """Keeping a job: one thread renews the lease and notices what the user asked for meanwhile."""
 
 import threading
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -40,7 +42,8 @@ class LeaseKeeper:
         self._closed = threading.Event()
         self._lost: LeaseLost | None = None
         self._request: JobRequest = job.request  # a controller before this one may have died before it obeyed
-        self._thread = threading.Thread(target=self._renew_forever, name=f"lease-{lease.job_id}", daemon=True)
+        renew = partial(copy_context().run, self._renew_forever)  # log lines about this job say so there, too
+        self._thread = threading.Thread(target=renew, name=f"lease-{lease.job_id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -14,6 +14,7 @@ from service.prepare import USER_ERRORS, prepare_search
 from service.runtime import Runtime
 from service.search import run_search
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
+from service.tracing import span
 from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
 from storage.records import JobState
 from workers.cluster import ensure_ray
@@ -86,7 +87,8 @@ def _prepare(runtime: Runtime) -> None:
 def _search(runtime: Runtime) -> None:
     spec = SearchSpec.model_validate_json(runtime.job.spec_json)
     _prepare(runtime)
-    prepared = prepare_search(spec)
+    with span("preparing"):
+        prepared = prepare_search(spec)
     result = run_search(runtime, prepared)
     write_artifact(runtime, "factors.json", result.factor_file.to_json())
     runtime.event("winner.chosen", trial=result.winner.trial, verdict=result.verdict, text=result.statement())

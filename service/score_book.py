@@ -7,7 +7,9 @@ from evaluation.needle import NeedleDocument, Split
 from evaluation.score import DocumentScore, ScoreSummary, summarise
 from evaluation.score_key import candidate_digest, document_digest, key_of_digests
 from search_space.candidate import GRADIENT_COST, Candidate
+from service.log_context import bound
 from service.runtime import Pool, Runtime
+from service.tracing import record_span, span
 from storage.acceptance import Acceptance, NewScore
 from storage.records import StoredScore
 from storage.study import StudyRecord
@@ -56,7 +58,7 @@ class ScoreBook:
         study: StudyRecord | None = None,
     ) -> None:
         self._runtime = runtime
-        self._acceptance = Acceptance(runtime.database, runtime.keeper.lease, study=study, reach=runtime.reach)
+        self._acceptance = Acceptance(runtime.database, runtime.keeper.lease, study=study)
         self._cache = runtime.score_cache
         self._keeper = runtime.keeper
         self._split = split
@@ -173,13 +175,25 @@ class ScoreBook:
             trial = int(outcome.task_key.partition(":")[0])
             if trial in failed:
                 continue
-            if outcome.score is None:
-                failed.add(trial)
-                listeners.on_failure(trial, outcome.error or "the scorer gave no score")
-                continue
-            key = self._cache_key(assignments[trial].candidate, scorer, outcome, outcome.score)
+            with bound(trial=trial):
+                if not self._take(trial, assignments[trial], outcome, scorer, listeners):
+                    failed.add(trial)
+
+    def _take(
+        self, trial: int, assignment: Assignment, outcome: ScoringOutcome, scorer: ScorerInfo, listeners: Listeners
+    ) -> bool:
+        """Accept what a worker answered, or give the trial up; returns which."""
+        self._runtime.reach("after score")
+        if outcome.score is None:
+            listeners.on_failure(trial, outcome.error or "the scorer gave no score")
+            return False
+        document = outcome.score.document_id
+        record_span("document score", seconds=outcome.seconds, document=document, worker=outcome.worker)
+        with span("accept", document=document):
+            key = self._cache_key(assignment.candidate, scorer, outcome, outcome.score)
             self._accept(self._new(_stored(self._split, trial, outcome, outcome.score), key))
-            self._tell(trial, assignments[trial], [outcome.score], listeners)
+        self._tell(trial, assignment, [outcome.score], listeners)
+        return True
 
     def _tasks(self, assignments: Mapping[int, Assignment], listeners: Listeners) -> Iterable[ScoringTask]:
         for trial, assignment in assignments.items():
@@ -187,6 +201,7 @@ class ScoreBook:
             if missing:
                 listeners.on_start(trial)
             for index in missing:
+                self._runtime.reach("before score")
                 yield ScoringTask(
                     key=f"{trial}:{index}",
                     factors=assignment.candidate.factors,
@@ -201,9 +216,9 @@ class ScoreBook:
         return NewScore(stored=stored, index=self._index[stored.score.document_id], cache_key=cache_key)
 
     def _accept(self, *scores: NewScore) -> None:
-        self._runtime.reach("before score")
+        self._runtime.reach("before report")
         self._keeper.accepted(self._acceptance.accept(scores))
-        self._runtime.reach("after score")
+        self._runtime.reach("after report")
         for new in scores:
             self._enter(new.stored)
 

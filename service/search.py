@@ -6,6 +6,7 @@ same documents, and ends with the same winner.
 """
 
 import itertools
+import logging
 from collections.abc import Mapping
 
 from evaluation.score import ScoreSummary
@@ -20,8 +21,11 @@ from service.prepare import PreparedSearch
 from service.results import SearchResult
 from service.runtime import Pool, ProgressWriter, Runtime
 from service.score_book import Assignment, Listeners, ScoreBook
+from service.tracing import span
 from storage.records import JobState, Progress, TrialState
 from storage.study import StudyRecord
+
+logger = logging.getLogger("ropewalk.controller")
 
 
 def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
@@ -35,9 +39,11 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     run = _SearchRun(runtime, prepared)
     runtime.see("WorkersReady", False, "Starting", f"{prepared.spec.workers} workers load the model")
     with runtime.open_pool(prepared.scorer_settings(), prepared.spec.workers) as pool:
-        run.search(pool)
+        with span("searching"):
+            run.search(pool)
         finals = Finals(runtime, prepared, history=run.history(), write_progress=run.write_progress)
-        result = finals.decide(pool)
+        with span("validating"):
+            result = finals.decide(pool)
     run.draw(winner=result.winner.trial)
     return result
 
@@ -72,11 +78,12 @@ class _SearchRun:
         self._runtime.enter(JobState.searching, unless=JobState.validating)
         for generation in itertools.count():
             self._generation = generation
-            step, assigned = self._begin_step()
-            if step.is_last:
-                break
-            self._score(pool, step, assigned)
-            self.draw()
+            with span("generation", generation=generation):
+                step, assigned = self._begin_step()
+                if step.is_last:
+                    break
+                self._score(pool, step, assigned)
+                self.draw()
         for trial in self._ledger.open_trials():
             if trial not in self._failed:
                 self._finish(trial, self._book.summary(trial))
@@ -158,6 +165,7 @@ class _SearchRun:
 
     def _on_failure(self, trial: int, reason: str) -> None:
         self._failed.add(trial)
+        logger.warning("a candidate could not be scored: %s", reason)
         if self._study.fail(trial, reason):
             self._runtime.event("trial.failed", trial=trial, reason=reason)
         self._check_failures(reason)
@@ -180,13 +188,13 @@ class _SearchRun:
     ) -> None:
         """Store how far the search is; `passes` of `expected` come on top of those of the search documents."""
         if not (flush or self._progress.is_due):
-            return  # counting trials costs more than accepting a score
+            return
         found = passes > 0 or expected > 0
         self._progress.write(
             Progress(
                 stage=stage,
                 generation=self._generation,
-                trials=len(self.history()),
+                trials=len(self._ledger),
                 document_passes=self._book.document_passes + passes,
                 total_document_passes=self._book.document_passes + expected if found else self._expected_passes,
                 cached_passes=self._book.cached_passes,

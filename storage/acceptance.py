@@ -1,4 +1,4 @@
-"""A document score comes in: kept for the job, shown in its study and remembered for other searches, in one commit.
+"""A document score comes in: kept for the job, shown in its study and remembered for other searches, in one statement.
 
 Between the three there is nothing to be killed in: a search that was killed at any time shows what one that was not
 shows, and a controller that lost its job leaves none of them.
@@ -6,40 +6,50 @@ shows, and a controller that lost its job leaves none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from optuna.storages._rdb import models
-from optuna.trial import TrialState
-from sqlalchemy.dialects.postgresql import insert
 
 from storage.database import Database
-from storage.leases import hold
+from storage.fenced import HELD, execute_held
 from storage.records import JobRequest, Lease, StoredScore
 from storage.retries import retried
-from storage.score_cache import CachedScore, remember
-from storage.scores import keep
 from storage.study import StudyRecord
 
-_trials = models.TrialModel.__table__
-_values = models.TrialIntermediateValueModel.__table__
-_FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
-
-_UNFINISHED = sa.select(
-    _trials.c.trial_id,
-    sa.bindparam("index", type_=sa.Integer),
-    sa.bindparam("value", type_=sa.Double),
-    sa.literal(_FINITE, _values.c.intermediate_value_type.type),
-).where(
-    _trials.c.trial_id == sa.bindparam("id"),
-    sa.or_(*(_trials.c.state == state for state in (TrialState.RUNNING, TrialState.WAITING))),
-)
-_SHOW = (
-    insert(_values)
-    .from_select(["trial_id", "step", "intermediate_value", "intermediate_value_type"], _UNFINISHED)
-    .on_conflict_do_nothing()
-)
+# What is there already stays as it is, and a finished trial is left alone, as `Trial.report` does. The cache's rows in
+# the order of their keys: two writers of the same keys would otherwise wait for each other for ever.
+_ACCEPT = sa.text(f"""
+    {HELD},
+    new AS MATERIALIZED (
+        SELECT new.*, held.request FROM held, unnest(
+            CAST(:split AS text[]), CAST(:trial AS integer[]), CAST(:document_id AS text[]),
+            CAST(:nats AS float8[]), CAST(:tokens AS integer[]), CAST(:exact AS boolean[]),
+            CAST(:gradient AS text[]), CAST(:worker AS text[]), CAST(:attempts AS integer[]),
+            CAST(:seconds AS float8[]), CAST(:scorer AS text[]), CAST(:trial_id AS integer[]),
+            CAST(:index AS integer[]), CAST(:cache_key AS bytea[])
+        ) AS new (split, trial, document_id, nats, tokens, exact, gradient, worker, attempts, seconds, scorer,
+                  trial_id, index, cache_key)
+    ),
+    kept AS (
+        INSERT INTO ropewalk.document_scores (job_id, split, trial, document_id, nats, tokens, exact, gradient,
+                                              worker, attempts, seconds, scorer, lease_epoch)
+        SELECT :job_id, split, trial, document_id, nats, tokens, exact, CAST(gradient AS float8[]),
+               worker, attempts, seconds, scorer, :epoch
+        FROM new ON CONFLICT DO NOTHING
+    ),
+    shown AS (
+        INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)
+        SELECT trial_id, new.index, nats / tokens, 'FINITE'
+        FROM new JOIN trials USING (trial_id) WHERE trials.state IN ('RUNNING', 'WAITING') ON CONFLICT DO NOTHING
+    ),
+    remembered AS (
+        INSERT INTO ropewalk.score_cache (key, nats, tokens, exact)
+        SELECT cache_key, nats, tokens, exact FROM new WHERE cache_key IS NOT NULL ORDER BY cache_key
+        ON CONFLICT DO NOTHING
+    )
+    SELECT request FROM held
+""")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,22 +66,13 @@ class NewScore:
 class Acceptance:
     """Takes in the document scores of one job under one lease. Thread-safe.
 
-    With a `study` every score is also an intermediate value of its trial there. `reach` is called with
-    "before report" and "after report" within the transaction: tests end the process there.
+    With a `study` every score is also an intermediate value of its trial there.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        lease: Lease,
-        *,
-        study: StudyRecord | None = None,
-        reach: Callable[[str], None] = lambda point: None,
-    ) -> None:
+    def __init__(self, database: Database, lease: Lease, *, study: StudyRecord | None = None) -> None:
         self._database = database
         self._lease = lease
         self._study = study
-        self._reach = reach
 
     @retried()
     def accept(self, scores: Sequence[NewScore]) -> JobRequest:
@@ -81,33 +82,30 @@ class Acceptance:
             LeaseLost, DatabaseUnreachable, SchemaOutdated.
             TrialNotFound: the study has no such trial.
         """
-        shown = {} if self._study is None else self._shown(self._study, scores)
-        cached = {one.cache_key: CachedScore.of(one.stored.score) for one in scores if one.cache_key is not None}
-        with self._database.transaction() as connection:
-            row = hold(connection, self._lease, shared=True)
-            keep(connection, self._lease, [one.stored for one in scores])
-            self._reach("before report")
-            if shown:
-                _show(connection, shown)
-            self._reach("after report")
-            if cached:
-                remember(connection, cached)
-        request: JobRequest = row.request
+        request: JobRequest = execute_held(self._database, self._lease, _ACCEPT, self._columns(scores)).request
         return request
 
-    @staticmethod
-    def _shown(study: StudyRecord, scores: Sequence[NewScore]) -> dict[tuple[int, int], float]:
-        """Nats per answer token by Optuna's own trial id and step."""
+    def _columns(self, scores: Sequence[NewScore]) -> dict[str, list[object]]:
+        """What `_ACCEPT` is given: the fields of the scores, each as an array."""
+        stored = [one.stored for one in scores]
         return {
-            (study.trial_id(one.stored.trial), one.index): one.stored.score.nats / one.stored.score.tokens
-            for one in scores
+            "split": [one.split for one in stored],
+            "trial": [one.trial for one in stored],
+            "document_id": [one.score.document_id for one in stored],
+            "nats": [one.score.nats for one in stored],
+            "tokens": [one.score.tokens for one in stored],
+            "exact": [one.score.exact for one in stored],
+            "gradient": [_array_text(one.score.gradient) for one in stored],
+            "worker": [one.worker for one in stored],
+            "attempts": [one.attempts for one in stored],
+            "seconds": [float(one.seconds) for one in stored],
+            "scorer": [one.scorer for one in stored],
+            "trial_id": [None if self._study is None else self._study.trial_id(one.trial) for one in stored],
+            "index": [one.index for one in scores],
+            "cache_key": [one.cache_key for one in scores],
         }
 
 
-def _show(connection: sa.Connection, shown: Mapping[tuple[int, int], float]) -> None:
-    """What `Trial.report` does for each, in one statement; a finished trial is left alone, as there.
-
-    Optuna never overwrites a step either: a value is one of an accepted score, which does not change.
-    """
-    rows = [{"id": trial_id, "index": step, "value": value} for (trial_id, step), value in shown.items()]
-    connection.execute(_SHOW, rows)
+def _array_text(values: Sequence[float] | None) -> str | None:
+    """PostgreSQL's text of an array, to the last bit: `unnest` takes arrays of arrays apart to the end."""
+    return None if values is None else f"{{{','.join(map(repr, map(float, values)))}}}"

@@ -8,6 +8,7 @@ of a transaction holds its row locks, and nobody could take the job over before 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import psycopg
@@ -15,11 +16,14 @@ import sqlalchemy as sa
 from psycopg.abc import RV, PQGen
 from psycopg.errors import _WaitTimeout
 from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 POOL_SIZE = 5
 MAX_OVERFLOW = 5
 POOL_RECYCLE = 900  # seconds
 POOL_TIMEOUT = 15  # seconds to wait for a free connection
+PING_AFTER = 1.0  # seconds that a connection has rested
 CONNECT_TIMEOUT = 5  # seconds
 ANSWER_SECONDS = 15.0  # to wait for the server's answer to one statement
 IDLE_IN_TRANSACTION = 8_000  # milliseconds: less than a lease, so that a take-over never waits for a vanished client
@@ -34,6 +38,9 @@ CONNECT_ARGUMENTS: dict[str, str | int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
+
+
+_RETURNED_AT = "ropewalk:returned_at"
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -61,9 +68,11 @@ def make_engine(url: sa.URL, *, bounded: bool = True) -> sa.Engine:
         max_overflow=MAX_OVERFLOW,
         pool_timeout=POOL_TIMEOUT,
         pool_recycle=POOL_RECYCLE,
-        pool_pre_ping=True,
+        hide_parameters=True,
         connect_args=dict(CONNECT_ARGUMENTS),
     )
+    event.listen(engine, "handle_error", _forget_values)
+    _ping_the_rested(engine)
     if bounded:
 
         @event.listens_for(engine, "do_connect")
@@ -72,3 +81,35 @@ def make_engine(url: sa.URL, *, bounded: bool = True) -> sa.Engine:
             return BoundedConnection.connect(*args, options=options, **kwargs)
 
     return engine
+
+
+def _ping_the_rested(engine: sa.Engine) -> None:
+    """Ask a connection whether it still lives before it is used, unless it answered a moment ago: SQLAlchemy's
+    `pool_pre_ping` asks every time, which a controller that stores scores feels.
+
+    Whatever breaks in that moment fails with the statement, and stores try again.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _came_back(connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED_AT] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _is_taken(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: object) -> None:
+        rested = time.monotonic() - record.info.get(_RETURNED_AT, time.monotonic())
+        if rested < PING_AFTER:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise sa.exc.InvalidatePoolError(str(error)) from error  # the pool connects anew, and tries again
+
+
+def _forget_values(context: sa.ExceptionContext) -> None:
+    """Errors reach logs, events and answers: they name the rule that was broken, never the values of the row, which
+    PostgreSQL adds as the error's detail."""
+    error, wrapper = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, psycopg.Error) and error.diag.message_detail and error.diag.message_primary:
+        error.args = (error.diag.message_primary,)
+        if wrapper is not None:
+            wrapper.args = (f"({type(error).__module__}.{type(error).__name__}) {error.diag.message_primary}",)

@@ -68,6 +68,20 @@ class Database:
             yield connection
             self._commit(connection)
 
+    @contextmanager
+    def autocommit(self) -> Iterator[sa.Connection]:
+        """A connection on which each statement is a transaction of its own, without a BEGIN or a COMMIT to send.
+
+        Raises:
+            DatabaseUnreachable, SchemaOutdated: in place of the driver's errors; what a statement did is not known.
+        """
+        try:
+            with self.translated(), self._engine.connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        except DatabaseUnreachable as error:
+            error.outcome_unknown = True
+            raise
+
     def _commit(self, connection: sa.Connection) -> None:
         try:
             connection.commit()
@@ -171,15 +185,6 @@ def upgrade(url: str) -> None:
                 optuna_storage.upgrade_tables(database.engine.url)
     finally:
         database.close()
-
-
-def schema_is_current(database: Database) -> bool:
-    """Whether both schemas have the versions that this code is written for. Raises: DatabaseUnreachable."""
-    try:
-        database.check()
-    except SchemaOutdated:
-        return False
-    return True
 
 
 def mask(text: str, password: object) -> str:

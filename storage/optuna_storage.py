@@ -16,13 +16,17 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
+from storage.trial_rows import ColumnReadingStorage
+
 OnBegin = Callable[[sa.Connection], None]
 """What every transaction of a storage starts with; an error that it raises ends the transaction without a trace."""
+
+_ENGINE = {"poolclass": NullPool, "hide_parameters": True}  # of engines that Optuna makes for itself
 
 
 def upgrade_tables(url: sa.URL) -> None:
     """Make or upgrade Optuna's tables in the schema that `url`'s sessions look into first."""
-    storage = RDBStorage(_optuna_url(url), {"poolclass": NullPool}, skip_compatibility_check=True)
+    storage = RDBStorage(_optuna_url(url), _ENGINE, skip_compatibility_check=True)
     if storage.get_current_version() != storage.get_head_version():
         _keep_logging_as_it_is()
         storage.upgrade()
@@ -32,8 +36,8 @@ def open_storage(engine: sa.Engine) -> RDBStorage:
     """Optuna's storage on `engine`, whose tables exist."""
     # At INFO every finished trial would cost a query for the best one.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = RDBStorage(
-        _optuna_url(engine.url), {"poolclass": NullPool}, skip_compatibility_check=True, skip_table_creation=True
+    storage = ColumnReadingStorage(
+        _optuna_url(engine.url), _ENGINE, skip_compatibility_check=True, skip_table_creation=True
     )
     _use_engine(storage, engine)
     return storage

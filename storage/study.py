@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from search_space.candidate import Candidate
 from search_space.rope import RopeConfig
 from search_space.step import Step
-from storage import optuna_storage
+from storage import optuna_storage, trial_states
 from storage.database import Database
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.leases import hold
@@ -133,9 +133,7 @@ class StudyRecord:
 
     def start(self, trial: int) -> bool:
         """Waiting -> running. Every write returns whether it changed something; False is a harmless repetition."""
-        return self._write(
-            trial, lambda storage, trial_id: storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-        )
+        return self._move(trial, trial_states.start)
 
     def report(self, trial: int, index: int, nats_per_token: float) -> bool:
         """The score of document `index` as an intermediate value; nothing for a finished trial."""
@@ -157,10 +155,7 @@ class StudyRecord:
         if math.isnan(nll):
             raise ValueError(f"nll must be a number, but got nan for trial {trial}")
 
-        def finish(storage: BaseStorage, trial_id: int) -> bool:
-            return storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [nll])
-
-        if self._write(trial, finish):
+        if self._move(trial, lambda database, lease, trial_id: trial_states.complete(database, lease, trial_id, nll)):
             return True
         found = to_record(self._fenced.get_trial(self._trial_id(trial)))
         if found.nll != nll:
@@ -181,7 +176,7 @@ class StudyRecord:
 
     def prune(self, trial: int) -> bool:
         """-> pruned: raced out before all its documents were scored; nothing for a finished trial."""
-        return self._write(trial, lambda storage, trial_id: storage.set_trial_state_values(trial_id, TrialState.PRUNED))
+        return self._move(trial, trial_states.prune)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -216,16 +211,19 @@ class StudyRecord:
     @property
     def _fenced(self) -> RDBStorage:
         """Optuna's storage, each of whose transactions finds the lease held and keeps it so until its commit."""
-        if self._lease is None:
-            raise LeaseLost(f"writing to the study of {self._search_id} needs a lease, but there is none")
         if self._writer is None:
-            lease = self._lease
+            lease = self._held()
 
             def check(connection: sa.Connection) -> None:
                 hold(connection, lease, shared=True)
 
             self._writer = optuna_storage.fenced(self._database.optuna_tables, check)
         return self._writer
+
+    def _held(self) -> Lease:
+        if self._lease is None:
+            raise LeaseLost(f"writing to the study of {self._search_id} needs a lease, but there is none")
+        return self._lease
 
     def _study_id(self) -> int:
         if self._id is None:
@@ -241,6 +239,11 @@ class StudyRecord:
             return self._database.optuna.get_trial_id_from_study_id_trial_number(study_id, trial)
         except KeyError as error:
             raise TrialNotFound(f"a trial must exist, but {self._search_id} has no trial {trial}") from error
+
+    @retried()
+    def _move(self, trial: int, move: Callable[[Database, Lease, int], bool]) -> bool:
+        """Whether `move` changed the trial's state; finished ones do not change."""
+        return move(self._database, self._held(), self.trial_id(trial))
 
     @retried()
     def _write(self, trial: int, write: Callable[[BaseStorage, int], bool]) -> bool:

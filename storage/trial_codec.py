@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
+from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -51,31 +53,38 @@ def to_trial(generation: int, slot: int, candidate: Candidate) -> FrozenTrial:
 
 def to_record(trial: FrozenTrial) -> TrialRecord:
     """The trial as this room hands it out."""
-    attributes = trial.user_attrs
+    attributes = {**trial.user_attrs, GENES: trial.system_attrs[GENES]}
+    return record_of(trial.number, trial.state, trial.value, attributes)
+
+
+def record_of(number: int, state: TrialState, value: float | None, attributes: Mapping[str, Any]) -> TrialRecord:
+    """A trial from its parts; `attributes` are its user attributes and `GENES`."""
     return TrialRecord(
-        number=trial.number,
+        number=number,
         generation=attributes["generation"],
         slot=attributes["slot"],
-        candidate=_candidate(trial),
-        state=_STATES[trial.state],
-        nll=trial.value if trial.state == TrialState.COMPLETE else None,
+        candidate=_candidate(attributes),
+        state=_STATES[state],
+        nll=value if state == TrialState.COMPLETE else None,
         reason=attributes.get(REASON),
     )
 
 
-def _candidate(trial: FrozenTrial) -> Candidate:
-    attributes = trial.user_attrs
+def _candidate(attributes: Mapping[str, Any]) -> Candidate:
     return Candidate(
         factors=RescaleFactors(tuple(attributes["long_factor"])),
         attention_factor=attributes["attention_factor"],
         critical_pair=attributes["critical_pair"],
-        genes=tuple(
-            Gene(name=name, value=value, low=low, high=high, step=step, integer=integer)
-            for name, value, low, high, step, integer in trial.system_attrs[GENES]
-        ),
+        genes=tuple(_gene(*values) for values in attributes[GENES]),
         origin=attributes["origin"],
         parents=tuple(attributes["parents"]),
     )
+
+
+@lru_cache(maxsize=2**16, typed=True)
+def _gene(name: str, value: float, low: float, high: float, step: float | None, integer: bool) -> Gene:
+    """Candidates have many genes, most of which others had before: values lie on a grid."""
+    return Gene(name=name, value=value, low=low, high=high, step=step, integer=integer)
 
 
 def _distribution(gene: Gene) -> BaseDistribution:

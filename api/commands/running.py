@@ -1,18 +1,21 @@
 """Processes that stay: the server, a controller alone, a Ray worker node."""
 
 import contextlib
-import logging
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from api.commands import common
-from api.errors import BadInput
+from api.errors import BadInput, InvalidSettings
+from api.logs import set_up_logging
 from api.preflight import bind, make_home
 from api.settings import Settings, load_settings
+from search_space.version import ROPEWALK_VERSION
+from service import tracing
 
 
 def register(app: typer.Typer) -> None:
@@ -22,11 +25,21 @@ def register(app: typer.Typer) -> None:
     app.command("worker")(worker)
 
 
-def _log() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+@contextlib.contextmanager
+def _observed(settings: Settings) -> Iterator[None]:
+    """Logs and spans as the settings want them."""
+    set_up_logging(settings.log_format)
+    if settings.otlp_endpoint is not None:
+        try:
+            tracing.export_to(settings.otlp_endpoint, version=ROPEWALK_VERSION)
+        except ImportError:
+            raise InvalidSettings(
+                "OTEL_EXPORTER_OTLP_ENDPOINT needs the extra otel (pip install 'ropewalk[otel]'), which is missing"
+            ) from None
+    try:
+        yield
+    finally:
+        tracing.stop()
 
 
 def serve(
@@ -39,9 +52,8 @@ def serve(
 ) -> None:
     """Serve HTTP, run jobs, show the dashboard; with an embedded PostgreSQL unless ROPEWALK_DATABASE_URL is set."""
     settings = load_settings(host=host, port=port)
-    _log()
     make_home(settings.home)
-    with contextlib.closing(bind(settings.host, settings.port)) as listener:
+    with _observed(settings), contextlib.closing(bind(settings.host, settings.port)) as listener:
         _serve(settings, listener, with_controller=with_controller, as_json=as_json)
 
 
@@ -69,13 +81,13 @@ def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool
 def controller(as_json: common.AsJson = False) -> None:
     """Run jobs only, for clusters: claims them from the database that ROPEWALK_DATABASE_URL names."""
     settings = load_settings()
-    _log()
     from api.server import run_controller
 
     def announce(owner: str) -> None:
         common.print_json({"owner": owner}) if as_json else common.out().print(f"controller {owner} runs")
 
-    run_controller(settings, announce=announce)
+    with _observed(settings):
+        run_controller(settings, announce=announce)
 
 
 def worker(

@@ -42,6 +42,6 @@ def get_readiness(door: deps.TheDoor) -> Readiness:
     responses={200: {"content": {"text/plain": {}}}, **common.problems()},
 )
 def get_metrics(request: Request) -> Response:
-    """Prometheus text: jobs by kind and state."""
+    """Prometheus text: jobs by state, what waits, what was scored, what failed, seconds by stage."""
     metrics: Metrics = request.app.state.metrics
     return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -32,6 +32,8 @@ SpecBody = Annotated[
     ),
 ]
 NOTE_HEADER = "Ropewalk-Note"
+SCORE_KEY = r"^[0-9]{1,9}:.+$"
+"""A trial number and a document id, as `next_after` of a page of scores."""
 FactorFormat = Literal["json", "hf", "vllm", "mlx", "csv", "gguf"]
 
 
@@ -117,18 +119,26 @@ def list_trials(
 def list_scores(
     search_id: str,
     door: deps.TheDoor,
+    limit: deps.Limit,
     split: Annotated[Literal["search", "validation"], Query(description="which documents")] = "validation",
     trial: Annotated[deps.TrialNumber, Query(description="only this trial's")] = None,
+    after: Annotated[
+        str | None, Query(description="next_after of the page before", pattern=SCORE_KEY, max_length=1000)
+    ] = None,
 ) -> ScoreList:
-    """Document scores: one candidate on one document each."""
-    scores = door.scores(search_id, split=split)
-    return ScoreList(items=[ScoreResource.of(score) for score in scores if trial is None or score.trial == trial])
+    """Document scores: one candidate on one document each, by trial and document."""
+    number, _, document = (after or "").partition(":")
+    key = (int(number), document) if after else None
+    scores = door.scores(search_id, split=split, trial=trial, after=key, limit=limit + 1)
+    items = [ScoreResource.of(score) for score in scores[:limit]]
+    last = scores[limit - 1] if len(scores) > limit else None
+    return ScoreList(items=items, next_after=None if last is None else f"{last.trial}:{last.score.document_id}")
 
 
 @router.get("/{search_id}/pictures", operation_id="get_pictures", responses=common.problems(404))
 def get_pictures(search_id: str, door: deps.TheDoor) -> SearchPictures:
-    """What is drawn of the search: factors, best so far, race by document, needles by depth. Large searches are
-    thinned out; `ropewalk plot` makes PNG files of it."""
+    """What is drawn of the search: factors, best so far, race by document, needles by depth; as of the last finished
+    generation. Large searches are thinned out; `ropewalk plot` makes PNG files of it."""
     return door.pictures(search_id)
 
 

@@ -1,9 +1,12 @@
 """Liveness, readiness and metrics, with and without a database."""
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from storage.database import Database
-from tests.api.running import RunningServer, free_port, running_server
+from storage.records import Condition, JobState, Progress
+from tests.api.running import RunningServer, claimed_search, free_port, running_server
+from tests.storage.conftest import expire_lease
 
 
 def test_alive_and_ready(server: RunningServer) -> None:
@@ -34,16 +37,42 @@ def test_without_tables_it_says_what_to_do(empty_database_url: str) -> None:
     database.close()
 
 
-def test_metrics_count_jobs_by_kind_and_state(server: RunningServer) -> None:
-    server.jobs.create("evaluation", "{}")
-    server.jobs.request(server.jobs.create("search", "{}").job.id, "cancel")
+def test_metrics_tell_what_controllers_did_and_what_waits(server: RunningServer) -> None:
+    jobs, database = server.jobs, server.database
+    jobs.request(jobs.create("search", "{}").job.id, "cancel")
+    lease = claimed_search(jobs)
+    jobs.create("evaluation", "{}")
+    jobs.update_progress(lease, Progress(document_passes=12, cached_passes=5))
+    jobs.append_event(lease, "trial.failed", "{}")
+    expire_lease(database, lease.job_id)
+    taken = jobs.claim("another", 60, ["search"])
+    assert taken is not None
+    why = Condition(type="WorkersReady", status=False, reason="WorkerLost", message="gone")
+    jobs.put_back(taken[1], why, failures=1, retry_in=0.0)
+    failing = jobs.claim("another", 60, ["search"])
+    assert failing is not None
+    jobs.transition(failing[1], JobState.failed, error_code="FAILURE_BUDGET_SPENT", error_message="too many")
     with server.http as http:
         response = http.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
-    assert 'ropewalk_jobs{kind="search",state="cancelled"} 1.0' in response.text
-    assert 'ropewalk_jobs{kind="evaluation",state="queued"} 1.0' in response.text
-    assert 'ropewalk_jobs{kind="finetune",state="failed"} 0.0' in response.text
-    assert "ropewalk_build_info" in response.text
+    told = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+    assert told["ropewalk_jobs", "search", "cancelled"] == 1
+    assert told["ropewalk_jobs", "finetune", "failed"] == 0
+    assert (told["ropewalk_queue_depth", "evaluation"], told["ropewalk_queue_depth", "search"]) == (1, 0)
+    assert told["ropewalk_queue_longest_seconds", "evaluation"] > 0
+    assert told["ropewalk_document_passes_total", "search", "forward"] == 7
+    assert told["ropewalk_document_passes_total", "search", "cache"] == 5
+    assert told["ropewalk_job_failures_total", "FAILURE_BUDGET_SPENT", "search"] == 1
+    assert told["ropewalk_infrastructure_failures_total", "WorkerLost"] == 1
+    assert (told["ropewalk_trial_failures_total",], told["ropewalk_lease_losses_total",]) == (1, 1)
+    assert told["ropewalk_stage_seconds_count", "search", "queued"] == 2
+    assert told["ropewalk_stage_seconds_sum", "search", "queued"] > 0
+    assert told["ropewalk_controllers",] == 0
+    assert any(name[0] == "ropewalk_build_info" for name in told)
 
 
 def test_the_bare_address_leads_to_the_documentation(server: RunningServer) -> None:

@@ -171,6 +171,12 @@ def test_document_scores(server: RunningServer) -> None:
         with pytest.raises(ApiError) as refused:
             client.scores(lease.job_id, split="train")
     assert refused.value.status == 422
+    with server.http as http:
+        first = http.get(f"/v1/searches/{lease.job_id}/scores?limit=3").json()
+        assert first["next_after"] == "1:validation-0-1024-00000"
+        rest = http.get(f"/v1/searches/{lease.job_id}/scores", params={"after": first["next_after"]}).json()
+        assert ([item["trial"] for item in rest["items"]], rest["next_after"]) == ([1], None)
+        assert http.get(f"/v1/searches/{lease.job_id}/scores?after=one").status_code == 422
 
 
 def test_factors_in_every_format(server: RunningServer) -> None:

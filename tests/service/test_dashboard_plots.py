@@ -10,7 +10,7 @@ import pytest
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
 from service.dashboard_figures import FIGURES
-from service.dashboard_plots import PLOT_PREFIX, draw_dashboard, plot_attributes
+from service.dashboard_plots import PLOT_PREFIX, draw_dashboard, drawn_pictures, plot_attributes
 from service.picture_reading import PictureReader
 from storage.database import Database
 from storage.errors import LeaseLost
@@ -62,7 +62,9 @@ def test_figures_land_in_the_study_and_replace_the_earlier_ones(database: Databa
     reader = PictureReader(database, lease.job_id)
     made = make_search(bred=60, documents=24, raced=True)
     study = store(made, database, lease)
+    assert drawn_pictures(database, lease.job_id) is None
     assert draw_dashboard(study, reader, winner=made.best_bred.number)
+    assert drawn_pictures(database, lease.job_id) == reader.read(winner=made.best_bred.number)
     first = _attributes(database, lease.job_id)
     assert set(drawn(database, lease.job_id)) == NAMES
     assert draw_dashboard(study, reader, winner=made.best_bred.number)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import optuna
 import pytest
 import sqlalchemy as sa
@@ -67,16 +70,22 @@ def test_all_three_are_there_and_the_first_score_stays(
     assert ScoreStore(database).all(lease.job_id, "search")[0].score.nats == 0.3
 
 
-@pytest.mark.parametrize("point", ["before report", "after report"])
-def test_what_breaks_in_between_leaves_nothing(point: str, database: Database, lease: Lease) -> None:
-    def reach(reached: str) -> None:
-        if reached == point:
-            raise ZeroDivisionError
-
-    study = StudyRecord(database, lease.job_id, lease)
-    with pytest.raises(ZeroDivisionError):
-        Acceptance(database, lease, study=study, reach=reach).accept([new(0, 0)])
+def test_what_one_of_the_three_refuses_leaves_nothing(database: Database, lease: Lease, acceptance: Acceptance) -> None:
+    short_key = replace(new(0, 1), cache_key=b"short")
+    with pytest.raises(sa.exc.IntegrityError, match="ck_score_cache_key"):
+        acceptance.accept([new(0, 0), short_key])
     assert kept(database, lease.job_id) == ([], {}, 0)
+
+
+def test_every_field_comes_back_as_it_was(database: Database, lease: Lease, acceptance: Acceptance) -> None:
+    gradient = (0.1 + 0.2, -1e-300, 3.0)
+    with_gradient = DocumentScore(document_id="d1", nats=math.pi, tokens=7, exact=True, gradient=gradient)
+    stored = [
+        StoredScore(split="search", trial=0, score=with_gradient, worker="w:1", attempts=2, seconds=0.1 + 0.2),
+        StoredScore(split="search", trial=1, score=replace(with_gradient, gradient=None), worker="w", scorer="0" * 16),
+    ]
+    acceptance.accept([NewScore(stored=one, index=4) for one in stored])
+    assert ScoreStore(database).all(lease.job_id, "search") == tuple(stored)
 
 
 def test_without_the_lease_nothing_comes_in(database: Database, lease: Lease, acceptance: Acceptance) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -83,3 +85,23 @@ def test_a_client_that_vanished_in_a_transaction_holds_no_lock_for_long(
     done.set()
     thread.join()
     far.close()
+
+
+def test_an_error_of_the_database_names_the_rule_and_no_value(database: Database) -> None:
+    statement = "INSERT INTO ropewalk.jobs (id, kind, spec_json) VALUES (:id, :kind, :spec_json)"
+    values = {"id": "srch_secret_id", "kind": "secret-kind", "spec_json": "hunter2"}
+    with pytest.raises(sa.exc.IntegrityError) as caught, database.transaction() as connection:
+        connection.execute(sa.text(statement), values)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "ck_jobs_state_of_kind" in told
+    assert not [value for value in values.values() if value in told.replace(statement, "")]
+
+
+def test_a_session_that_ended_while_it_rested_is_not_used(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "PING_AFTER", 0.0)
+    with database.transaction() as connection:
+        session = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+    with closing(Database(database.url)) as another, another.transaction() as connection:
+        connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": session})
+    with database.transaction() as connection:
+        assert connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != session

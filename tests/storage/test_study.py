@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.storages import RDBStorage
 
 from search_space.candidate import Candidate, Gene
 from search_space.rescale_factors import RescaleFactors
@@ -197,3 +198,20 @@ def test_system_attributes_are_fenced(database: Database, study: StudyRecord) ->
     with pytest.raises(LeaseLost):
         study.replace_system_attributes("plots:", {"plots:a": "1"})
     assert database.optuna.get_study_system_attrs(database.optuna.get_study_id_from_name(name)) == before
+
+
+def test_trials_are_read_as_optuna_reads_them(database: Database, study: StudyRecord) -> None:
+    study.add_candidates(0, [candidate(seed) for seed in range(5)])
+    study.start(0)
+    study.report(0, 3, 0.5)
+    study.finish(0, 0.25)
+    study.start(1)
+    study.finish(1, math.inf)
+    study.fail(2, "broken")
+    study.prune(3)
+    storage = database.optuna_tables
+    study_id = storage.get_study_id_from_name(study._search_id)
+    for also, above in ((set(), -1), ({1, 2}, 3)):
+        ours = storage._get_trials(study_id, None, also, above)
+        assert ours == RDBStorage._get_trials(storage, study_id, None, also, above)
+        assert ours

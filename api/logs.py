@@ -1,0 +1,52 @@
+"""How log lines look: text for people, or a JSON object a line, both with the ids of what they are about."""
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+from service.log_context import current
+
+LogFormat = Literal["text", "json"]
+
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+QUIET = ("uvicorn.error", "alembic", "httpx")  # what they say below a warning is told by ours
+
+
+class _WithIds(logging.Formatter):
+    """The ids in brackets behind the message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        ids = " ".join(f"{name}={value}" for name, value in current().items())
+        message = super().formatMessage(record)
+        return f"{message} [{ids}]" if ids else message
+
+
+class _AsJson(logging.Formatter):
+    """`time` (UTC), `level`, `logger`, `message`, the ids, and `exception` with its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **current(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def make_handler(log_format: LogFormat, stream: TextIO | None = None) -> logging.Handler:
+    """Writes lines of this look to `stream`, by default to standard error."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_AsJson() if log_format == "json" else _WithIds(TEXT))
+    return handler
+
+
+def set_up_logging(log_format: LogFormat) -> None:
+    """Write lines of INFO and above to standard error."""
+    logging.basicConfig(level=logging.INFO, handlers=[make_handler(log_format)])
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

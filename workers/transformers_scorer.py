@@ -14,7 +14,7 @@ from evaluation.model_source import ModelSource, config_sha256, model_sha256
 from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
 from search_space.rescale_factors import RescaleFactors
-from workers.arithmetic import arithmetic, device_name
+from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_candidate, check_documents
 from workers.errors import ScorerClosed, ScorerUnavailable
@@ -105,18 +105,6 @@ class TransformersScorer:
         self._opened = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def choose_device() -> torch.device:
-    """The accelerator where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """What a spec's `dtype` means on the device; `auto` is bfloat16 on an accelerator, float32 elsewhere."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
 def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:

@@ -13,6 +13,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from workers.errors import ScorerUnavailable
 from workers.vllm_messages import EngineBroken, EngineRefused, GroupScored, OpenEngine, Reply, Request
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def _score(engine: Engine, request: Request, connection: Connection[Reply, Reque
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    line = " ".join(str(error).split())
+    return line if isinstance(error, ScorerUnavailable) else f"{type(error).__name__}: {line}"
 
 
 if __name__ == "__main__":

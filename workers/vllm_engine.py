@@ -17,30 +17,24 @@ import vllm
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
 from search_space.rescale_factors import RescaleFactors
-from workers.arithmetic import arithmetic, device_name
+from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
+from workers.errors import ScorerUnavailable
 from workers.factory import vllm_version
+from workers.memory import MemoryNeeded, free_bytes, whole_bytes
 from workers.passes import TOKENS_PER_FORWARD
-from workers.transformers_scorer import choose_device, choose_dtype
 from workers.vllm_messages import AnswerScore, EngineDocument, EngineOpened, OpenEngine, ScoreGroup
-from workers.vllm_model import hf_overrides, kv_cache_bytes, model_length, weight_bytes
+from workers.vllm_model import SEQUENCES, TOKENS_PER_STEP, hf_overrides, model_length
 from workers.vllm_rotary import RotaryExtension, RotaryFacts, rotary_table, table_digest
 
 _REVISION = 1  # of this file and vllm_rotary.py: raise it with every change that moves a bit of any score
-_TOKENS_PER_STEP = {"cpu": 1024, "cuda": 8192}  # at least those of a group, which shares one step
-_SEQUENCES = 4  # side by side in a step, at most: the largest group of workers/passes.py
 _WIDE_NUMBERS = 1 << 27  # answer rows times vocabulary that the V2 runner may hand back for one document: 512 MiB
-_GIB = 1024**3
-
-
-class Refused(Exception):
-    """The model cannot be scored here; the message is what the user reads."""
 
 
 class Engine:
     """One model, loaded once.
 
     Raises:
-        Refused: the model does not fit the memory, or rotates in a way that cannot be written to.
+        ScorerUnavailable: the model does not fit the free memory, or rotates in a way that cannot be written to.
         Anything else: whatever vLLM says of a model that it cannot load.
     """
 
@@ -62,7 +56,7 @@ class Engine:
                 (
                     "V2 runner with prompt_logprob_token_ids" if self._wide else "V1 runner with prompt_logprobs=0",
                     *self._facts.attention_backends,
-                    f"{_TOKENS_PER_STEP[device.type]} tokens a step",
+                    f"{TOKENS_PER_STEP[device.type]} tokens a step",
                     f"{request.tensor_parallel} ranks",
                     arithmetic(device),
                 )
@@ -95,10 +89,10 @@ class Engine:
         told: list[RotaryFacts | str] = self._llm.collective_rpc(RotaryExtension.ropewalk_inspect_rotary.__name__)
         for facts in told:
             if isinstance(facts, str):
-                raise Refused(facts)
+                raise ScorerUnavailable(facts)
             wanted = (model_length(self._request.target_length), self._request.rope.rotary_dim)
             if facts.rows < wanted[0] or facts.width != wanted[1]:
-                raise Refused(
+                raise ScorerUnavailable(
                     f"a rotary table must have {wanted[0]} positions of {wanted[1]} numbers for "
                     f"target_length={self._request.target_length}, but got {facts.rows} of {facts.width}"
                 )
@@ -165,15 +159,15 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
     path = Path(request.model)
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     dtype = choose_dtype(request.dtype, device)
-    step = _TOKENS_PER_STEP[device.type]
-    kv_bytes = kv_cache_bytes(
-        config,
-        tokens=max(request.target_length, step),
-        sequences=_SEQUENCES,
-        item_bytes=dtype.itemsize,
+    needed = MemoryNeeded.of(
+        path,
+        backend="vllm",
+        dtype=dtype,
+        target_length=request.target_length,
         ranks=request.tensor_parallel,
+        device=device,
     )
-    share = _check_memory(request, device, weights=weight_bytes(path, item_bytes=dtype.itemsize), kv=kv_bytes)
+    needed.check(free_bytes(device), what=f"the free memory of {device_name(device)}")
     return vllm.LLM(
         model=request.model,
         hf_overrides=hf_overrides(
@@ -183,10 +177,10 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
         dtype=str(dtype).removeprefix("torch."),
         tensor_parallel_size=request.tensor_parallel,
         worker_extension_cls=f"{RotaryExtension.__module__}.{RotaryExtension.__qualname__}",
-        kv_cache_memory_bytes=kv_bytes,
-        gpu_memory_utilization=share,
-        max_num_seqs=_SEQUENCES,
-        max_num_batched_tokens=step,
+        kv_cache_memory_bytes=needed.kv_cache,
+        gpu_memory_utilization=_memory_share(needed.total, device),
+        max_num_seqs=SEQUENCES,
+        max_num_batched_tokens=TOKENS_PER_STEP[device.type],
         max_logprobs=-1,
         enable_chunked_prefill=True,
         enable_prefix_caching=False,  # keys in it would be rotated by the candidate before
@@ -200,22 +194,10 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
     )
 
 
-def _check_memory(request: OpenEngine, device: torch.device, *, weights: int, kv: int) -> float:
-    """Share of the device's memory that is needed, for vLLM's own check; Refused when that much is not free.
-
-    Counts what can be told beforehand: weights and KV cache on one rank.
-    """
-    needed = weights // request.tensor_parallel + kv
+def _memory_share(needed: int, device: torch.device) -> float:
+    """Share of the device's memory that is needed on a rank, for vLLM's own check."""
     if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info()
+        total = whole_bytes(device)
     else:
-        node = get_memory_node_info(get_visible_memory_node()[0])
-        free, total = node.available_memory, node.total_memory
-    if needed > free:
-        raise Refused(
-            f"a model must fit the free memory, but {weights / _GIB:.2f} GiB of weights over "
-            f"{request.tensor_parallel} ranks and {kv / _GIB:.2f} GiB of KV cache for "
-            f"target_length={request.target_length} need {needed / _GIB:.2f} GiB on {device.type}, "
-            f"and {free / _GIB:.2f} GiB are free"
-        )
+        total = get_memory_node_info(get_visible_memory_node()[0]).total_memory
     return min(max(needed / total, 0.01), 0.95)

@@ -14,6 +14,8 @@ from workers.model_files import longrope_block
 _FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _LENGTH_BYTES = 8  # of a safetensors file, before its header
 _BLOCK_TOKENS = 128  # vLLM's largest usual KV block
+SEQUENCES = 4  # side by side in a step, at most: the largest group of workers/passes.py
+TOKENS_PER_STEP = {"cpu": 1024, "cuda": 8192}  # at least those of a group, which shares one step
 _SPARE_BLOCKS = 2  # vLLM keeps one empty, and one is begun by the token that a request must generate
 
 
@@ -48,7 +50,7 @@ def model_length(target_length: int) -> int:
 def weight_bytes(path: Path, *, item_bytes: int) -> int:
     """Of all weights in the safetensors files of `path`, once floats are loaded with `item_bytes` each.
 
-    Read from the files' headers. Zero where there are none: loading says so in better words.
+    Read from the files' headers. One that is damaged, or not there, counts nothing: loading says so in better words.
     """
     return sum(
         _loaded_bytes(tensor, item_bytes)
@@ -56,6 +58,12 @@ def weight_bytes(path: Path, *, item_bytes: int) -> int:
         for name, tensor in _header(file).items()
         if name != "__metadata__"
     )
+
+
+def engine_kv_bytes(config: Mapping[str, Any], *, target_length: int, device: str, item_bytes: int, ranks: int) -> int:
+    """Of the KV cache that an engine keeps on each rank: a document of the target length, or the groups of a step."""
+    tokens = max(target_length, TOKENS_PER_STEP[device])
+    return kv_cache_bytes(config, tokens=tokens, sequences=SEQUENCES, item_bytes=item_bytes, ranks=ranks)
 
 
 def kv_cache_bytes(config: Mapping[str, Any], *, tokens: int, sequences: int, item_bytes: int, ranks: int) -> int:
@@ -71,7 +79,12 @@ def kv_cache_bytes(config: Mapping[str, Any], *, tokens: int, sequences: int, it
 def _header(file: Path) -> dict[str, dict[str, Any]]:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-        header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
+        if length > file.stat().st_size:
+            return {}
+        try:
+            header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
+        except ValueError:
+            return {}
     return header
 
 

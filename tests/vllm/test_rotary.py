@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from api.cli import run
 from search_space.rescale_factors import RescaleFactors
 from tests.vllm.conftest import vllm_settings
 from tests.workers.conformance import score
@@ -31,10 +32,17 @@ def test_a_document_that_is_too_long_never_reaches_the_engine(pocket_scorer: Vll
         score(pocket_scorer, documents(1, length=1537), factors=RescaleFactors.identity(PAIRS))
 
 
-def test_an_unknown_rotary_class_is_refused_by_name(child: Callable[[str], None]) -> None:
+def test_an_unknown_rotary_class_is_refused_by_name(
+    child: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     child("unknown_rotary")
-    with pytest.raises(ScorerUnavailable, match=r"must be vLLM's RotaryEmbedding.* but got .*HouseRotaryEmbedding$"):
-        make_scorer(vllm_settings())
+    score_pocket = ["score", "--model", "pocket", "--factors", "yarn", "--target-length", "512", "--documents", "1"]
+    assert run([*score_pocket, "--backend", "vllm"]) != 0
+    told = capsys.readouterr().err.strip()
+    assert "vLLM must be able to score " in told
+    assert ", but a model's rotary modules must be vLLM's RotaryEmbedding or " in told
+    assert told.endswith(".HouseRotaryEmbedding")
+    assert "\n" not in told
 
 
 def test_a_table_that_is_not_what_was_written_is_noticed(child: Callable[[str], None]) -> None:
@@ -45,9 +53,10 @@ def test_a_table_that_is_not_what_was_written_is_noticed(child: Callable[[str], 
         make_scorer(vllm_settings())
 
 
-def test_what_does_not_fit_the_memory_is_refused_before_loading() -> None:
-    with pytest.raises(ScorerUnavailable, match=r"must fit the free memory, but 0\.00 GiB of weights .* are free"):
-        make_scorer(vllm_settings(target_length=1_000_000_000))
+def test_what_does_not_fit_the_free_memory_is_refused_before_loading() -> None:
+    words = r"but a model must fit the free memory of cpu .* 0\.00 GiB of weights over 1 rank and .* of KV cache for"
+    with pytest.raises(ScorerUnavailable, match=words):
+        VllmScorer(vllm_settings(target_length=1_000_000_000))
 
 
 def test_more_ranks_than_gpus_are_refused() -> None:

@@ -58,10 +58,10 @@ def test_the_pocket_model_scores_as_with_transformers(pocket_scorer: VllmScorer)
 
 
 def test_a_real_model_scores_as_with_transformers(smollm2: Path) -> None:
-    settings = vllm_settings(model=str(smollm2), original_length=128, target_length=384)
+    settings = vllm_settings(model=str(smollm2), original_length=64, target_length=160)
     scorer = VllmScorer(settings)
-    mixed = [spread(document(index, length=length), 49152) for index, length in enumerate((96, 384))]
-    _compare(scorer, TransformersScorer(settings), find_model(str(smollm2), original_length=128).rope, mixed)
+    mixed = [spread(document(index, length=length), 49152) for index, length in enumerate((32, 160))]
+    _compare(scorer, TransformersScorer(settings), find_model(str(smollm2), original_length=64).rope, mixed)
     scorer.close()
 
 
@@ -128,7 +128,7 @@ def _candidate(name: str, rope: RopeConfig, target_length: int) -> tuple[Rescale
     if name == "plain":
         return RescaleFactors.identity(rope.num_pairs), 1.0
     if name == "yarn":
-        length = max(target_length, rope.original_max_position_embeddings)
+        length = max(target_length, 4 * rope.original_max_position_embeddings)
         return baseline("yarn", rope, length).factors, own_attention_factor("yarn", rope, length)
     random = np.random.default_rng(int(name.removeprefix("random-")))
     values = np.maximum.accumulate(random.uniform(1.0, 8.0, rope.num_pairs))

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.workers.hardware import pretend_gpu
 from workers import arithmetic
+from workers.errors import ScorerUnavailable
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -45,3 +47,30 @@ def test_rounded_float32_products_matter_on_cuda() -> None:
         assert arithmetic.arithmetic(CUDA) != precise
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_a_cpu_computes_in_every_dtype() -> None:
+    chosen = [arithmetic.choose_dtype(name, CPU) for name in ("auto", "float32", "float16", "bfloat16")]
+    assert chosen == [torch.float32, torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("capability", "auto", "refused"),
+    [
+        ((9, 0), torch.bfloat16, []),
+        ((8, 0), torch.bfloat16, []),
+        ((7, 5), torch.float32, ["bfloat16"]),
+        ((5, 2), torch.float32, ["float16", "bfloat16"]),
+    ],
+)
+def test_a_gpu_computes_in_what_its_generation_has(
+    capability: tuple[int, int], auto: torch.dtype, refused: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpu(monkeypatch, name="a GPU", capability=capability)
+    assert arithmetic.choose_dtype("auto", CUDA) == auto
+    for name in ("float32", "float16", "bfloat16"):
+        if name in refused:
+            with pytest.raises(ScorerUnavailable, match=f"a GPU of compute capability .* but got dtype={name}, which"):
+                arithmetic.choose_dtype(name, CUDA)
+        else:
+            assert arithmetic.choose_dtype(name, CUDA) == getattr(torch, name)

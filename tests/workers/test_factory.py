@@ -6,19 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.workers.hardware import install_vllm, pretend_gpu
 from workers.base import Backend
 from workers.errors import ScorerUnavailable
 from workers.factory import BackendChoice, check_scorer, choose_backend, vllm_problem
-
-
-def install_vllm(directory: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as anyone can tell without importing it."""
-    (directory / "vllm").mkdir()
-    (directory / "vllm" / "__init__.py").touch()
-    metadata = directory / f"vllm-{version}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
-    monkeypatch.syspath_prepend(directory)
 
 
 def test_auto_without_vllm() -> None:
@@ -63,7 +54,18 @@ def test_a_cluster_elsewhere_judges_for_itself(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     check_scorer("auto", tensor_parallel=8)
     check_scorer("vllm", tensor_parallel=8)
+    pretend_gpu(monkeypatch, name="Tesla T4", capability=(7, 5))
+    check_scorer("transformers", tensor_parallel=1, dtype="bfloat16")
     with pytest.raises(ScorerUnavailable, match="tensor_parallel"):
         check_scorer("transformers", tensor_parallel=8)
     with pytest.raises(ScorerUnavailable, match="needs a scorer that differentiates"):
         check_scorer("vllm", tensor_parallel=1, gradients=True)
+
+
+def test_a_dtype_that_the_gpu_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, name="Tesla T4", capability=(7, 5))
+    for dtype in ("auto", "float32", "float16"):
+        check_scorer("transformers", tensor_parallel=1, dtype=dtype)
+    check_scorer("analytic", tensor_parallel=1, dtype="bfloat16")
+    with pytest.raises(ScorerUnavailable, match=r"float32 or float16 on Tesla T4 .* 7\.5, but got dtype=bfloat16"):
+        check_scorer("transformers", tensor_parallel=1, dtype="bfloat16")

@@ -1,0 +1,1 @@
+"""What `benchmarks/` measures, for a machine with a GPU: it needs torch and transformers, and little else."""

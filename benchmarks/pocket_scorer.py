@@ -19,28 +19,32 @@ import torch
 import transformers
 from torch.nn import functional
 
-from evaluation.model_source import config_sha256, model_sha256, resolve_model
+from evaluation.model_source import config_sha256, model_sha256
 from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
 from evaluation.score_key import candidate_digest, document_digest, key_of_digests
 from search_space.rescale_factors import RescaleFactors
 from search_space.rope import compute_inv_freq
 from workers.base import ScorerInfo, ScorerSettings
+from workers.model_files import find_model
 from workers.transformers_scorer import TransformersScorer
 
+ORIGINAL_LENGTH = 256  # L of the pocket model, tokens
 _REVISION = "pocket forward 1"  # raise it with every change that moves a score
 
 
 class PocketScorer:
-    """Implements :class:`workers.base.DifferentiableScorer` for the pocket model, with one thread, on the CPU.
+    """Implements :class:`workers.base.DifferentiableScorer` with one thread, on the CPU, for the pocket model or a
+    directory with weights trained from it.
 
     `passes` counts the forward passes that were really run.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, model_name: str = "pocket") -> None:
         torch.set_num_threads(1)
-        source = resolve_model("pocket")
+        source = find_model(model_name, original_length=ORIGINAL_LENGTH)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(str(source.path), dtype=torch.float32)
+        self._name = model_name
         self._rope = source.rope
         self._forward = _Forward(model)
         self._store = _Store(store)
@@ -92,7 +96,7 @@ class PocketScorer:
             original_length = self._rope.original_max_position_embeddings
             self._length = length
             self._differentiable = TransformersScorer(
-                ScorerSettings(model="pocket", target_length=length, original_length=original_length, threads=1)
+                ScorerSettings(model=self._name, target_length=length, original_length=original_length, threads=1)
             )
         self.passes += len(documents)
         return self._differentiable.score_with_gradients(

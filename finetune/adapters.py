@@ -13,16 +13,15 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from evaluation.model_source import ModelSource, resolve_model
-from finetune.checkpoint import CARD_NAME, FACTORS_NAME, check_output, write_checkpoint, write_output
+from finetune.checkpoint import check_output, write_checkpoint, write_output
 from finetune.config import FinetuneSettings
 from finetune.errors import InvalidAdapter, InvalidFinetuneSettings
 from finetune.fitting import check_fits
 from finetune.language_model import load_model
 from finetune.model_card import MERGE_SECTION
+from finetune.output_files import ADAPTER_CONFIG, CARD_NAME, FACTORS_NAME, is_adapter
 from search_space.errors import SearchSpaceError
 from search_space.factor_file import FactorFile
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 def check_peft() -> None:
@@ -75,7 +74,7 @@ def merge_adapter(adapter: Path, output: Path, *, model: str | None = None) -> F
     peft; the errors of `evaluation` for the model.
     """
     check_output(output)
-    if not (adapter / ADAPTER_CONFIG).is_file():
+    if not is_adapter(adapter):
         raise InvalidAdapter(f"an adapter directory must hold {ADAPTER_CONFIG}, but {adapter} does not")
     try:
         file = FactorFile.from_json((adapter / FACTORS_NAME).read_text(encoding="utf-8"))

@@ -22,11 +22,10 @@ from transformers.utils import logging as transformers_logging
 
 from evaluation.model_source import ModelSource
 from finetune.errors import OutputNotEmpty
+from finetune.output_files import CARD_NAME, FACTORS_NAME
 from search_space.exports import hf_config_fragment
 from search_space.factor_file import FactorFile
 
-FACTORS_NAME = "factors.json"
-CARD_NAME = "README.md"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",

@@ -54,9 +54,20 @@ Weighted mean loss, nats per token:
 
 Up to {original} tokens the short factors, all 1, are used: original RoPE{short_note}. Past that, `long_factor`.
 
-- transformers decides per forward pass by the largest position. When generation crosses {original} tokens, the keys
-  cached before were rotated by the short factors: start the crossing with a fresh cache.
-- vLLM decides once per engine: `max_model_len` above {original} uses the long factors at every position.
+- transformers decides per forward pass by the largest position. A generation that crosses {original} tokens needs a
+  fresh KV cache there: the keys cached before were rotated by the short factors. The Phi-3 family drops its cache by
+  itself; Llama, Qwen and Mistral keep it, and the text goes wrong. Ropewalk's `generate_across_switch` reads everything
+  anew at that point, once:
+
+  ```python
+  from finetune.generating import generate_across_switch
+
+  ids = generate_across_switch(model, input_ids, max_new_tokens=2000)
+  ```
+
+- vLLM decides once per engine and has no switch to cross: with `max_model_len` above {original} it uses the long
+  factors from the first token on, otherwise never. Short requests get the short factors from a second engine, run with
+  `max_model_len={original}`.
 
 `factors.json` holds the factors and where they come from.
 """

@@ -10,6 +10,8 @@ from evaluation.needle import NeedleDocument
 from evaluation.ruler_factory import RulerFactory
 from evaluation.ruler_task import RulerRequest
 from evaluation.text_windows import text_windows
+from evaluation.user_path import user_path
+from finetune.output_files import FACTORS_NAME, is_adapter
 from search_space.factor_file import FactorFile
 from service.errors import FactorsNotReady, InvalidSpec
 from service.evaluation_contenders import BASE, FINETUNED, Checkpoint, Contender, contenders
@@ -136,7 +138,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
 
 
 def _check_workers(spec: EvaluationSpec) -> None:
-    check_scorer(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel)
+    check_scorer(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel, dtype=spec.scorer.dtype)
     if spec.ruler_tasks or spec.text_windows:
         check_generator(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel)
     if spec.harness:
@@ -161,6 +163,8 @@ def _check_documents(prepared: PreparedEvaluation) -> None:
 
 
 def _checkpoint(spec: EvaluationSpec, jobs: JobStore) -> Checkpoint | None:
+    if spec.checkpoint is not None:
+        return _checkpoint_in(user_path(spec.checkpoint))
     if spec.finetune_id is None:
         return None
     job = jobs.get(spec.finetune_id)
@@ -171,7 +175,31 @@ def _checkpoint(spec: EvaluationSpec, jobs: JobStore) -> Checkpoint | None:
     if job.result_json is None:
         raise FactorsNotReady(f"fine-tuning job {job.id} has no checkpoint: its state is {job.state}")
     result = json.loads(job.result_json)
-    return Checkpoint(path=Path(result["checkpoint"]), file=FactorFile.from_json(json.dumps(result["factors"])))
+    path = Path(result["checkpoint"])
+    _check_whole(path, of=job.id, pointer="/finetune_id")
+    return Checkpoint(path=path, file=FactorFile.from_json(json.dumps(result["factors"])))
+
+
+def _checkpoint_in(path: Path) -> Checkpoint:
+    _check_whole(path, of=str(path), pointer="/checkpoint")
+    names = ("config.json", FACTORS_NAME)
+    if not all((path / name).is_file() for name in names):
+        raise InvalidSpec(
+            f"checkpoint must be a directory that holds {' and '.join(names)}, but got {str(path)!r}",
+            pointer="/checkpoint",
+        )
+    text = (path / FACTORS_NAME).read_text(encoding="utf-8")
+    return Checkpoint(path=path.resolve(), file=FactorFile.from_json(text))
+
+
+def _check_whole(path: Path, *, of: str, pointer: str) -> None:
+    """An adapter is no model: whoever loads it over its base model runs it without the RoPE of its training."""
+    if is_adapter(path):
+        raise InvalidSpec(
+            f"{pointer.removeprefix('/')} must have a whole model, but {of} is an adapter: run "
+            f"`ropewalk merge {path} --output DIRECTORY` first, then evaluate with checkpoint=DIRECTORY",
+            pointer=pointer,
+        )
 
 
 def _factors(spec: EvaluationSpec, jobs: JobStore) -> FactorFile | None:

@@ -191,6 +191,9 @@ class EvaluationSpec(Spec):
     factors: dict[str, Any] | None = Field(None, description="a factor file (`ropewalk.factors/1`)")
     search_id: JobId | None = Field(None, description="use this search's factors")
     finetune_id: JobId | None = Field(None, description="also evaluate this job's checkpoint")
+    checkpoint: FileName | None = Field(
+        None, description="also evaluate this checkpoint directory, as `ropewalk merge` writes it; not with finetune_id"
+    )
     target_length: int | None = Field(None, ge=2, le=MAX_TARGET_LENGTH, description="null: the factors' own")
     lengths: tuple[Annotated[int, Field(ge=2, le=MAX_TARGET_LENGTH)], ...] | None = Field(
         None, max_length=16, description="tokens; null: the original and the target length"
@@ -247,8 +250,11 @@ class EvaluationSpec(Spec):
 
     @model_validator(mode="after")
     def _length_is_known(self) -> Self:
-        if self.factors is None and self.search_id is None and self.finetune_id is None and self.target_length is None:
-            raise ValueError("target_length must be given when neither factors, search_id nor finetune_id is")
+        sources = (self.factors, self.search_id, self.finetune_id, self.checkpoint)
+        if self.target_length is None and all(source is None for source in sources):
+            raise ValueError("target_length must be given when no factors, search_id, finetune_id or checkpoint is")
         if self.factors is not None and self.search_id is not None:
             raise ValueError("at most one of factors and search_id may be given")
+        if self.finetune_id is not None and self.checkpoint is not None:
+            raise ValueError("at most one of finetune_id and checkpoint may be given")
         return self

@@ -22,6 +22,9 @@ def evaluate(
     search: SearchOption = None,
     factors: FactorsOption = None,
     finetune: Annotated[str | None, typer.Option("--finetune", help="Also evaluate this job's checkpoint.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Also evaluate this checkpoint directory, as `merge` writes it.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Default: the model of the search or the factors.")] = None,
     target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factors' own.")] = None,
     lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 256,1024.")] = None,
@@ -46,7 +49,7 @@ def evaluate(
 ) -> int:
     """Evaluate a model at several lengths with given factors and the baselines: needles, RULER, text, harness."""
     given_factors = None if factors is None else common.read_json_object(factors)
-    has_source = search is not None or finetune is not None or given_factors is not None
+    has_source = any(given is not None for given in (search, given_factors, finetune, checkpoint))
     spec: dict[str, Any] = {"labels": common.labels_of(label), "baselines": baselines}
     if model is None and has_source:
         spec["model"] = None
@@ -54,6 +57,7 @@ def evaluate(
         "search_id": search,
         "factors": given_factors,
         "finetune_id": finetune,
+        "checkpoint": common.server_path(checkpoint),
         "model": common.server_path(model),
         "target_length": target_length,
         "lengths": _lengths(lengths),

@@ -56,6 +56,29 @@ def test_tokens_across_the_switch_are_those_of_no_cache(
     assert found.tolist() == expected.tolist()
 
 
+def test_a_crossing_leaves_nothing_behind(exported: PreTrainedModel, text: torch.Tensor) -> None:
+    """transformers writes the frequencies of the last pass into the model; the next text must not see them."""
+    windows = (text[:, :ORIGINAL], text[:, : ORIGINAL + 64])
+    with torch.no_grad():
+        before = [exported(input_ids=window).logits for window in windows]
+    for window, logits in zip(windows, before, strict=True):
+        generate_across_switch(exported, text[:, : ORIGINAL - 2], max_new_tokens=6, do_sample=False)
+        with torch.no_grad():
+            assert torch.equal(exported(input_ids=window).logits, logits)
+
+
+def test_sampled_tokens_across_the_switch_are_those_of_no_cache(exported: PreTrainedModel, text: torch.Tensor) -> None:
+    prompt = expected = text[:, : ORIGINAL - 8]
+    torch.manual_seed(3)
+    for _ in range(NEW_TOKENS):
+        with torch.no_grad():
+            logits = exported(input_ids=expected, use_cache=False).logits[0, -1]
+        expected = torch.cat([expected, torch.multinomial(logits.softmax(dim=-1), 1)[None]], dim=1)
+    torch.manual_seed(3)
+    found = generate_across_switch(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0)
+    assert found.tolist() == expected.tolist()
+
+
 def test_transformers_alone_goes_wrong_at_the_switch(exported: PreTrainedModel, text: torch.Tensor) -> None:
     """The reason for the helper: when this fails, transformers has learned to switch, and the helper can go."""
     generate: Any = exported.generate

@@ -18,6 +18,8 @@ from finetune.checkpoint import write_checkpoint
 from finetune.language_model import load_model
 from search_space.factor_file import FactorFile
 from service.door import Door
+from service.errors import InvalidSpec
+from service.evaluation_prepare import prepare_evaluation
 from service.spec import EvaluationSpec
 from storage.database import Database
 from storage.jobs import JobStore
@@ -107,6 +109,32 @@ def test_everything_is_measured_for_everyone(
     kept = {(one["name"], one["measure"]): one["kept"] for one in result["retention"]}
     assert kept["found factors", "perplexity"] == 100.0
     assert kept["fine-tuned", "next-token accuracy"] == pytest.approx(100.0, abs=1.0)
+
+
+def test_a_checkpoint_directory_is_evaluated_as_the_job_that_wrote_it(
+    database: Database, factors: FactorFile, checkpoint: Path
+) -> None:
+    jobs = JobStore(database)
+    fields = {"model": None, "documents": 2, "lengths": (LENGTH,), "baselines": False}
+    by_job = EvaluationSpec.model_validate({**fields, "finetune_id": finished_finetune(jobs, checkpoint, factors)})
+    by_path = EvaluationSpec.model_validate({**fields, "checkpoint": str(checkpoint)})
+    assert prepare_evaluation(by_path, jobs).contenders == prepare_evaluation(by_job, jobs).contenders
+
+
+def test_an_adapter_is_merged_first(database: Database, factors: FactorFile, tmp_path: Path) -> None:
+    """It is no model; loaded over its base model it would run without the RoPE that it was trained with."""
+    (tmp_path / "adapter_config.json").write_text("{}")
+    door, jobs = Door(database), JobStore(database)
+    with pytest.raises(InvalidSpec, match=r"finetune_id must .* `ropewalk merge .*checkpoint=DIRECTORY") as refused:
+        door.submit_evaluation(EvaluationSpec(finetune_id=finished_finetune(jobs, tmp_path, factors)))
+    assert refused.value.pointer == "/finetune_id"
+    with pytest.raises(InvalidSpec, match=r"checkpoint must .* `ropewalk merge ") as refused:
+        door.submit_evaluation(EvaluationSpec(checkpoint=str(tmp_path)))
+    assert refused.value.pointer == "/checkpoint"
+    with pytest.raises(InvalidSpec, match=r"checkpoint must be a directory that holds config.json and factors.json"):
+        door.submit_evaluation(EvaluationSpec(checkpoint=str(tmp_path / "nothing")))
+    with pytest.raises(ValidationError, match="at most one of finetune_id and checkpoint"):
+        EvaluationSpec(checkpoint=str(tmp_path), finetune_id="ft_1")
 
 
 @pytest.mark.skipif(HAS_HARNESS, reason="lm-evaluation-harness is installed")

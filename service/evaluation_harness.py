@@ -1,9 +1,11 @@
 """lm-evaluation-harness on Ray: a process that runs it, and the controller's loop that waits for it."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.actor import ActorHandle, ActorProxy
+from ray.exceptions import RayActorError, RayTaskError
 
 from service.errors import RunFailed
 from service.evaluation_progress import EvaluationProgress
@@ -11,7 +13,7 @@ from service.evaluation_result import HarnessRow
 from service.runtime import Runtime
 from workers.cluster import ensure_ray
 from workers.errors import WorkersError
-from workers.harness import HarnessRequest, HarnessScore, run_harness
+from workers.harness import HarnessActor, HarnessRequest, HarnessScore
 
 POLL_SECONDS = 0.5
 
@@ -19,24 +21,32 @@ POLL_SECONDS = 0.5
 def run_harnesses(
     runtime: Runtime, requests: Sequence[tuple[str, HarnessRequest]], *, progress: EvaluationProgress
 ) -> Iterator[HarnessRow]:
-    """A row for each metric of each task, for each (contender, request).
+    """A row for each metric of each task, for each (contender, request), all in one process.
 
     Raises:
         LeaseLost, RunStopped: see `LeaseKeeper.check`; the process is killed.
         ScorerUnavailable, ScoringFailed: the harness is not there, or failed.
         RunFailed: its process died.
     """
-    for name, request in requests:
-        progress.note(f"harness: {name}")
-        for score in _run(runtime, request):
-            yield HarnessRow(name=name, score=score)
-        progress.advance(f"harness: {name}")
-
-
-def _run(runtime: Runtime, request: HarnessRequest) -> tuple[HarnessScore, ...]:
+    if not requests:
+        return
     ensure_ray()
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
-    result = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, max_calls=1)(run_harness).remote(request)
+    # An actor, which may be killed at any time: a task that is cancelled by force in the moment when it ends takes the
+    # process that cancels it along (Ray 2.60 aborts: "Tried to complete task that was not pending").
+    actor: ActorProxy[HarnessActor] = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(HarnessActor).remote()
+    try:
+        for name, request in requests:
+            progress.note(f"harness: {name}")
+            for score in _run(runtime, actor, request):
+                yield HarnessRow(name=name, score=score)
+            progress.advance(f"harness: {name}")
+    finally:
+        ray.kill(cast("ActorHandle[HarnessActor]", actor))
+
+
+def _run(runtime: Runtime, actor: ActorProxy[HarnessActor], request: HarnessRequest) -> tuple[HarnessScore, ...]:
+    result = actor.run.remote(request)
     try:
         while True:
             runtime.keeper.check()
@@ -47,7 +57,5 @@ def _run(runtime: Runtime, request: HarnessRequest) -> tuple[HarnessScore, ...]:
         if isinstance(error.cause, WorkersError):
             raise error.cause from None
         raise
-    except WorkerCrashedError as error:
+    except RayActorError as error:
         raise RunFailed("the process of lm-evaluation-harness died", code="WORKER_LOST") from error
-    finally:
-        ray.cancel(result, force=True)

@@ -21,6 +21,7 @@ Outcomes = dict[int, Outcome]
 
 SHORT = LENGTHS[0]
 TARGETS = {1024: 0.95, 2048: 0.90}
+TABLES = "<!-- tables -->"
 KEPT = 0.015  # of the unchanged model's exact match and perplexity, within the original length
 PAIRS = (
     (EXTENDED, "found"),
@@ -46,7 +47,7 @@ SHOWN = (
 
 
 def write_report(cells: Sequence[Cell], path: Path) -> None:
-    """Write `path`.md and `path`.png."""
+    """Write `path`.md and `path`.png; what somebody wrote above the tables in an earlier `path`.md stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     by_bench: dict[Bench, list[Cell]] = {}
     for cell in cells:
@@ -56,14 +57,16 @@ def write_report(cells: Sequence[Cell], path: Path) -> None:
     for bench, found in loaded.items():
         lengths = bench.lengths[1:]
         parts += [
-            f"# {Path(bench.model).name}, extended to {bench.target_length} tokens",
+            f"## {Path(bench.model).name}, extended to {bench.target_length} tokens",
             "",
             *_targets(found, lengths),
             *_arms(found, lengths),
             *_pairs(found, lengths),
             *_stability(found),
         ]
-    path.with_suffix(".md").write_text("\n".join(parts), encoding="utf-8")
+    written = path.with_suffix(".md")
+    above = written.read_text(encoding="utf-8").partition(TABLES)[0] if written.exists() else ""
+    written.write_text("\n".join([f"{above}{TABLES}", "", *parts]), encoding="utf-8")
     bench, found = next(iter(loaded.items()))
     figure = Figure(figsize=(11.0, 4.2), layout="constrained")
     columns = figure.subplots(1, len(bench.lengths) - 1, sharey=True, squeeze=False)[0]
@@ -127,7 +130,7 @@ def _targets(found: dict[str, Outcomes], lengths: Sequence[int]) -> Iterator[str
         return
     one = next(iter(base.values()))
     yield from (
-        "## What was to be shown",
+        "### What was to be shown",
         "",
         f"{HELD_OUT} held-out needle documents and {WINDOWS} texts per length.",
         "",
@@ -156,7 +159,7 @@ def _row(name: str, asked: str, before: float, values: list[float], form: str) -
 
 
 def _arms(found: dict[str, Outcomes], lengths: Sequence[int]) -> Iterator[str]:
-    yield from ("## Every arm", "", "Median [least, most] of the seeds. NLL in nats per answer token.", "")
+    yield from ("### Every arm", "", "Median [least, most] of the seeds. NLL in nats per answer token.", "")
     columns = [_Column("A", lambda one: one.attention_factor, ".3f")]
     for length in lengths:
         columns += [
@@ -179,7 +182,7 @@ def _arms(found: dict[str, Outcomes], lengths: Sequence[int]) -> Iterator[str]:
 
 def _pairs(found: dict[str, Outcomes], lengths: Sequence[int]) -> Iterator[str]:
     """Differences on the same documents, seed by seed."""
-    yield from ("## Pairs", "", "NLL of the first minus NLL of the second on the same documents, 95 % interval.", "")
+    yield from ("### Pairs", "", "NLL of the first minus NLL of the second on the same documents, 95 % interval.", "")
     titles = " | ".join(f"{length} tokens, by seed" for length in lengths)
     yield f"| first | second | {titles} | perplexity at {SHORT}: ratio |"
     yield "|---" * (len(lengths) + 3) + "|"
@@ -207,7 +210,7 @@ def _stability(found: dict[str, Outcomes]) -> Iterator[str]:
     if not watched:
         return
     ends = [stretch.end for stretch in watched[0].held_out]
-    yield from ("## 2,000 generated tokens across the switch", "")
+    yield from ("### 2,000 generated tokens across the switch", "")
     yield f"Medians of {len(watched)} texts (one checkpoint and one prompt each), by stretches of {SHORT} tokens."
     yield ""
     yield "| text | measure | " + " | ".join(f"to {end}" for end in ends) + " |"

@@ -17,6 +17,9 @@ from pydantic.fields import FieldInfo
 from evaluation.corpus import is_builtin, possible_paths
 from evaluation.model_source import model_directory
 from evaluation.user_path import user_path
+from finetune.output_files import FACTORS_NAME
+from search_space.errors import SearchSpaceError
+from search_space.factor_file import FactorFile
 from service.errors import PathNotAllowed
 from service.spec import Reads, Spec
 
@@ -60,6 +63,7 @@ def named_files(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
         elif isinstance(value, str) and (reads_as := read_as(field)) is not None:
             yield f"/{name}", reads_as, value
     yield from _model_of_factors(spec)
+    yield from _model_of_checkpoint(spec)
 
 
 def read_as(field: FieldInfo) -> Reads | None:
@@ -75,6 +79,18 @@ def _model_of_factors(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
         name = factors["model"].get("name")
         if isinstance(name, str):
             yield "/factors/model/name", Reads("model"), name
+
+
+def _model_of_checkpoint(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
+    """The model that the factor file of a checkpoint directory names, where the spec names none. It is read only once
+    the directory itself may be."""
+    directory = getattr(spec, "checkpoint", None)
+    if getattr(spec, "model", "") is None and isinstance(directory, str):
+        try:
+            file = FactorFile.from_json((user_path(directory) / FACTORS_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError, SearchSpaceError):
+            return  # what is wrong is told when the spec is prepared
+        yield "/checkpoint", Reads("model"), file.model.name
 
 
 def _paths(reads: Reads, name: str) -> tuple[Path, ...]:

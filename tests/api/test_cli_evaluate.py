@@ -53,6 +53,7 @@ def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         (["--tasks", "qa_1"], "squad must be given"),
         (["--tasks", "all"], "length must be at least"),
         (["--tasks", "qa_2", "--hotpotqa", str(tmp_path / "none.json")], "must exist"),
+        (["--checkpoint", str(tmp_path)], "checkpoint must be a directory that holds config.json and factors.json"),
     ):
         assert run([*base, *options]) == 2
         assert told in json.loads(capsys.readouterr().err)["detail"]

@@ -47,12 +47,15 @@ def test_the_report_has_what_is_there_and_nothing_else(tmp_path: Path) -> None:
     for cell in wanted:
         if cell.arm.label in ("base", "found", "found, mixed"):
             write_outcome(cell, _outcome(cell))
+    (tmp_path / "report.md").write_text("What it says.\n<!-- tables -->\nold tables")
     write_report(wanted, tmp_path / "report")
     text = (tmp_path / "report.md").read_text()
     assert "| exact match, 2048 tokens | >= 0.90 | 0.000 | 1.000 | 1.000 | 1.000 |" in text
     assert "| perplexity, 256 tokens | <= 2.76 | 2.72 | 2.72 | 2.72 | 2.72 |" in text
     assert "| found, mixed | found | -1.0000 [-1.0000, -1.0000]; -1.0000 [-1.0000, -1.0000] |" in text
     assert "NTK" not in text
+    assert text.startswith("What it says.\n<!-- tables -->")
+    assert "old tables" not in text
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
 

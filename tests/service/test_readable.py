@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from evaluation.model_source import resolve_model
 from service.errors import PathNotAllowed
 from service.readable import Readable, named_files, read_as
 from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec, Spec
+from tests.finetune.conftest import make_factor_file
 
 #: Fields of text that make nothing be read.
 NO_FILES = {"search_id", "finetune_id", "name", "tasks", "harness"}
@@ -49,6 +52,7 @@ _WITH: dict[str, Callable[[str], Spec]] = {
     "/corpus": lambda text: _evaluation(corpus=text),
     "/squad": lambda text: _evaluation(squad=text),
     "/hotpotqa": lambda text: _evaluation(hotpotqa=text),
+    "/checkpoint": lambda text: _evaluation(checkpoint=text),
     "/harness_path": lambda text: _evaluation(harness_path=text),
     "/factors/model/name": lambda text: _finetune(search_id=None, factors={"model": {"name": text}}),
 }
@@ -161,3 +165,16 @@ def _holds_text(annotation: Any) -> bool:
     if getattr(annotation, "__origin__", None) is dict:
         return False
     return any(_holds_text(member) for member in get_args(annotation) if not isinstance(member, str))
+
+
+def test_the_model_that_a_checkpoint_names_counts_where_it_is_used(root: Path) -> None:
+    file = make_factor_file(resolve_model("pocket"), target_length=512, name="ntk")
+    elsewhere = dataclasses.replace(file, model=dataclasses.replace(file.model, name="/elsewhere"))
+    for name, one in (("good", file), ("bad", elsewhere)):
+        (root / name).mkdir()
+        (root / name / "factors.json").write_text(one.to_json())
+    readable = Readable(roots=(root,))
+    readable.check(_evaluation(checkpoint=str(root / "good"), model=None))
+    readable.check(_evaluation(checkpoint=str(root / "bad"), model="pocket"))
+    with pytest.raises(PathNotAllowed, match="/elsewhere"):
+        readable.check(_evaluation(checkpoint=str(root / "bad"), model=None))

@@ -108,7 +108,7 @@ def _chromium() -> Iterator[httpx.Client]:
                 try:
                     yield browser
                 finally:
-                    browser.delete("")
+                    http.delete(f"/session/{session}").raise_for_status()  # ends the browser
     finally:
         driver.terminate()
         driver.wait()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 
+import hypothesis
 import pytest
 
 from tests.postgres import database, database_url, empty_database_url, postgres_url, template_database
 from tests.undisturbed import undisturbed
 
 __all__ = ["database", "database_url", "empty_database_url", "postgres_url", "template_database", "undisturbed"]
+
+# A busy machine takes its time; that is no failure.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 SCRUBBED = ("ROPEWALK_", "PG", "RAY_ADDRESS")
 

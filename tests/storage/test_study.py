@@ -215,3 +215,14 @@ def test_trials_are_read_as_optuna_reads_them(database: Database, study: StudyRe
         ours = storage._get_trials(study_id, None, also, above)
         assert ours == RDBStorage._get_trials(storage, study_id, None, also, above)
         assert ours
+
+
+def test_studies_are_read_as_optuna_reads_them_without_what_is_our_own(database: Database, study: StudyRecord) -> None:
+    study.replace_system_attributes("dashboard:", {"dashboard:plot_data:ropewalk-race": "{}"})
+    study.replace_system_attributes("ropewalk:pictures", {"ropewalk:pictures": "large"})
+    storage = database.optuna_tables
+    (ours,), (theirs,) = storage.get_all_studies(), RDBStorage.get_all_studies(storage)
+    assert "ropewalk:pictures" in theirs.system_attrs
+    assert "dashboard:plot_data:ropewalk-race" in ours.system_attrs
+    theirs.system_attrs = {k: v for k, v in theirs.system_attrs.items() if not k.startswith("ropewalk:")}
+    assert vars(ours) == vars(theirs)

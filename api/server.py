@@ -1,6 +1,7 @@
 """`ropewalk serve`: embedded PostgreSQL, migrations, controller and HTTP in one process, stopped in reverse order."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -60,6 +61,9 @@ def run_server(
         app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.optuna)
         url = http_url(settings.host, settings.port)
         announce(Announcement(url=url, database="external" if settings.database else "embedded", controller=controller))
+        # What is loaded by now stays for good: the collector need not look through it in the middle of an answer.
+        gc.collect()
+        gc.freeze()
         uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
 
 

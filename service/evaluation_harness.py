@@ -13,7 +13,8 @@ from service.evaluation_result import HarnessRow
 from service.runtime import Runtime
 from workers.cluster import ensure_ray
 from workers.errors import WorkersError
-from workers.harness import HarnessActor, HarnessRequest, HarnessScore
+from workers.harness import HarnessRequest, HarnessScore
+from workers.harness_actor import HarnessActor
 
 POLL_SECONDS = 0.5
 

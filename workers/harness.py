@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from workers.errors import ScorerUnavailable, ScoringFailed
 
 
@@ -79,15 +77,6 @@ def run_harness(request: HarnessRequest) -> tuple[HarnessScore, ...]:
         reason = " ".join(str(error).split())[:500]
         raise ScoringFailed(f"lm-evaluation-harness failed: {type(error).__name__}: {reason}") from error
     return _scores(found)
-
-
-class HarnessActor:
-    """A process that the harness has for itself."""
-
-    @ray.method
-    def run(self, request: HarnessRequest) -> tuple[HarnessScore, ...]:
-        """See :func:`run_harness`."""
-        return run_harness(request)
 
 
 def _scores(found: Mapping[str, Any]) -> tuple[HarnessScore, ...]:

@@ -58,7 +58,7 @@ def run_server(
         if controller:
             stack.enter_context(running_controller(database, home, settings))
             signals.take()  # Ray has put a handler of its own in place
-        app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.optuna)
+        app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.dashboard)
         url = http_url(settings.host, settings.port)
         announce(Announcement(url=url, database="external" if settings.database else "embedded", controller=controller))
         # What is loaded by now stays for good: the collector need not look through it in the middle of an answer.

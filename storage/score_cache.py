@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -15,7 +15,6 @@ from storage.tables import score_cache
 
 _KEYS_PER_QUERY = 10_000  # 32 bytes each
 _LOOK_UP = sa.select(score_cache).where(score_cache.c.key == sa.any_(sa.bindparam("keys", type_=pg.ARRAY(pg.BYTEA))))
-_REMEMBER = pg.insert(score_cache).on_conflict_do_nothing()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,22 +34,14 @@ class CachedScore:
     def __post_init__(self) -> None:
         check_score(self.nats, self.tokens, of="a cached score")
 
-    @classmethod
-    def of(cls, score: DocumentScore) -> CachedScore:
-        """The score, its document forgotten."""
-        return cls(nats=score.nats, tokens=score.tokens, exact=score.exact)
-
     def about(self, document_id: str) -> DocumentScore:
         """The score of a document with the content that the key was made of."""
         return DocumentScore(document_id=document_id, nats=self.nats, tokens=self.tokens, exact=self.exact)
 
 
 class ScoreCache:
-    """The cache of one database, by :func:`evaluation.score_key.score_key`. Thread-safe.
-
-    No lease is asked for, other than in all that belongs to a job: a key names everything that decides the score, so
-    whoever writes it writes the same, and a controller that lost its job writes nothing that another would not.
-    """
+    """The cache of one database, by :func:`evaluation.score_key.score_key`, for reading; `storage.acceptance` writes
+    it. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -67,29 +58,6 @@ class ScoreCache:
                 rows = connection.execute(_LOOK_UP, {"keys": chunk})
                 found |= {row.key: CachedScore(nats=row.nats, tokens=row.tokens, exact=row.exact) for row in rows}
         return found
-
-    @retried()
-    def put(self, entries: Mapping[bytes, CachedScore]) -> None:
-        """Remember `entries`, all or none; those that are there already stay as they are.
-
-        Raises: DatabaseUnreachable, SchemaOutdated.
-        """
-        if entries:
-            with self._database.transaction() as connection:
-                remember(connection, entries)
-
-
-def remember(connection: sa.Connection, entries: Mapping[bytes, CachedScore]) -> None:
-    """Insert `entries`, of which there is at least one; those that are there already stay as they are.
-
-    In the order of the keys: two writers of the same keys wait for each other's rows, and would for ever if each held
-    what the other wants next.
-    """
-    rows = [
-        {"key": key, "nats": entry.nats, "tokens": entry.tokens, "exact": entry.exact}
-        for key, entry in sorted(entries.items(), key=lambda item: item[0])
-    ]
-    connection.execute(_REMEMBER, rows)
 
 
 def _chunks(keys: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -1,22 +1,16 @@
-"""Accepted document scores: inserted once, never changed."""
+"""Accepted document scores, for reading: `storage.acceptance` inserts them, once, and nothing changes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from evaluation.score import DocumentScore
 from storage.database import Database
-from storage.leases import hold
-from storage.records import Lease, StoredScore
+from storage.records import StoredScore
 from storage.retries import retried
 from storage.tables import document_scores
-
-# Without the option SQLAlchemy forgets how many rows an INSERT made.
-_KEEP = insert(document_scores).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 class ScoreStore:
@@ -24,16 +18,6 @@ class ScoreStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    @retried()
-    def put(self, lease: Lease, *scores: StoredScore) -> bool:
-        """Accept `scores` for the lease's job, all or none; those that are there already stay as they are.
-
-        Returns whether every one of them was new. Raises: LeaseLost.
-        """
-        with self._database.transaction() as connection:
-            hold(connection, lease, shared=True)
-            return keep(connection, lease, scores) == len(scores)
 
     @retried()
     def all(self, job_id: str, split: str) -> tuple[StoredScore, ...]:
@@ -74,33 +58,8 @@ def _stored(row: sa.Row[Any]) -> StoredScore:
     )
 
 
-def keep(connection: sa.Connection, lease: Lease, scores: Sequence[StoredScore]) -> int:
-    """Insert `scores` in a transaction that holds the lease; returns how many were new."""
-    if not scores:
-        return 0
-    return connection.execute(_KEEP, [_values(lease, score) for score in scores]).rowcount
-
-
 def _score(row: sa.Row[Any]) -> DocumentScore:
     gradient = None if row.gradient is None else tuple(row.gradient)
     return DocumentScore(
         document_id=row.document_id, nats=row.nats, tokens=row.tokens, exact=row.exact, gradient=gradient
     )
-
-
-def _values(lease: Lease, stored: StoredScore) -> dict[str, object]:
-    return {
-        "job_id": lease.job_id,
-        "split": stored.split,
-        "trial": stored.trial,
-        "document_id": stored.score.document_id,
-        "nats": stored.score.nats,
-        "tokens": stored.score.tokens,
-        "exact": stored.score.exact,
-        "gradient": stored.score.gradient,
-        "worker": stored.worker,
-        "attempts": stored.attempts,
-        "seconds": stored.seconds,
-        "scorer": stored.scorer,
-        "lease_epoch": lease.epoch,
-    }

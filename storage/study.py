@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -135,15 +135,6 @@ class StudyRecord:
         """Waiting -> running. Every write returns whether it changed something; False is a harmless repetition."""
         return self._move(trial, trial_states.start)
 
-    def report(self, trial: int, index: int, nats_per_token: float) -> bool:
-        """The score of document `index` as an intermediate value; nothing for a finished trial."""
-
-        def report(storage: BaseStorage, trial_id: int) -> bool:
-            storage.set_trial_intermediate_value(trial_id, index, nats_per_token)
-            return True
-
-        return self._write(trial, report)
-
     @retried()
     def finish(self, trial: int, nll: float) -> bool:
         """-> complete, mean NLL in nats per answer token.
@@ -165,14 +156,15 @@ class StudyRecord:
             )
         return False
 
+    @retried()
     def fail(self, trial: int, reason: str) -> bool:
         """-> failed, with the reason; nothing for a finished trial."""
-
-        def fail(storage: BaseStorage, trial_id: int) -> bool:
-            storage.set_trial_user_attr(trial_id, REASON, reason)
-            return storage.set_trial_state_values(trial_id, TrialState.FAIL)
-
-        return self._write(trial, fail)
+        with self._database.translated():
+            try:
+                self._fenced.set_trial_user_attr(self._trial_id(trial), REASON, reason)
+                return self._fenced.set_trial_state_values(self._trial_id(trial), TrialState.FAIL)
+            except UpdateFinishedTrialError:
+                return False
 
     def prune(self, trial: int) -> bool:
         """-> pruned: raced out before all its documents were scored; nothing for a finished trial."""
@@ -244,12 +236,3 @@ class StudyRecord:
     def _move(self, trial: int, move: Callable[[Database, Lease, int], bool]) -> bool:
         """Whether `move` changed the trial's state; finished ones do not change."""
         return move(self._database, self._held(), self.trial_id(trial))
-
-    @retried()
-    def _write(self, trial: int, write: Callable[[BaseStorage, int], bool]) -> bool:
-        """Whether `write` changed the trial; finished ones do not change."""
-        with self._database.translated():
-            try:
-                return write(self._fenced, self._trial_id(trial))
-            except UpdateFinishedTrialError:
-                return False

@@ -26,8 +26,8 @@ from storage.api_keys import ApiKeys
 from storage.database import Database
 from storage.jobs import JobStore
 from storage.records import JobState, Lease, Progress, StoredScore
-from storage.scores import ScoreStore
 from storage.study import StudyRecord
+from tests.accepting import accept
 
 ROPE = RopeConfig(rope_theta=10000.0, rotary_dim=32, original_max_position_embeddings=256)
 POCKET_SPEC: dict[str, object] = {"model": "pocket", "target_length": 1024}
@@ -62,7 +62,7 @@ def running_server(
     listener = bind("127.0.0.1", port)
     keys = ApiKeys(database)
     given = Settings.model_validate({"host": host, **settings})
-    app = create_app(Door(database), keys, given, open_optuna_storage=lambda: database.optuna)
+    app = create_app(Door(database), keys, given, open_optuna_storage=lambda: database.dashboard)
     server = uvicorn.Server(uvicorn_config(app))
     server.config.timeout_graceful_shutdown = 1
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server")
@@ -133,5 +133,5 @@ def add_trials(database: Database, lease: Lease, *, scored: int) -> int:
         study.finish(number, 0.1 * (number + 1))
         for index in range(2):
             score = DocumentScore(document_id=f"validation-0-1024-{index:05d}", nats=0.7, tokens=7, exact=True)
-            ScoreStore(database).put(lease, StoredScore(split="validation", trial=number, score=score, worker="test:1"))
+            accept(database, lease, StoredScore(split="validation", trial=number, score=score, worker="test:1"))
     return len(numbers)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from tests.api.running import RunningServer, add_trials, claimed_search
+from evaluation.score import DocumentScore
+from search_space.baselines import baselines
+from storage import dashboard_storage
+from storage.records import StoredScore
+from storage.study import StudyRecord
+from tests.accepting import accept_shown
+from tests.api.running import ROPE, RunningServer, add_trials, claimed_search
 
 
 def test_the_dashboard_shows_a_search(server: RunningServer) -> None:
@@ -54,3 +60,27 @@ def test_it_serves_no_files_of_others(quiet_server: RunningServer) -> None:
     with quiet_server.http as http:
         for path in ("/static/../../pyproject.toml", "/static/%2e%2e/%2e%2e/_app.py", "/static//etc/passwd"):
             assert http.get(path).status_code in (400, 403, 404)
+
+
+def test_a_large_study_comes_with_the_curves_of_its_best_trials(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard_storage, "CURVES", 2)
+    lease = claimed_search(server.jobs)
+    study = StudyRecord(server.database, lease.job_id, lease)
+    study.create_if_missing(model="pocket", target_length=1024)
+    for number in study.add_candidates(0, baselines(ROPE, 1024)):
+        score = DocumentScore(document_id="d", nats=7.0 / (number + 1), tokens=7, exact=True)
+        accept_shown(
+            server.database, lease, StoredScore(split="search", trial=number, score=score, worker="w"), index=0
+        )
+        if number < 4:
+            study.finish(number, score.nats / 7)
+    with server.http as http:
+        (summary,) = http.get("/api/studies").json()["study_summaries"]
+        shown = http.get(f"/api/studies/{summary['study_id']}?after=0").json()["trials"]
+    with_curve = [trial["number"] for trial in shown if trial["intermediate_values"]]
+    assert with_curve == [2, 3, 4, 5, 6, 7]  # the best two, and those that have not ended
+    assert len(shown) == 8
+    stored = server.database.optuna.get_all_trials(summary["study_id"])
+    assert all(list(trial.intermediate_values) == [0] for trial in stored)

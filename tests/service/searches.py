@@ -18,8 +18,8 @@ from service.picture_building import build_best_so_far, build_factors, build_nee
 from service.pictures import SearchPictures
 from storage.database import Database
 from storage.records import Lease, StoredScore, TrialRecord, TrialState
-from storage.scores import ScoreStore
 from storage.study import StudyRecord
+from tests.accepting import accept
 
 ROPE = RopeConfig(rope_theta=10000.0, rotary_dim=32, original_max_position_embeddings=256)
 TARGET_LENGTH = 1024
@@ -139,4 +139,4 @@ def store(made: MadeSearch, database: Database, lease: Lease) -> StudyRecord:
 
 def _store_scores(database: Database, lease: Lease, split: Split, trial: int, scores: Iterable[DocumentScore]) -> None:
     rows = [StoredScore(split=split, trial=trial, score=each, worker="test:1") for each in scores]
-    ScoreStore(database).put(lease, *rows)
+    accept(database, lease, *rows)

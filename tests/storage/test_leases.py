@@ -21,7 +21,6 @@ from storage.database import Database
 from storage.errors import LeaseLost
 from storage.jobs import JobStore
 from storage.records import Artifact, Condition, JobState, Lease, Progress, StoredScore
-from storage.scores import ScoreStore
 from storage.study import StudyRecord
 from tests.storage.conftest import ClaimedJob, expire_lease
 
@@ -41,7 +40,6 @@ WRITES: dict[str, Callable[[Database, Lease], object]] = {
     "hand_off": lambda db, lease: JobStore(db).hand_off(lease, "{}", "{}"),
     "put_back": lambda db, lease: JobStore(db).put_back(lease, CONDITION, failures=1, retry_in=None),
     "set_conditions": lambda db, lease: JobStore(db).set_conditions(lease, CONDITION),
-    "put": lambda db, lease: ScoreStore(db).put(lease, SCORE),
     "accept": lambda db, lease: Acceptance(db, lease, study=StudyRecord(db, lease.job_id, lease)).accept(
         [NewScore(stored=replace(SCORE, trial=1), index=3, cache_key=bytes(32))]
     ),
@@ -53,7 +51,6 @@ WRITES: dict[str, Callable[[Database, Lease], object]] = {
     ),
     "add_candidates": lambda db, lease: StudyRecord(db, lease.job_id, lease).add_candidates(1, [CANDIDATE]),
     "start": lambda db, lease: StudyRecord(db, lease.job_id, lease).start(1),
-    "report": lambda db, lease: StudyRecord(db, lease.job_id, lease).report(0, 0, 1.0),
     "finish": lambda db, lease: StudyRecord(db, lease.job_id, lease).finish(0, 1.0),
     "fail": lambda db, lease: StudyRecord(db, lease.job_id, lease).fail(0, "no"),
     "prune": lambda db, lease: StudyRecord(db, lease.job_id, lease).prune(0),
@@ -177,7 +174,7 @@ def test_writes_that_end_the_lease_are_let_through_with_it(
     assert JobStore(database).get(search_with_a_trial.job_id).lease_owner is None
 
 
-@pytest.mark.parametrize("write", ["put", "finish", "append_event", "transition"])
+@pytest.mark.parametrize("write", ["accept", "finish", "append_event", "transition"])
 def test_a_write_that_waits_behind_a_claim_is_refused(
     write: str, database: Database, search_with_a_trial: Lease
 ) -> None:
@@ -206,7 +203,7 @@ def test_a_write_that_waits_until_its_lease_expires_is_refused(
     with ThreadPoolExecutor(1) as pool:
         with database.engine.begin() as connection:
             connection.execute(sa.text("SELECT 1 FROM ropewalk.jobs FOR UPDATE"))
-            late = pool.submit(WRITES["put"], database, lease)
+            late = pool.submit(WRITES["accept"], database, lease)
             time.sleep(0.9)
         with pytest.raises(LeaseLost, match="expired"):
             late.result(timeout=10)

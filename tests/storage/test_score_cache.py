@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -11,11 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from evaluation.errors import InvalidScores
-from evaluation.score import DocumentScore
 from storage import score_cache
+from storage.acceptance import Acceptance, NewScore
 from storage.database import Database
 from storage.errors import DatabaseUnreachable
+from storage.records import JobState, Lease, StoredScore
 from storage.score_cache import CachedScore, ScoreCache
+from tests.storage.conftest import ClaimedJob
 
 
 def key(number: int) -> bytes:
@@ -31,28 +33,42 @@ def cache(database: Database) -> ScoreCache:
     return ScoreCache(database)
 
 
-def test_what_was_put_is_found_bit_for_bit_by_its_key_alone(cache: ScoreCache) -> None:
-    cache.put(entries(range(5)))
+class Writer:
+    """A search that accepts scores, which is where entries come from."""
+
+    def __init__(self, database: Database, lease: Lease) -> None:
+        self._acceptance = Acceptance(database, lease)
+
+    def __call__(self, new: Mapping[bytes, CachedScore]) -> None:
+        stored = (
+            (name, StoredScore(split="search", trial=0, score=one.about(name.hex()), worker="w"))
+            for name, one in new.items()
+        )
+        self._acceptance.accept([NewScore(stored=one, index=0, cache_key=name) for name, one in stored])
+
+
+@pytest.fixture
+def put(database: Database, claimed_job: ClaimedJob) -> Writer:
+    return Writer(database, claimed_job(JobState.searching))
+
+
+def test_what_was_put_is_found_bit_for_bit_by_its_key_alone(cache: ScoreCache, put: Writer) -> None:
+    put(entries(range(5)))
     assert cache.get([key(4), key(1), key(99), key(1)]) == entries([1, 4])
     assert cache.get([]) == {}
 
 
-def test_nothing_to_put(cache: ScoreCache) -> None:
-    cache.put({})
-    assert cache.get([key(0)]) == {}
-
-
-def test_the_first_entry_stays_and_its_neighbours_are_put(cache: ScoreCache) -> None:
-    cache.put(entries([1]))
-    cache.put(entries([0, 1, 2], nats=9.0))
+def test_the_first_entry_stays_and_its_neighbours_are_put(cache: ScoreCache, put: Writer) -> None:
+    put(entries([1]))
+    put(entries([0, 1, 2], nats=9.0))
     assert cache.get([key(0), key(1), key(2)]) == entries([1]) | entries([0, 2], nats=9.0)
 
 
 def test_many_keys_are_asked_for_in_bounded_queries(
-    cache: ScoreCache, database: Database, monkeypatch: pytest.MonkeyPatch
+    cache: ScoreCache, database: Database, put: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score_cache, "_KEYS_PER_QUERY", 4)
-    cache.put(entries(range(10)))
+    put(entries(range(10)))
     sizes: list[int] = []
     sa.event.listen(
         database.engine,
@@ -63,23 +79,30 @@ def test_many_keys_are_asked_for_in_bounded_queries(
     assert sizes == [4, 4, 2]
 
 
-def test_writers_of_the_same_keys_in_opposite_orders_do_not_lock_each_other_out(cache: ScoreCache) -> None:
+def test_writers_of_the_same_keys_in_opposite_orders_do_not_lock_each_other_out(
+    cache: ScoreCache, database: Database, claimed_job: ClaimedJob
+) -> None:
+    writers = [Writer(database, claimed_job(JobState.searching)) for _ in range(2)]
     barrier = Barrier(2)
 
-    def put(numbers: Iterable[int]) -> None:
+    def wait_and_put(put: Writer, numbers: Iterable[int]) -> None:
+        new = entries(numbers)
         barrier.wait(timeout=30)
-        cache.put(entries(numbers))
+        put(new)
 
     count = 3000  # enough that each holds rows which the other wants next
     with ThreadPoolExecutor(2) as pool:
-        for writer in [pool.submit(put, numbers) for numbers in (range(count), reversed(range(count)))]:
-            writer.result(timeout=60)
+        orders = (range(count), reversed(range(count)))
+        for done in [pool.submit(wait_and_put, *given) for given in zip(writers, orders, strict=True)]:
+            done.result(timeout=60)
     assert len(cache.get([key(n) for n in range(count)])) == count
 
 
 @pytest.mark.parametrize("forget", ["DELETE FROM {} WHERE created_at < clock_timestamp()", "TRUNCATE {}"])
-def test_entries_may_be_forgotten_but_not_changed(forget: str, cache: ScoreCache, database: Database) -> None:
-    cache.put(entries(range(3)))
+def test_entries_may_be_forgotten_but_not_changed(
+    forget: str, cache: ScoreCache, put: Writer, database: Database
+) -> None:
+    put(entries(range(3)))
     with pytest.raises(sa.exc.IntegrityError, match="got UPDATE"), database.engine.begin() as connection:
         connection.execute(sa.text("UPDATE ropewalk.score_cache SET nats = 1"))
     assert cache.get([key(1)]) == entries([1])
@@ -110,14 +133,7 @@ def insert(database: Database, name: bytes, values: dict[str, float]) -> None:
         connection.execute(sa.text(statement), {"key": name} | values)
 
 
-def test_a_document_score_loses_its_document_and_finds_another() -> None:
-    score = DocumentScore(document_id="a", nats=0.5, tokens=7, exact=True)
-    assert CachedScore.of(score).about("b") == DocumentScore(document_id="b", nats=0.5, tokens=7, exact=True)
-
-
 def test_a_database_that_is_gone_is_told_as_elsewhere() -> None:
     gone = ScoreCache(Database("postgresql://me@127.0.0.1:1/db"))
     with pytest.raises(DatabaseUnreachable):
         gone.get([key(0)])
-    with pytest.raises(DatabaseUnreachable):
-        gone.put(entries([0]))

@@ -8,13 +8,13 @@ from evaluation.score import DocumentScore
 from storage.database import Database
 from storage.records import JobState, Lease, StoredScore
 from storage.score_history import ScoreHistory, TrialPasses
-from storage.scores import ScoreStore
+from tests.accepting import accept
 from tests.storage.conftest import ClaimedJob
 
 
 def put(database: Database, lease: Lease, trial: int, document: int, *, split: str = "search") -> DocumentScore:
     score = DocumentScore(document_id=f"d{document}", nats=trial + document / 8, tokens=7, exact=document == 1)
-    ScoreStore(database).put(lease, StoredScore(split=split, trial=trial, score=score, worker="test"))
+    accept(database, lease, StoredScore(split=split, trial=trial, score=score, worker="test"))
     return score
 
 

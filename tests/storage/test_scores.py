@@ -13,6 +13,7 @@ from storage.artifacts import ArtifactStore
 from storage.database import Database
 from storage.records import Artifact, JobState, StoredScore
 from storage.scores import ScoreStore
+from tests.accepting import accept
 from tests.storage.conftest import ClaimedJob
 
 
@@ -27,7 +28,7 @@ def test_scores_read_back_bit_for_bit_by_trial_and_document(database: Database, 
     lease = claimed_job(JobState.searching)
     scores = ScoreStore(database)
     many = [stored(trial, f"d{index}", nats=1 / (1 + trial + index)) for trial in range(3) for index in range(4)]
-    assert scores.put(lease, *reversed(many))
+    accept(database, lease, *reversed(many))
     assert scores.all(lease.job_id, "search") == tuple(many)
     assert scores.all(lease.job_id, "validation") == ()
 
@@ -38,17 +39,18 @@ def test_gradients_read_back_bit_for_bit_beside_scores_without(database: Databas
     plain, other = stored(0, "d"), stored(0, "e")
     gradient = (1 / 3, -2.5e-300, 0.0, 1e300, -0.1)
     other = replace(other, score=replace(other.score, gradient=gradient))
-    assert scores.put(lease, plain, other)
+    accept(database, lease, plain, other)
     assert scores.all(lease.job_id, "search") == (plain, other)
 
 
 def test_the_first_score_stays(database: Database, claimed_job: ClaimedJob) -> None:
     lease = claimed_job(JobState.searching)
     scores = ScoreStore(database)
-    assert scores.put(lease, stored(0, "d", 1.0))
-    assert not scores.put(lease, stored(0, "d", 2.0), stored(0, "e", 3.0))
+    accept(database, lease, stored(0, "d", 1.0))
+    accept(database, lease, stored(0, "d", 2.0), stored(0, "e", 3.0))
     assert [s.score.nats for s in scores.all(lease.job_id, "search")] == [1.0, 3.0]
-    assert scores.put(lease, replace(stored(0, "d", 4.0), split="validation"))
+    accept(database, lease, replace(stored(0, "d", 4.0), split="validation"))
+    assert [s.score.nats for s in scores.all(lease.job_id, "validation")] == [4.0]
 
 
 def test_the_database_itself_refuses_numbers_that_are_no_scores(database: Database, claimed_job: ClaimedJob) -> None:

@@ -12,14 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.storages import RDBStorage
 
+from evaluation.score import DocumentScore
 from search_space.candidate import Candidate, Gene
 from search_space.rescale_factors import RescaleFactors
 from search_space.rope import RopeConfig
 from storage.database import Database
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
-from storage.records import JobState, TrialState
+from storage.records import JobState, Lease, StoredScore, TrialState
 from storage.study import StudyRecord
 from storage.trial_codec import to_record, to_trial
+from tests.accepting import accept_shown
 from tests.storage.conftest import ClaimedJob, expire_lease
 
 
@@ -33,9 +35,18 @@ def candidate(seed: float = 0.0, origin: str = "initial") -> Candidate:
     return Candidate(factors=factors, critical_pair=8, genes=genes, origin=origin, parents=(0, 3), attention_factor=1.1)
 
 
+def score(trial: int, *, nats_per_token: float) -> StoredScore:
+    made = DocumentScore(document_id=f"d{nats_per_token}", nats=8 * nats_per_token, tokens=8, exact=True)
+    return StoredScore(split="search", trial=trial, score=made, worker="w")
+
+
 @pytest.fixture
-def study(database: Database, claimed_job: ClaimedJob) -> StudyRecord:
-    lease = claimed_job(JobState.searching)
+def lease(claimed_job: ClaimedJob) -> Lease:
+    return claimed_job(JobState.searching)
+
+
+@pytest.fixture
+def study(database: Database, lease: Lease) -> StudyRecord:
     record = StudyRecord(database, lease.job_id, lease)
     record.create_if_missing(model="pocket", target_length=1024)
     return record
@@ -94,10 +105,8 @@ def test_a_generation_that_was_cut_short_is_completed(study: StudyRecord) -> Non
 def test_the_life_of_a_trial_and_its_repetitions(study: StudyRecord) -> None:
     study.add_candidates(0, [candidate()])
     assert [study.start(0), study.start(0)] == [True, False]
-    assert study.report(0, 2, 0.5)
-    assert study.report(0, 2, 0.5)
     assert [study.finish(0, 0.1 + 0.2), study.finish(0, 0.1 + 0.2)] == [True, False]
-    for again in (study.start, study.prune, lambda n: study.fail(n, "late"), lambda n: study.report(n, 3, 1.0)):
+    for again in (study.start, study.prune, lambda n: study.fail(n, "late")):
         assert not again(0)
     with pytest.raises(StudyConflict, match=r"trial 0 .* is complete with nll=0\.30000000000000004"):
         study.finish(0, 0.4)
@@ -108,7 +117,6 @@ def test_the_life_of_a_trial_and_its_repetitions(study: StudyRecord) -> None:
 def test_failed_and_pruned_trials(study: StudyRecord) -> None:
     study.add_candidates(0, [candidate(), candidate(0.1), candidate(0.2)])
     assert study.fail(0, "the scorer said no")
-    study.report(1, 0, 0.7)
     assert study.prune(1)
     study.finish(2, math.inf)
     failed, pruned, infinite = study.trials()
@@ -138,11 +146,11 @@ def test_a_take_over_sees_everything(database: Database, study: StudyRecord, dat
         other.close()
 
 
-def test_what_the_dashboard_sees(database: Database, study: StudyRecord, claimed_job: ClaimedJob) -> None:
+def test_what_the_dashboard_sees(database: Database, study: StudyRecord, lease: Lease) -> None:
     study.create_if_missing(model="pocket", target_length=1024)  # again: nothing happens
     study.add_candidates(0, [candidate()])
     study.start(0)
-    study.report(0, 4, 0.25)
+    accept_shown(database, lease, score(0, nats_per_token=0.25), index=4)
     study.finish(0, 0.5)
     (name,) = optuna.get_all_study_names(database.optuna)
     shown = optuna.load_study(study_name=name, storage=database.optuna)
@@ -200,10 +208,10 @@ def test_system_attributes_are_fenced(database: Database, study: StudyRecord) ->
     assert database.optuna.get_study_system_attrs(database.optuna.get_study_id_from_name(name)) == before
 
 
-def test_trials_are_read_as_optuna_reads_them(database: Database, study: StudyRecord) -> None:
+def test_trials_are_read_as_optuna_reads_them(database: Database, study: StudyRecord, lease: Lease) -> None:
     study.add_candidates(0, [candidate(seed) for seed in range(5)])
     study.start(0)
-    study.report(0, 3, 0.5)
+    accept_shown(database, lease, score(0, nats_per_token=0.5), index=3)
     study.finish(0, 0.25)
     study.start(1)
     study.finish(1, math.inf)

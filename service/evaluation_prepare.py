@@ -21,9 +21,10 @@ from service.prepare import PreparedModel, parse_factor_file, prepare_model, sco
 from service.spec import EvaluationSpec
 from storage.jobs import JobStore
 from workers.base import ScorerSettings
-from workers.factory import check_scorer
+from workers.factory import check_model_fits, check_scorer
 from workers.generator_factory import check_generator
 from workers.harness import HarnessRequest, check_harness
+from workers.model_files import find_model
 
 EVALUATION_SEED = 0x5EED  # mixed into the seed: documents that neither a search nor its validation has drawn
 
@@ -133,6 +134,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
         contenders=tuple(contenders(spec, model, target, found=file, trained=trained)),
         ruler=_ruler(spec, model),
     )
+    _check_memory(prepared)
     _check_documents(prepared)
     return prepared
 
@@ -143,6 +145,12 @@ def _check_workers(spec: EvaluationSpec) -> None:
         check_generator(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel)
     if spec.harness:
         check_harness(spec.harness_path)
+
+
+def _check_memory(prepared: PreparedEvaluation) -> None:
+    for opened in prepared.settings().values():
+        source = find_model(opened.model, original_length=opened.original_length)
+        check_model_fits(source.path, opened)
 
 
 def _ruler(spec: EvaluationSpec, model: PreparedModel) -> RulerFactory | None:

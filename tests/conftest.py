@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing.forkserver
 import os
 
 import hypothesis
@@ -24,6 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Settings of the developer's shell reach no test, at import time either."""
     for name in [name for name in os.environ if name.startswith(SCRUBBED)]:
         del os.environ[name]
+
+
+def pytest_unconfigure() -> None:
+    """The server that test processes are forked from would else outlive the run by a moment."""
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def pytest_report_header() -> str | None:

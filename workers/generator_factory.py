@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from workers.base import Backend, ScorerSettings
 from workers.errors import ScorerUnavailable
+from workers.factory import check_scorer, choose_backend
 from workers.generator import Generator
+from workers.model_files import find_model
 
 
 def make_generator(settings: ScorerSettings) -> Generator:
-    """Open the generator that `settings.backend` names; `auto` takes transformers.
+    """Open the generator that `settings.backend` names; `auto` as for scorers.
 
     Raises:
         ScorerUnavailable: no generator of this kind exists, or the model cannot be loaded by it.
         EvaluationError: the model was not found or is not supported.
     """
     check_generator(settings.backend, tensor_parallel=settings.tensor_parallel)
+    choice = choose_backend(settings.backend)
     # Imported late: torch takes seconds.
+    from workers.memory import check_whole_memory
+
+    source = find_model(settings.model, original_length=settings.original_length)
+    check_whole_memory(source.path, settings, choice.backend)
+    if choice.backend == "vllm":
+        from workers.vllm_generator import VllmGenerator
+
+        return VllmGenerator(settings)
     from workers.transformers_generator import TransformersGenerator
 
     return TransformersGenerator(settings)
@@ -23,11 +34,6 @@ def make_generator(settings: ScorerSettings) -> Generator:
 
 def check_generator(backend: Backend, *, tensor_parallel: int) -> None:
     """Raise ScorerUnavailable when no generator can be opened for these settings; cheap, loads nothing."""
-    if backend not in ("auto", "transformers"):
-        raise ScorerUnavailable(
-            f"generation and plain text need backend=transformers (or auto), but got backend={backend}"
-        )
-    if tensor_parallel != 1:
-        raise ScorerUnavailable(
-            f"tensor_parallel must be 1 with backend=transformers, but got tensor_parallel={tensor_parallel}"
-        )
+    if backend == "analytic":
+        raise ScorerUnavailable("generation and plain text need backend=transformers or vllm, but got backend=analytic")
+    check_scorer(backend, tensor_parallel=tensor_parallel)

@@ -31,6 +31,19 @@ def find_model(name: str, *, original_length: int, weights: bool = True) -> Mode
     return ModelSource(name=name, path=directory.resolve(), rope=rope)
 
 
+def end_tokens(path: Path) -> frozenset[int]:
+    """What ends a text, as the model's generation config says it, or else its config; nothing if neither does."""
+    for name in ("generation_config.json", "config.json"):
+        try:
+            config = json.loads((path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        found = config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id"))
+        if found is not None:
+            return frozenset(found if isinstance(found, list) else [found])
+    return frozenset()
+
+
 def without_longrope(config: Mapping[str, object], *, original_length: int) -> dict[str, object]:
     """The config as it was before `longrope`: the same rope_theta and rotary width, no scaling, the original length."""
     plain: dict[str, object] = {"rope_type": "default"}

@@ -12,9 +12,9 @@ from evaluation.served_rope import ServedRope
 from evaluation.text_windows import TextWindow, WindowScore
 from workers.arithmetic import choose_device, choose_dtype
 from workers.base import ScorerSettings
-from workers.checks import check_candidate, check_length
+from workers.checks import check_candidate, check_length, check_prompt
 from workers.errors import ScorerClosed, ScoringFailed
-from workers.model_files import find_model
+from workers.model_files import end_tokens, find_model
 from workers.passes import Opened
 from workers.rotary import RotaryTable
 from workers.transformers_scorer import load_model
@@ -34,16 +34,12 @@ class TransformersGenerator:
         model = load_model(source, dtype=choose_dtype(settings.dtype, device), device=device)
         self._rope = source.rope
         self._target_length = settings.target_length
-        self._end_tokens = _end_tokens(model)
+        self._end_tokens = end_tokens(source.path)
         self._opened: Opened | None = Opened(model=model, rotary=RotaryTable(model, source.rope), device=device)
 
     def generate(self, rope: ServedRope, token_ids: Sequence[int], max_new_tokens: int) -> tuple[int, ...]:
         """See :meth:`workers.generator.Generator.generate`."""
-        if not token_ids or max_new_tokens < 1:
-            raise ScoringFailed(
-                "a prompt must have a token and ask for at least one, "
-                f"but got {len(token_ids)} tokens, max_new_tokens={max_new_tokens}"
-            )
+        check_prompt(token_ids, max_new_tokens)
         opened = self._ready(rope, len(token_ids) + max_new_tokens)
         with torch.inference_mode():
             return _continue(opened, rope, list(token_ids), max_new_tokens, self._end_tokens)
@@ -115,12 +111,3 @@ def _forward(opened: Opened, token_ids: torch.Tensor, *, keep: int | torch.Tenso
     model: Any = opened.model
     use_cache = isinstance(keep, int)
     return model(input_ids=token_ids, past_key_values=cache, use_cache=use_cache, logits_to_keep=keep)
-
-
-def _end_tokens(model: torch.nn.Module) -> frozenset[int]:
-    """What ends a text, as the checkpoint's generation config says it, or else its config."""
-    configs = (getattr(model, "generation_config", None), getattr(model, "config", None))
-    for found in (getattr(config, "eos_token_id", None) for config in configs):
-        if found is not None:
-            return frozenset(found if isinstance(found, list | tuple) else [found])
-    return frozenset()

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from workers.errors import ScorerUnavailable
-from workers.vllm_messages import EngineBroken, EngineRefused, GroupScored, OpenEngine, Reply, Request
+from workers.vllm_messages import EngineBroken, EngineRefused, OpenEngine, Reply, Request, Work
 
 if TYPE_CHECKING:
     from workers.vllm_engine import Engine
@@ -33,8 +33,8 @@ def main() -> None:
         if isinstance(request, OpenEngine):
             engine = _open(request, connection)
         else:
-            assert engine is not None, "an engine is opened before it scores"
-            _score(engine, request, connection)
+            assert engine is not None, "an engine is opened before it works"
+            _work(engine, request, connection)
     if engine is not None:
         engine.close()
     os._exit(0)  # taking the interpreter down by the book costs seconds
@@ -58,14 +58,13 @@ def _open(request: OpenEngine, connection: Connection[Reply, Request]) -> Engine
     return engine
 
 
-def _score(engine: Engine, request: Request, connection: Connection[Reply, Request]) -> None:
-    assert not isinstance(request, OpenEngine)
+def _work(engine: Engine, request: Work, connection: Connection[Reply, Request]) -> None:
     try:
-        scores = engine.score(request)
+        done = engine.do(request)
     except Exception as error:
         connection.send(EngineBroken(reason=_one_line(error)))
         raise
-    connection.send(GroupScored(scores=scores))
+    connection.send(done)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A vLLM engine that scores: the only file of this project that imports vLLM. It lives in workers/vllm_child.py.
+"""A vLLM engine: the only file of this project that imports vLLM. It lives in workers/vllm_child.py.
 
 The engine runs in this process, step by step (VLLM_ENABLE_V1_MULTIPROCESSING=0): which tokens share a step follows from
 the request alone, never from how fast requests arrive, so a document's score is the same to the last bit every time.
@@ -22,7 +22,18 @@ from workers.errors import ScorerUnavailable
 from workers.factory import vllm_version
 from workers.memory import MemoryNeeded, free_bytes, whole_bytes
 from workers.passes import TOKENS_PER_FORWARD
-from workers.vllm_messages import AnswerScore, EngineDocument, EngineOpened, OpenEngine, ScoreGroup
+from workers.vllm_messages import (
+    AnswerScore,
+    ContinuePrompt,
+    Done,
+    EngineDocument,
+    EngineOpened,
+    GroupScored,
+    OpenEngine,
+    PromptContinued,
+    ScoreGroup,
+    Work,
+)
 from workers.vllm_model import SEQUENCES, TOKENS_PER_STEP, hf_overrides, model_length
 from workers.vllm_rotary import RotaryExtension, RotaryFacts, rotary_table, table_digest
 
@@ -66,19 +77,38 @@ class Engine:
         )
         self._try_out()
 
-    def score(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
-        """Scores in order.
+    def do(self, work: Work) -> Done:
+        """What is asked for.
 
         Raises:
             RuntimeError: a rank does not have the candidate's table, or vLLM broke.
         """
-        self._write(group)
+        self._write(work.factors, work.attention_factor)
+        return GroupScored(scores=self._score(work)) if isinstance(work, ScoreGroup) else self._generate(work)
+
+    def _score(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
+        """In order."""
         outputs = self._llm.generate(
             [{"prompt_token_ids": list(document.token_ids)} for document in group.documents],
             [self._parameters(document) for document in group.documents],
             use_tqdm=False,
         )
         return tuple(answer_score(document, output) for document, output in zip(group.documents, outputs, strict=True))
+
+    def _generate(self, prompt: ContinuePrompt) -> PromptContinued:
+        parameters = vllm.SamplingParams(
+            max_tokens=prompt.max_new_tokens,
+            temperature=0.0,
+            logprobs=0,  # those of the tokens that are taken
+            ignore_eos=True,  # the tokens below are all that ends a text
+            stop_token_ids=list(prompt.end_tokens),
+            detokenize=False,
+        )
+        (output,) = self._llm.generate([{"prompt_token_ids": list(prompt.token_ids)}], parameters, use_tqdm=False)
+        made = output.outputs[0]
+        assert made.logprobs is not None, "log-probabilities were asked for"
+        nats = -sum(found[token].logprob for token, found in zip(made.token_ids, made.logprobs, strict=True))
+        return PromptContinued(token_ids=tuple(made.token_ids), nats=nats)
 
     def close(self) -> None:
         """End the ranks, which give back the shared memory between them."""
@@ -104,18 +134,18 @@ class Engine:
         length = min(8, self._request.target_length)
         document = EngineDocument(token_ids=tuple(range(1, length + 1)), answers=(length - 1,))
         factors = RescaleFactors.identity(self._request.rope.num_pairs)
-        self.score(ScoreGroup(factors=factors, attention_factor=1.0, documents=(document,)))
+        self.do(ScoreGroup(factors=factors, attention_factor=1.0, documents=(document,)))
 
-    def _write(self, group: ScoreGroup) -> None:
+    def _write(self, factors: RescaleFactors, attention_factor: float) -> None:
         """Put the candidate into every rank, unless it is there; what is read back must be what was meant."""
-        candidate = (group.factors, group.attention_factor)
+        candidate = (factors, attention_factor)
         if self._written == candidate:
             return
         self._written = None
         table = rotary_table(
             self._request.rope,
-            group.factors,
-            group.attention_factor,
+            factors,
+            attention_factor,
             rows=self._facts.rows,
             dtype=getattr(torch, self._facts.dtype),
         )
@@ -148,11 +178,11 @@ def answer_score(document: EngineDocument, output: vllm.RequestOutput) -> Answer
         picked = [(wide[position - first], document.token_ids[position]) for position in document.answers]
         return AnswerScore(
             nats=-sum(float(row[token]) for row, token in picked),
-            exact=all(int(row.argmax()) == token for row, token in picked),
+            correct=sum(int(row.argmax()) == token for row, token in picked),
         )
     assert output.prompt_logprobs is not None, "prompt log-probabilities were asked for"
     found = [output.prompt_logprobs[position][document.token_ids[position]] for position in document.answers]
-    return AnswerScore(nats=-sum(one.logprob for one in found), exact=all(one.rank == 1 for one in found))
+    return AnswerScore(nats=-sum(one.logprob for one in found), correct=sum(one.rank == 1 for one in found))
 
 
 def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:

@@ -1,4 +1,4 @@
-"""What a scorer and its vLLM engine say to each other: the engine lives in another process.
+"""What a scorer or a generator and its vLLM engine say to each other: the engine lives in another process.
 
 Requests go one way, one reply to each comes back, in order, pickled. Nothing here needs torch or vLLM.
 """
@@ -62,10 +62,10 @@ class ScoreGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerScore:
-    """Of one document: the sum of -ln p over its answers, and whether each of them was the first choice."""
+    """Of one document: the sum of -ln p over its answers, and how many of them were the first choice."""
 
     nats: float
-    exact: bool
+    correct: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,11 +76,32 @@ class GroupScored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ContinuePrompt:
+    """Continue a prompt greedily, all of it under these factors, until an end token or `max_new_tokens`."""
+
+    factors: RescaleFactors
+    attention_factor: float
+    token_ids: tuple[int, ...]
+    max_new_tokens: int
+    end_tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptContinued:
+    """Reply to ContinuePrompt: the new tokens, the end token among them if there is one."""
+
+    token_ids: tuple[int, ...]
+    nats: float  # sum of -ln p over the new tokens; no finite number if the model gave none
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineBroken:
-    """Reply to ScoreGroup: the engine raised, in one line, and can no longer be trusted. The process ends."""
+    """Reply to any work: the engine raised, in one line, and can no longer be trusted. The process ends."""
 
     reason: str
 
 
-Request = OpenEngine | ScoreGroup
-Reply = EngineOpened | EngineRefused | GroupScored | EngineBroken
+Work = ScoreGroup | ContinuePrompt
+Done = GroupScored | PromptContinued
+Request = OpenEngine | Work
+Reply = EngineOpened | EngineRefused | Done | EngineBroken

@@ -13,17 +13,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import IO
 
 from workers.errors import ScorerUnavailable
-from workers.vllm_messages import (
-    AnswerScore,
-    EngineBroken,
-    EngineOpened,
-    EngineRefused,
-    GroupScored,
-    OpenEngine,
-    Reply,
-    Request,
-    ScoreGroup,
-)
+from workers.vllm_messages import Done, EngineBroken, EngineOpened, EngineRefused, OpenEngine, Reply, Request, Work
 
 _CHILD: tuple[str, ...] = ("workers.vllm_child",)
 _LOAD_SECONDS = 1800.0
@@ -80,21 +70,21 @@ class EngineProcess:
         """Of the child, which is also its process group."""
         return self._process.pid
 
-    def score(self, group: ScoreGroup, *, seconds: float) -> tuple[AnswerScore, ...]:
-        """One score per document.
+    def do(self, work: Work, *, seconds: float) -> Done:
+        """What the engine replies.
 
         Raises:
             EngineLost: no reply within `seconds`, or none will ever come. The process has ended.
         """
         try:
-            reply = self._ask(group, seconds=seconds)
+            reply = self._ask(work, seconds=seconds)
             if isinstance(reply, EngineBroken):
                 raise EngineLost(reply.reason)
         except EngineLost:
             self.kill()
             raise
-        assert isinstance(reply, GroupScored)
-        return reply.scores
+        assert not isinstance(reply, EngineOpened | EngineRefused)
+        return reply
 
     def end(self) -> None:
         """Let the engine clean up after itself, then kill what is left of it. May be called again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 
@@ -12,15 +11,11 @@ from evaluation.score import DocumentScore
 from search_space.rescale_factors import RescaleFactors
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_candidate, check_documents
-from workers.errors import ScorerClosed, ScorerUnavailable, ScoringFailed
+from workers.errors import ScorerClosed, ScoringFailed
 from workers.model_files import find_model
 from workers.passes import ForwardGroup, forward_groups
-from workers.vllm_messages import AnswerScore, EngineDocument, OpenEngine, ScoreGroup
-from workers.vllm_process import EngineLost, EngineProcess
-
-_log = logging.getLogger(__name__)
-
-_MAX_RESTARTS = 1
+from workers.vllm_client import EngineClient
+from workers.vllm_messages import AnswerScore, EngineDocument, ScoreGroup
 
 
 class VllmScorer:
@@ -31,8 +26,7 @@ class VllmScorer:
     long one goes through alone, in chunks that fill a step. vLLM left to itself would mix chunks of several long
     documents: that keeps a device no busier, and makes the last bits depend on the company.
 
-    An engine that crashes, or does not reply within `document_seconds` per document, is killed and restarted once in a
-    scorer's life, and asked again. When that fails too, this scorer is done for: it raises the reason from then on.
+    An engine that crashes or hangs is started again once: see :class:`workers.vllm_client.EngineClient`.
 
     Raises:
         ScorerUnavailable: vLLM cannot load the model, or rotates it in a way that cannot be written to.
@@ -43,21 +37,9 @@ class VllmScorer:
         source = find_model(settings.model, original_length=settings.original_length)
         self._rope = source.rope
         self._settings = settings
-        self._request = OpenEngine(
-            model=str(source.path),
-            rope=source.rope,
-            original_length=settings.original_length,
-            target_length=settings.target_length,
-            dtype=settings.dtype,
-            tensor_parallel=settings.tensor_parallel,
-            threads=settings.threads,
-        )
-        self.engine_starts = 0
         self._closed = False
-        self._lost: EngineLost | None = None
-        self._engine = self._start()
+        self._engine = EngineClient(settings, source)
         opened = self._engine.opened
-        self._tokens_per_group = opened.tokens_per_group
         self._info = ScorerInfo(
             backend="vllm",
             dtype=opened.dtype,
@@ -78,6 +60,11 @@ class VllmScorer:
         """Of the process that the engine lives in."""
         return self._engine.pid
 
+    @property
+    def engine_starts(self) -> int:
+        """How often an engine was started."""
+        return self._engine.starts
+
     def score(
         self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
     ) -> tuple[DocumentScore, ...]:
@@ -91,10 +78,10 @@ class VllmScorer:
         check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
         check_documents(documents, target_length=self._settings.target_length)
         scores: dict[int, DocumentScore] = {}
-        for group in forward_groups(documents, tokens_per_forward=self._tokens_per_group):
+        for group in forward_groups(documents, tokens_per_forward=self._engine.opened.tokens_per_group):
             request = _score_group(group, documents, factors, attention_factor)
             # Rows beyond the documents repeat the last one: another shape may round differently.
-            for index, answer in zip(group.indices, self._ask(request), strict=False):
+            for index, answer in zip(group.indices, self._engine.score(request), strict=False):
                 scores[index] = _document_score(documents[index], answer)
         return tuple(scores[index] for index in range(len(documents)))
 
@@ -103,28 +90,6 @@ class VllmScorer:
         if not self._closed:
             self._closed = True
             self._engine.end()
-
-    def _start(self) -> EngineProcess:
-        self.engine_starts += 1
-        return EngineProcess(self._request)
-
-    def _ask(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
-        if self._lost is not None:
-            raise self._lost
-        seconds = self._settings.document_seconds * len(group.documents)
-        try:
-            return self._engine.score(group, seconds=seconds)
-        except EngineLost as error:
-            if self.engine_starts > _MAX_RESTARTS:
-                self._lost = error
-                raise
-            _log.warning("vLLM's engine is started again: %s", error)
-        try:
-            self._engine = self._start()
-        except ScorerUnavailable as error:
-            self._lost = EngineLost(f"the engine cannot be started again: {error}")
-            raise self._lost from error
-        return self._ask(group)
 
 
 def _score_group(
@@ -150,4 +115,5 @@ def _document_score(document: NeedleDocument, answer: AnswerScore) -> DocumentSc
         raise ScoringFailed(
             f"a score must be a finite number of nats, but the model gave {answer.nats} for {document.id!r}"
         )
-    return DocumentScore(document_id=document.id, nats=answer.nats, tokens=document.answer_tokens, exact=answer.exact)
+    tokens = document.answer_tokens
+    return DocumentScore(document_id=document.id, nats=answer.nats, tokens=tokens, exact=answer.correct == tokens)

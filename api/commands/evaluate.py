@@ -39,6 +39,10 @@ def evaluate(
     harness_path: Annotated[str | None, typer.Option(help="A directory with harness tasks of your own.")] = None,
     harness_limit: Annotated[int | None, typer.Option(help="Examples per harness task; default: all.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="auto, transformers or vllm: what scores, reads and generates.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Side by side.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
     baselines: Annotated[bool, typer.Option(help="Evaluate the analytic baselines too.")] = True,
     label: common.LabelOptions = None,
@@ -72,6 +76,8 @@ def evaluate(
         "harness_path": common.server_path(harness_path),
         "harness_limit": harness_limit,
         "corpus": common.server_path(corpus),
+        "scorer.backend": backend,
+        "workers": workers,
         "seed": seed,
     }
     for path, value in options.items():

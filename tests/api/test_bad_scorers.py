@@ -79,6 +79,15 @@ def test_a_model_that_is_too_large(
     assert " GiB, but 1024.00 GiB of weights over 1 rank" in detail
 
 
+def test_a_model_that_is_too_large_to_evaluate(quiet_server: RunningServer, tmp_path: Path) -> None:
+    spec = {"model": str(large_model(tmp_path / "large")), "target_length": 1024}
+    with quiet_server.http as http:
+        problem = http.post("/v1/evaluations", json=spec).json()
+        assert http.get("/v1/evaluations").json()["items"] == []
+    assert problem["code"] == "SCORER_UNAVAILABLE"
+    assert problem["detail"].startswith("a model must fit the memory of cpu ")
+
+
 def test_a_length_that_is_too_large_for_the_kv_cache(
     quiet_server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from tests.workers.samples import IDENTITY, ORIGINAL_LENGTH, ROPE, STRETCHED, TA
 HEAD_DIM = 32
 
 
-def save_phi3(path: Path) -> Path:
+def save_phi3(path: Path, **rope: object) -> Path:
     """A tiny Phi-3 whose config names longrope, with the rotary embedding of tests/workers/samples.py: half a head."""
     torch.manual_seed(0)
     config = transformers.Phi3Config(
@@ -36,6 +36,7 @@ def save_phi3(path: Path) -> Path:
             "short_factor": list(IDENTITY.values),
             "long_factor": list(STRETCHED.values),
             "factor": TARGET_LENGTH / ORIGINAL_LENGTH,
+            **rope,
         },
         initializer_range=0.4,
         bos_token_id=0,

@@ -1,4 +1,4 @@
-"""A whole search over REST whose workers score with vLLM: the real server, PostgreSQL, Ray and engine."""
+"""A search and an evaluation over REST whose workers run vLLM: the real server, PostgreSQL, Ray and engine."""
 
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,16 @@ SPEC: dict[str, Any] = {
     "strategy": {"name": "evolution", "population": 4, "iterations": 1, "parents": 2, "mutations": 2, "crossovers": 1},
     "scorer": {"backend": "vllm"},
 }
+EVALUATION: dict[str, Any] = {
+    "model": "pocket",
+    "target_length": 512,
+    "lengths": [512],
+    "documents": 2,
+    "tasks": ["niah_single_1"],
+    "ruler_documents": 2,
+    "text_windows": 2,
+    "baselines": False,
+}
 SEARCH_SECONDS = 400.0  # an engine starts in it
 
 
@@ -36,6 +46,21 @@ def test_a_search_finishes_and_leaves_no_engine(tmp_path: Path) -> None:
         refused = {**SPEC, "strategy": {"name": "gradient"}}
         with pytest.raises(Exception, match="needs a scorer that differentiates"):
             client.submit_search(refused)
+        evaluated = {}
+        for backend in ("vllm", "transformers"):
+            job = client.submit_evaluation({**EVALUATION, "scorer": {"backend": backend}})
+            wait_for(lambda: client.job(job.id).is_final, SEARCH_SECONDS, log)  # noqa: B023  # asked in this turn alone
+            evaluated[backend] = client.job(job.id)
+            assert evaluated[backend].state == "succeeded", evaluated[backend].error
+        _compare(evaluated["vllm"].result, evaluated["transformers"].result)
         below = psutil.Process(process.pid).children(recursive=True)
     psutil.wait_procs(below, timeout=30)
     assert not [one for one in below if one.is_running()]
+
+
+def _compare(one: Any, other: Any) -> None:
+    """Generated text is the same, and nats agree to what two programs may differ by."""
+    assert one["ruler"] == other["ruler"]
+    assert [row["tokens"] for row in one["text"]] == [row["tokens"] for row in other["text"]]
+    for name in ("text", "needles"):
+        assert [row["nll"] for row in one[name]] == pytest.approx([row["nll"] for row in other[name]], abs=1e-4)

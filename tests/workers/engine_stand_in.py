@@ -5,6 +5,7 @@ It starts at once, and does one of the things that a real engine does only when 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -12,13 +13,22 @@ import time
 from types import ModuleType
 
 from workers import vllm_child
-from workers.vllm_messages import AnswerScore, EngineOpened, OpenEngine, ScoreGroup
+from workers.vllm_messages import (
+    AnswerScore,
+    Done,
+    EngineOpened,
+    GroupScored,
+    OpenEngine,
+    PromptContinued,
+    ScoreGroup,
+    Work,
+)
 
 KIND = sys.argv.pop(1)
 
 
 class Engine:
-    """Scores every document with one nat, unless KIND says otherwise."""
+    """Scores every document with one nat and continues every prompt with ones, unless KIND says otherwise."""
 
     def __init__(self, request: OpenEngine) -> None:
         if KIND == "refuses":
@@ -33,12 +43,14 @@ class Engine:
             dtype="float32", device="cpu", arithmetic="none", version=str(os.getpid()), tokens_per_group=1024
         )
 
-    def score(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
+    def do(self, work: Work) -> Done:
         if KIND == "breaks":
             raise RuntimeError("device-side assert")
         if KIND in ("hangs", "has_ranks"):
             time.sleep(600)
-        return tuple(AnswerScore(nats=1.0, exact=True) for _ in group.documents)
+        if isinstance(work, ScoreGroup):
+            return GroupScored(scores=tuple(AnswerScore(nats=1.0, correct=len(one.answers)) for one in work.documents))
+        return PromptContinued(token_ids=(1,) * work.max_new_tokens, nats=math.nan if KIND == "no_number" else 1.0)
 
     def close(self) -> None:
         pass

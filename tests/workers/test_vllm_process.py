@@ -19,6 +19,7 @@ from tests.workers.samples import documents
 from workers import vllm_process
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable
+from workers.vllm_messages import AnswerScore, GroupScored
 from workers.vllm_process import EngineLost, EngineProcess
 from workers.vllm_scorer import VllmScorer
 
@@ -53,7 +54,7 @@ def scorer_settings(tiny_model: Path) -> ScorerSettings:
 
 def test_it_scores_and_ends(open_engine: Callable[[str], EngineProcess]) -> None:
     engine = open_engine("scores")
-    assert [one.nats for one in engine.score(GROUP, seconds=30)] == [1.0]
+    assert engine.do(GROUP, seconds=30) == GroupScored(scores=(AnswerScore(nats=1.0, correct=1),))
     assert os.getpgid(engine.pid) == engine.pid != os.getpgid(0)
     engine.end()
     assert not psutil.pid_exists(engine.pid)
@@ -73,7 +74,7 @@ def test_an_end_while_loading_is_told_with_its_last_words(open_engine: Callable[
 def test_one_that_breaks_is_lost_with_its_reason(open_engine: Callable[[str], EngineProcess]) -> None:
     engine = open_engine("breaks")
     with pytest.raises(EngineLost, match=r"^RuntimeError: device-side assert$"):
-        engine.score(GROUP, seconds=30)
+        engine.do(GROUP, seconds=30)
     assert not psutil.pid_exists(engine.pid)
 
 
@@ -81,7 +82,7 @@ def test_one_that_hangs_is_killed_with_its_ranks(open_engine: Callable[[str], En
     engine = open_engine("has_ranks")
     (rank,) = psutil.Process(engine.pid).children()
     with pytest.raises(EngineLost, match=r"must reply within 0\.5 seconds, but did not: it hangs"):
-        engine.score(GROUP, seconds=0.5)
+        engine.do(GROUP, seconds=0.5)
     assert not psutil.pid_exists(engine.pid)
     _wait_until_gone(rank)
 

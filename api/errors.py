@@ -12,8 +12,6 @@ ApiRoomError
 ├── CrossOriginRequest     a web page of another origin asked for a change
 ├── TooManyRequests        one requester asks too often
 ├── MalformedRequest       not JSON, or a header that cannot be read
-├── PayloadTooLarge        the body is over the limit
-├── UnsupportedMediaType   the body is not application/json
 ├── ReportNotReady         the evaluation has no result that a report could show
 ├── FormatNeedsModel       an export that holds the model's weights was asked for over REST
 └── NotReady               the database or its schema is not usable yet
@@ -100,18 +98,6 @@ class MalformedRequest(ApiRoomError, ValueError):
     """The request cannot be read."""
 
     code = "MALFORMED_REQUEST"
-
-
-class PayloadTooLarge(ApiRoomError, ValueError):
-    """The body is larger than the server accepts."""
-
-    code = "PAYLOAD_TOO_LARGE"
-
-
-class UnsupportedMediaType(ApiRoomError, ValueError):
-    """The body is not JSON."""
-
-    code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class ReportNotReady(ApiRoomError, RuntimeError):

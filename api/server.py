@@ -21,7 +21,7 @@ from api.app import create_app
 from api.auth import check_bind
 from api.databases import open_database
 from api.preflight import make_home
-from api.settings import Settings, http_url
+from api.settings import Settings, http_url, tell_ray_address
 from service.door import Door
 from storage.api_keys import ApiKeys
 from storage.database import Database
@@ -55,6 +55,7 @@ def run_server(
         database = stack.enter_context(open_database(settings))
         keys = ApiKeys(database)
         check_bind(settings.host, keys)
+        tell_ray_address(settings)
         if controller:
             stack.enter_context(running_controller(database, home, settings))
             signals.take()  # Ray has put a handler of its own in place
@@ -88,6 +89,7 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         home = make_home(settings.home)
+        tell_ray_address(settings)
         database = stack.enter_context(open_database(settings))
         owner = stack.enter_context(running_controller(database, home, settings))
         signals.take()

@@ -1,4 +1,4 @@
-"""Settings from the environment and from `.env`: this module is the only reader of environment variables.
+"""Settings from the environment and from `.env`: no other module reads environment variables, save for RAY_ADDRESS.
 
 ROPEWALK_HOME          embedded database, artifacts and logs             .ropewalk
 ROPEWALK_DATABASE_URL  postgresql://...; empty: the embedded database    (empty)
@@ -116,6 +116,13 @@ class Settings(BaseSettings):
     def key(self) -> str | None:
         """The API key that the client commands send."""
         return self.api_key.get_secret_value() if self.api_key else None
+
+
+def tell_ray_address(settings: Settings) -> None:
+    """Put RAY_ADDRESS into the environment, where Ray looks, and `workers` for where a spec's scorer will run: `.env`
+    may have it alone."""
+    if settings.ray_address is not None:
+        os.environ["RAY_ADDRESS"] = settings.ray_address
 
 
 def load_settings(**overrides: object) -> Settings:

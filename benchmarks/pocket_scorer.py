@@ -22,7 +22,7 @@ from torch.nn import functional
 from evaluation.model_source import config_sha256, model_sha256
 from evaluation.needle import NeedleDocument
 from evaluation.score import DocumentScore
-from evaluation.score_key import candidate_digest, document_digest, key_of_digests
+from evaluation.score_key import candidate_digest, document_digest, score_key
 from search_space.rescale_factors import RescaleFactors
 from search_space.rope import compute_inv_freq
 from workers.base import ScorerInfo, ScorerSettings
@@ -110,7 +110,7 @@ class PocketScorer:
     def _key(self, document: NeedleDocument, candidate: bytes) -> bytes:
         if document.id not in self._digests:
             self._digests[document.id] = document_digest(document)
-        return key_of_digests(
+        return score_key(
             model_sha256=self._info.model_sha256,
             scorer=self._info.fingerprint(),
             document=self._digests[document.id],

@@ -6,8 +6,8 @@ needles are not in it: no forward pass reads them. Nor is the rotary embedding u
 width): the scorer's fingerprint covers the model's whole config. The lengths that a search is about (original, target)
 decide nothing but how long a document may be.
 
-A search asks for thousands of keys over a few long documents, so documents and candidates are hashed once each and
-the digests are put together: `key_of_digests` costs a microsecond.
+A search asks for thousands of keys over a few long documents, so documents and candidates are hashed once each, and a
+key is made of their digests in a microsecond.
 """
 
 from __future__ import annotations
@@ -24,24 +24,13 @@ KEY_BYTES = 32
 _VERSION = b"ropewalk.score/1"  # another encoding gets another version: old keys then never meet new ones
 
 
-def score_key(
-    *, model_sha256: str, scorer: str, document: NeedleDocument, factors: RescaleFactors, attention_factor: float
-) -> bytes:
-    """The key of one score, KEY_BYTES long; `scorer` is the fingerprint of what scores.
+def score_key(*, model_sha256: str, scorer: str, document: bytes, candidate: bytes) -> bytes:
+    """The key of one score, KEY_BYTES long: `scorer` is the fingerprint of what scores, `document` and `candidate` are
+    digests, which many keys share.
 
     Raises:
         InvalidScores: `model_sha256` or `scorer` is empty: a score of unknown origin has no key.
     """
-    return key_of_digests(
-        model_sha256=model_sha256,
-        scorer=scorer,
-        document=document_digest(document),
-        candidate=candidate_digest(factors, attention_factor),
-    )
-
-
-def key_of_digests(*, model_sha256: str, scorer: str, document: bytes, candidate: bytes) -> bytes:
-    """`score_key` from the digests of the document and the candidate. Raises: InvalidScores, as there."""
     if not model_sha256 or not scorer:
         raise InvalidScores(
             "a score key needs the model's sha256 and the scorer's fingerprint, "

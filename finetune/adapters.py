@@ -24,15 +24,6 @@ from search_space.errors import SearchSpaceError
 from search_space.factor_file import FactorFile
 
 
-def check_peft() -> None:
-    """Return when adapters can be trained here.
-
-    Raises:
-        InvalidFinetuneSettings: the library is not installed.
-    """
-    _peft()
-
-
 def _peft() -> ModuleType:
     try:
         import peft

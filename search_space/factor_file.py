@@ -13,6 +13,7 @@ from search_space.rescale_factors import RescaleFactors
 from search_space.rope import RopeConfig
 
 FORMAT = "ropewalk.factors/1"
+_ROUNDING_NATS = 1e-3  # log-probabilities of low precision come out a hair above zero: as evaluation/score.py has it
 
 
 def _refuse(pointer: str, rule: str, value: object) -> NoReturn:
@@ -20,7 +21,7 @@ def _refuse(pointer: str, rule: str, value: object) -> NoReturn:
 
 
 def _check_nll(pointer: str, nll: float) -> None:
-    if not (math.isfinite(nll) and nll >= 0):
+    if not (math.isfinite(nll) and nll >= -_ROUNDING_NATS):
         _refuse(pointer, "a finite number of nats per answer token, at least 0", nll)
 
 

@@ -89,11 +89,6 @@ def make_strategy(name: str, arguments: Mapping[str, object], context: StrategyC
     return strategy
 
 
-def strategy_names() -> tuple[str, ...]:
-    """Every name that :func:`make_strategy` knows."""
-    return tuple(_makers())
-
-
 def _makers() -> dict[str, Maker]:
     return {"auto": _auto, "evolution": _evolution, "gradient": _gradient, "optuna": _optuna}
 

@@ -23,7 +23,6 @@ from service.failures import is_infrastructure
 from service.finetune_actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
 from service.handoff import PreparedFinetune
 from service.runtime import ProgressWriter, Runtime
-from storage.errors import LeaseLost
 from storage.records import JobState, Progress
 
 if TYPE_CHECKING:  # torch, which takes seconds, and which only the training processes need
@@ -79,7 +78,7 @@ def _run(runtime: Runtime, task: WorkerTask) -> FinetuneResult:
         raise _failure(error.cause) from error
     except RayActorError as error:
         raise RunFailed("the fine-tuning process died", code="WORKER_LOST") from error
-    except (LeaseLost, RunStopped):
+    except Exception:  # the lease is lost, the user asked, the database is away: the training goes on without us
         with contextlib.suppress(RayActorError):
             ray.get(actor.end.remote())
         raise

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from evaluation.needle import NeedleDocument, Split
 from evaluation.score import DocumentScore, ScoreSummary, summarise
-from evaluation.score_key import candidate_digest, document_digest, key_of_digests
+from evaluation.score_key import candidate_digest, document_digest, score_key
 from search_space.candidate import GRADIENT_COST, Candidate
 from service.log_context import bound
 from service.runtime import Pool, Runtime
@@ -135,7 +135,7 @@ class ScoreBook:
         """Cache keys of the trial's missing documents, by index."""
         candidate = candidate_digest(assignment.candidate.factors, assignment.candidate.attention_factor)
         return {
-            index: key_of_digests(
+            index: score_key(
                 model_sha256=scorer.model_sha256,
                 scorer=scorer.fingerprint(),
                 document=self._digests[index],
@@ -154,7 +154,7 @@ class ScoreBook:
         nats of a gradient pass are close to those of a plain one, not equal."""
         if score.gradient is not None:
             return None
-        return key_of_digests(
+        return score_key(
             model_sha256=scorer.model_sha256,
             scorer=outcome.scorer,
             document=self._digests[self._index[score.document_id]],

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from api.commands import common
 from api.errors import BadInput
-from api.settings import load_settings
+from api.settings import load_settings, tell_ray_address
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +87,9 @@ def _put_path(fields: dict[str, Any], name: str) -> None:
 def _run(spec: "AblationSpec", store: "AblationStore", workers: int) -> "Ablation":
     from service.ablation import run_ablation
 
-    address = load_settings().ray_address
+    settings = load_settings()
+    tell_ray_address(settings)
+    address = settings.ray_address
     if address is not None and "://" in address:
         raise BadInput(f"an ablation needs RAY_ADDRESS=host:port of the cluster's head, but got {address}")
     with _progress(len(spec.cells())) as on_cell:

@@ -13,17 +13,20 @@ import psutil
 import pytest
 from ray.exceptions import ActorDiedError
 from ray.train import WorkerGroupError
+from ray.util import placement_group_table
 
 from evaluation.model_source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.errors import TrainingDiverged
 from finetune.job import run_finetune
 from search_space.factor_file import FactorFile
+from service import finetuning
 from service.door import Door
 from service.failures import is_infrastructure
 from service.finetuning import _failure
 from service.spec import FinetuneJobSpec
 from storage.database import Database
+from storage.errors import DatabaseUnreachable
 from storage.records import Job, JobState
 from tests.finetune.conftest import factor_file, tiny_directory, tiny_source
 from tests.service.test_search import controller, wait_for
@@ -118,9 +121,19 @@ def test_a_pause_another_controller_and_a_killed_worker_change_nothing(
 
 
 @pytest.mark.timeout(400)
-def test_a_cancelled_fine_tuning_ends_its_processes_and_leaves_no_state(
-    ray_cluster: None, database: Database, tmp_path: Path, factor_file: FactorFile
+def test_an_outage_and_a_cancel_leave_nothing_of_a_training(
+    ray_cluster: None, database: Database, tmp_path: Path, factor_file: FactorFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What the controller lets go of, because the database is away or the user asks, ends and gives its CPUs back."""
+    answers, note = [], finetuning._ProgressBook.note
+
+    def away_once(book: finetuning._ProgressBook, progress: Any) -> None:
+        answers.append(progress)
+        if len(answers) == 1:
+            raise DatabaseUnreachable("the database must answer, but does not")
+        note(book, progress)
+
+    monkeypatch.setattr(finetuning._ProgressBook, "note", away_once)
     door = Door(database)
     job_id = _submit(door, factor_file, steps=100_000, needle_fraction=1.0)
     with controller(database, tmp_path):
@@ -128,10 +141,20 @@ def test_a_cancelled_fine_tuning_ends_its_processes_and_leaves_no_state(
         door.request("finetune", job_id, "cancel")
         assert _ended(door, job_id).state is JobState.cancelled
     assert not (tmp_path / "artifacts" / job_id / "training").exists()
+    _wait_until_nothing_is_left()
+
+
+def _wait_until_nothing_is_left() -> None:
+    """Neither a process that trains nor a CPU that is reserved for one."""
+
+    def left() -> bool:
+        groups = placement_group_table().values()
+        return bool(_workers()) or any(group["state"] != "REMOVED" for group in groups)
+
     deadline = time.monotonic() + 60
-    while _workers() and time.monotonic() < deadline:
+    while left() and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not _workers()
+    assert not left()
 
 
 def test_a_refusal_keeps_its_code_and_lost_workers_are_no_fault_of_the_job() -> None:

@@ -62,5 +62,5 @@ def _compare(one: Any, other: Any) -> None:
     """Generated text is the same, and nats agree to what two programs may differ by."""
     assert one["ruler"] == other["ruler"]
     assert [row["tokens"] for row in one["text"]] == [row["tokens"] for row in other["text"]]
-    for name in ("text", "needles"):
+    for name in ("text", "rows"):
         assert [row["nll"] for row in one[name]] == pytest.approx([row["nll"] for row in other[name]], abs=1e-4)

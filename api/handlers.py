@@ -14,6 +14,9 @@ from api.problems import MEDIA_TYPE, ROOM_ERRORS, FieldProblem, Refusal, problem
 
 logger = logging.getLogger("ropewalk.api")
 
+_SHOWN_CHARACTERS = 80
+_OWN_WORDS = ("missing", "value_error")  # errors that have no value, or that name it themselves
+
 
 def response_of(refusal: Refusal, *, instance: str, request_id: str | None) -> Response:
     """The response of one refusal, with Retry-After where trying again makes sense."""
@@ -75,12 +78,19 @@ def _field_problem(item: Mapping[str, object], body: object) -> FieldProblem:
     assert isinstance(where, tuple)
     location, path = where[0], list(where[1:])
     message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] not in _OWN_WORDS:
+        message = f"{message}, but got {_shown(item['input'])}"
     return FieldProblem(
         pointer=_pointer(path, body) if location == "body" else "".join(f"/{part}" for part in path),
         location=str(location),
         detail=message,
         code=str(item["type"]).upper(),
     )
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 3]}..."
 
 
 def _pointer(path: Sequence[str | int], body: object) -> str:

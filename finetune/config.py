@@ -101,7 +101,8 @@ class FinetuneSettings:
     """Share of needle documents, [0, 1], of every kind; the rest is plain text."""
 
     needles_per_document: int = 1
-    """Needles in each needle document, 1 to 64; one of them is asked for."""
+    """Needles in each needle document, 1 to 64. The document ends in a question for each, and every answer weighs
+    `answer_weight`."""
 
     answer_weight: float = 10.0
     """Loss weight of an answer token in a needle document, [0, 1000]; every other token weighs 1."""

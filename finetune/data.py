@@ -97,6 +97,11 @@ class TrainingData:
         self._settings = settings
         self._bos = np.asarray([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id], dtype=np.int64)
 
+    @property
+    def text_sha256(self) -> str:
+        """sha256 of what decides the text as token ids (`TokenStore.sha256`)."""
+        return self._text.sha256
+
     def batches(self, step: int, ranks: Ranks) -> Iterator[MicroBatch]:
         """This worker's part of a step, at most `rows_per_pass` rows at a time. Rows go round over all kinds."""
         dealt = 0
@@ -135,7 +140,11 @@ class TrainingData:
         return int(rng.integers(shortest, self._original_length + 1))
 
     def _packed_middle(self, number: int) -> Row:
-        """Documents of more than L and fewer than L' tokens until no further one fits."""
+        """Documents of more than L and fewer than L' tokens until no further one fits.
+
+        Lengths are drawn evenly from what fits. The last of several is stretched to fill the row. A row's only one is
+        not, and the rest is padding: else every document would have the same length up to L' = 2L.
+        """
         shortest = self._original_length + 1
         most = self._target_length // shortest + 1
         documents: Row = []
@@ -144,8 +153,8 @@ class TrainingData:
             index = number * most + len(documents)
             longest = min(room, max(shortest, self._target_length - 1))
             length = int(self._rng("middle", index, 1).integers(shortest, longest + 1))
-            if room - length < shortest:
-                length = longest  # else the rest of the row would stay empty
+            if documents and room - length < shortest:
+                length = room  # what the others left, so its length is spread as theirs are
             documents.append(self._document("middle", index, length))
             room -= length
         return documents

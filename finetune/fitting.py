@@ -7,8 +7,8 @@ from finetune.errors import FactorsDoNotFit
 from search_space.factor_file import FactorFile
 
 
-def check_fits(source: ModelSource, file: FactorFile) -> None:
-    """Raise FactorsDoNotFit unless the factor file is for exactly these weights and asks for a longer window."""
+def check_model(source: ModelSource, file: FactorFile) -> None:
+    """Raise FactorsDoNotFit unless the factor file is for exactly these weights and this rotary embedding."""
     rope = source.rope
     pairs: tuple[tuple[str, object, object], ...] = (
         ("rope_theta", rope.rope_theta, file.model.rope_theta),
@@ -20,7 +20,12 @@ def check_fits(source: ModelSource, file: FactorFile) -> None:
     for name, of_model, in_file in pairs:
         if of_model != in_file:
             raise FactorsDoNotFit(f"{name} must be the model's, {of_model}, but the factor file says {in_file}")
-    trained, original = rope.original_max_position_embeddings, file.original_max_position_embeddings
+
+
+def check_fits(source: ModelSource, file: FactorFile) -> None:
+    """Raise FactorsDoNotFit unless the factor file is for exactly these weights and asks for a longer window."""
+    check_model(source, file)
+    trained, original = source.rope.original_max_position_embeddings, file.original_max_position_embeddings
     if original > trained:
         raise FactorsDoNotFit(
             f"original_max_position_embeddings must be at most the model's, {trained}, "

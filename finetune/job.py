@@ -109,7 +109,8 @@ def run_finetune(
         model = load_model(source.path, dtype=None if settings.sharding == "fsdp" else torch.float32)
         adapted = add_adapters(model, settings) if settings.lora_rank else None
         with _trainee(model, data, file, settings, device, dtype) as trainee:
-            resumed = _train(trainee, states, recipe_sha256(source, file, settings), on_progress, should_stop)
+            recipe = recipe_sha256(source, file, settings, text_sha256=data.text_sha256)
+            resumed = _train(trainee, states, recipe, on_progress, should_stop)
         result = _result(resumed, settings, file, output)
         card = model_card(source, file, settings, result)
         _write(trainee, adapted, source=source, file=file, card=card, output=output)

@@ -24,7 +24,7 @@ class Demand:
     shortest: int
     """A document counts from this length on."""
     asked: int
-    """Tokens of plain text that the whole training reads."""
+    """Tokens of plain text that the whole training reads, every row taken for full."""
     needed: int
     """Tokens that must be there, so that none is read more often than `text_repeats` allows."""
 

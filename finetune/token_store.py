@@ -35,6 +35,8 @@ class TokenStore:
 
     name: str
     """The corpus's, for messages."""
+    sha256: str
+    """Of what decides the content: the corpus's text, the tokenizer, and how they are stored."""
     tokens: NDArray[np.uint32]
     ends: NDArray[np.int64]
 
@@ -73,15 +75,16 @@ def open_token_store(tokenizer: Tokenizer, corpus: Corpus, source: str | None, d
 
     Raises OSError when the disk does not take it.
     """
+    identity = f"{FORMAT}\n{content_sha256(corpus, source)}\n{tokenizer.fingerprint}"
+    sha256 = hashlib.sha256(identity.encode()).hexdigest()
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="ropewalk-tokens-") as scratch:
             _write(Path(scratch), tokenizer, corpus, source)
-            return _read(Path(scratch), corpus.name)  # what is mapped outlives its name
-    identity = f"{FORMAT}\n{content_sha256(corpus, source)}\n{tokenizer.fingerprint}"
-    cached = directory / hashlib.sha256(identity.encode()).hexdigest()
+            return _read(Path(scratch), corpus.name, sha256)  # what is mapped outlives its name
+    cached = directory / sha256
     if not cached.is_dir():
         _build(cached, tokenizer, corpus, source)
-    return _read(cached, corpus.name)
+    return _read(cached, corpus.name, sha256)
 
 
 def _build(cached: Path, tokenizer: Tokenizer, corpus: Corpus, source: str | None) -> None:
@@ -132,9 +135,10 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _read(directory: Path, name: str) -> TokenStore:
+def _read(directory: Path, name: str, sha256: str) -> TokenStore:
     ends = np.load(directory / "ends.npy", allow_pickle=False)
     tokens_file = directory / "tokens.npy"
     if not len(ends) or ends[-1] == 0:  # nothing cannot be mapped
-        return TokenStore(name=name, tokens=np.zeros(0, dtype=np.uint32), ends=ends)
-    return TokenStore(name=name, tokens=np.load(tokens_file, mmap_mode="r", allow_pickle=False), ends=ends)
+        return TokenStore(name=name, sha256=sha256, tokens=np.zeros(0, dtype=np.uint32), ends=ends)
+    tokens = np.load(tokens_file, mmap_mode="r", allow_pickle=False)
+    return TokenStore(name=name, sha256=sha256, tokens=tokens, ends=ends)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from evaluation.model_source import ModelSource, model_sha256
+from evaluation.model_source import ModelSource, config_sha256, model_sha256
 from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.errors import CannotResume
 from finetune.parallel import local_part
@@ -79,8 +79,10 @@ class Resumed:
     losses: Losses
 
 
-def recipe_sha256(source: ModelSource, file: FactorFile, settings: FinetuneSettings) -> str:
-    """sha256 of all that decides the weights at every step: the model's, the factors, the settings."""
+def recipe_sha256(source: ModelSource, file: FactorFile, settings: FinetuneSettings, *, text_sha256: str) -> str:
+    """sha256 of all that decides the weights at every step: the model's weights and config, the factors, the settings,
+    and by `text_sha256` (`TokenStore.sha256`) what the corpus holds, not only where it lies, and the tokenizer.
+    """
     given = {key: value for key, value in dataclasses.asdict(settings).items() if key not in _FREE_SETTINGS}
     factors = {
         "short": file.short_factor.values,
@@ -88,7 +90,14 @@ def recipe_sha256(source: ModelSource, file: FactorFile, settings: FinetuneSetti
         "attention": file.attention_factor,
         "lengths": (file.original_max_position_embeddings, file.target_length),
     }
-    described = {"format": FORMAT, "model": model_sha256(source), "settings": given, "factors": factors}
+    described = {
+        "format": FORMAT,
+        "model": model_sha256(source),
+        "config": config_sha256(source),
+        "text": text_sha256,
+        "settings": given,
+        "factors": factors,
+    }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -125,7 +134,10 @@ def restore_state(directory: Path, trainee: Trainee, *, recipe: str) -> Resumed:
     rank = trainee.ranks.rank if trainee.sharded else 0
     described = _described(directory, rank)
     if described is None or described["recipe"] != recipe:
-        raise CannotResume(f"a training must be resumed with its own model, factors and settings, but got {directory}")
+        raise CannotResume(
+            "a training must be resumed with its own model, tokenizer, corpus, factors and settings, "
+            f"but got {directory}"
+        )
     workers = trainee.ranks.world if trainee.sharded else 1
     if described["workers"] != workers:
         raise CannotResume(

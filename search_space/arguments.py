@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from search_space.errors import InvalidStrategy
 
+LARGEST = 100_000
+CANDIDATES_AT_ONCE = 4_096
+"""The candidates of a generation are proposed in one piece, the first one already when a spec is checked."""
+
 
 def check_names(arguments: Mapping[str, object], known: Sequence[str], *, whose: str) -> None:
     """Raise :class:`InvalidStrategy` for an argument that is not `known`."""
@@ -14,11 +18,13 @@ def check_names(arguments: Mapping[str, object], known: Sequence[str], *, whose:
             raise InvalidStrategy(f"{whose}'s arguments are {', '.join(known)}, but got {name!r}")
 
 
-def whole(arguments: Mapping[str, object], name: str, default: int) -> int:
-    """A whole number, or :class:`InvalidStrategy`."""
+def whole(arguments: Mapping[str, object], name: str, default: int, *, most: int = LARGEST) -> int:
+    """A whole number of at most `most`, or :class:`InvalidStrategy`."""
     value = arguments.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidStrategy(f"{name} must be a whole number, but got {name}={value!r}")
+    if value > most:
+        raise InvalidStrategy(f"{name} must be at most {most}, but got {name}={value}")
     return value
 
 

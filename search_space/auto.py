@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from search_space.arguments import check_names, flag, one_of, real, whole
+from search_space.arguments import CANDIDATES_AT_ONCE, check_names, flag, one_of, real, whole
 from search_space.budgeting import most_candidates
 from search_space.candidate import Candidate, ScoredCandidate
 from search_space.errors import InvalidStrategy
@@ -81,11 +81,11 @@ class AutoSettings:
         check_names(arguments, [field.name for field in fields(cls)], whose="auto")
         default = cls()
         return cls(
-            startup=whole(arguments, "startup", default.startup),
-            batch=whole(arguments, "batch", default.batch),
+            startup=whole(arguments, "startup", default.startup, most=CANDIDATES_AT_ONCE),
+            batch=whole(arguments, "batch", default.batch, most=CANDIDATES_AT_ONCE),
             generations=whole(arguments, "generations", default.generations),
             first_documents=whole(arguments, "first_documents", default.first_documents),
-            leaders=whole(arguments, "leaders", default.leaders),
+            leaders=whole(arguments, "leaders", default.leaders, most=CANDIDATES_AT_ONCE),
             alpha=real(arguments, "alpha", default.alpha),
             min_gain=real(arguments, "min_gain", default.min_gain),
             surrogate=one_of(arguments, "surrogate", SURROGATES, default.surrogate),

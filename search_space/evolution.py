@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from search_space.arguments import check_names, optional_whole, real, whole
+from search_space.arguments import CANDIDATES_AT_ONCE, check_names, optional_whole, real, whole
 from search_space.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
 from search_space.candidate import Candidate, CandidateKey, ScoredCandidate
 from search_space.critical_pair import ten_period_critical_pair, theoretical_critical_pair
@@ -91,13 +91,13 @@ class EvolutionSettings:
         """
         check_names(arguments, [field.name for field in fields(cls)], whose="evolution")
         default = cls()
-        population = whole(arguments, "population", default.population)
+        population = whole(arguments, "population", default.population, most=CANDIDATES_AT_ONCE)
         return cls(
             population=population,
             iterations=whole(arguments, "iterations", default.iterations),
-            parents=whole(arguments, "parents", max(1, min(default.parents, population))),
-            mutations=whole(arguments, "mutations", default.mutations),
-            crossovers=whole(arguments, "crossovers", default.crossovers),
+            parents=whole(arguments, "parents", max(1, min(default.parents, population)), most=CANDIDATES_AT_ONCE),
+            mutations=whole(arguments, "mutations", default.mutations, most=CANDIDATES_AT_ONCE),
+            crossovers=whole(arguments, "crossovers", default.crossovers, most=CANDIDATES_AT_ONCE),
             mutation_probability=real(arguments, "mutation_probability", default.mutation_probability),
             grid_step=real(arguments, "grid_step", default.grid_step),
             max_crossover_tries=whole(arguments, "max_crossover_tries", default.max_crossover_tries),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from search_space.arguments import check_names, real, whole
+from search_space.arguments import CANDIDATES_AT_ONCE, check_names, real, whole
 from search_space.candidate import GRADIENT_COST
 from search_space.errors import InvalidStrategy
 from search_space.step import Budget
@@ -54,8 +54,8 @@ class GradientSettings:
         default = cls()
         return cls(
             steps=whole(arguments, "steps", default.steps),
-            batch=whole(arguments, "batch", default.batch),
-            startup=whole(arguments, "startup", default.startup),
+            batch=whole(arguments, "batch", default.batch, most=CANDIDATES_AT_ONCE),
+            startup=whole(arguments, "startup", default.startup, most=CANDIDATES_AT_ONCE),
             first_documents=whole(arguments, "first_documents", default.first_documents),
             learning_rate=real(arguments, "learning_rate", default.learning_rate),
             check_every=whole(arguments, "check_every", default.check_every),

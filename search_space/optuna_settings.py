@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search_space.arguments import check_names, flag, one_of, whole
+from search_space.arguments import CANDIDATES_AT_ONCE, check_names, flag, one_of, whole
 from search_space.errors import InvalidStrategy
 
 TPE, CMA_ES, GP, RANDOM = SAMPLERS = ("TPESampler", "CmaEsSampler", "GPSampler", "RandomSampler")
@@ -76,8 +76,8 @@ class OptunaSettings:
         check_names(arguments, (*_SHARED, *_OWN[sampler]), whose=sampler)
         return cls(
             sampler=sampler,
-            batch=whole(arguments, "batch", default.batch),
-            startup=whole(arguments, "startup", default.startup),
+            batch=whole(arguments, "batch", default.batch, most=CANDIDATES_AT_ONCE),
+            startup=whole(arguments, "startup", default.startup, most=CANDIDATES_AT_ONCE),
             candidates=whole(arguments, "candidates", default.candidates),
             multivariate=flag(arguments, "multivariate", default.multivariate),
             popsize=whole(arguments, "popsize", 0) if "popsize" in arguments else None,

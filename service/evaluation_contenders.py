@@ -52,7 +52,8 @@ class Checkpoint:
 def contenders(
     spec: EvaluationSpec, model: PreparedModel, target: int, *, found: FactorFile | None, trained: Checkpoint | None
 ) -> Iterator[Contender]:
-    """In the order of the report. The unchanged model is there whenever others are compared with it on text."""
+    """In the order of the report. The unchanged model is there whenever others are compared with it on text, or nobody
+    else is."""
     original = model.rope.original_max_position_embeddings
 
     def of_model(name: str, factors: RescaleFactors, attention_factor: float = 1.0) -> Contender:
@@ -66,7 +67,7 @@ def contenders(
             # Found with an attention factor: the baseline that has one of its own gets it too.
             own = own_attention_factor("yarn", model.rope, target)
             yield of_model("yarn+attention", baseline("yarn", model.rope, target).factors, own)
-    elif spec.text_windows or spec.ruler_tasks:
+    elif spec.text_windows or spec.ruler_tasks or (found is None and trained is None):
         yield of_model(BASE, RescaleFactors.identity(model.rope.num_pairs))
     if found is not None:
         yield of_model(FOUND, found.long_factor, found.attention_factor)

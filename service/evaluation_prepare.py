@@ -11,6 +11,7 @@ from evaluation.ruler_factory import RulerFactory
 from evaluation.ruler_task import RulerRequest
 from evaluation.text_windows import text_windows
 from evaluation.user_path import user_path
+from finetune.fitting import check_model
 from finetune.output_files import FACTORS_NAME, is_adapter
 from search_space.factor_file import FactorFile
 from service.errors import FactorsNotReady, InvalidSpec
@@ -124,7 +125,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
         target_length=target,
     )
     if file is not None:
-        file.long_factor.check_fits(model.rope)
+        check_model(model.source, file)
     lengths = spec.lengths or (model.rope.original_max_position_embeddings, target)
     prepared = PreparedEvaluation(
         spec=spec,

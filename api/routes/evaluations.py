@@ -11,9 +11,10 @@ from api.errors import ReportNotReady
 from api.report_page import evaluation_page
 from api.routes import common
 from api.schemas import EXAMPLE_SEARCH_ID, EventList, JobPage, JobResource
+from api.strict_json import StrictRoute
 from service.spec import EvaluationSpec
 
-router = APIRouter(prefix="/v1/evaluations", tags=["evaluations"])
+router = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], route_class=StrictRoute)
 
 # The page has a style of its own, and loads and runs nothing.
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

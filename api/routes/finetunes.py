@@ -8,9 +8,10 @@ from pydantic import AfterValidator
 from api import deps
 from api.routes import common
 from api.schemas import EXAMPLE_SEARCH_ID, EventList, JobPage, JobResource
+from api.strict_json import StrictRoute
 from service.spec import FinetuneJobSpec
 
-router = APIRouter(prefix="/v1/finetunes", tags=["finetunes"])
+router = APIRouter(prefix="/v1/finetunes", tags=["finetunes"], route_class=StrictRoute)
 
 SpecBody = Annotated[
     FinetuneJobSpec,

@@ -10,12 +10,13 @@ from api.candidate_schemas import ScoreList, ScoreResource, TrialPage, TrialReso
 from api.errors import FormatNeedsModel
 from api.routes import common
 from api.schemas import EXAMPLE_SEARCH_SPEC, EstimateResource, EventList, JobPage, JobResource
+from api.strict_json import StrictRoute
 from search_space.export_notes import GGUF, export_notes
 from search_space.exports import export
 from service.pictures import SearchPictures
 from service.spec import SearchSpec
 
-router = APIRouter(prefix="/v1/searches", tags=["searches"])
+router = APIRouter(prefix="/v1/searches", tags=["searches"], route_class=StrictRoute)
 
 SpecBody = Annotated[
     SearchSpec,

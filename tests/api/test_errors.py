@@ -10,7 +10,10 @@ from api.problems import ROOM_ERRORS, refusal_of
 from service.errors import InvalidSpec, RunFailed
 
 ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space")
-NOT_OF_A_CLASS = {"VALIDATION_FAILED", "NOT_FOUND", "METHOD_NOT_ALLOWED", "HTTP_ERROR", "INTERNAL_ERROR", "DEMO_FAILED"}
+NOT_OF_A_CLASS = {
+    *("VALIDATION_FAILED", "NOT_FOUND", "METHOD_NOT_ALLOWED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"),
+    *("HTTP_ERROR", "INTERNAL_ERROR", "DEMO_FAILED"),
+}
 
 
 def _concrete(error: type[Exception]) -> Iterator[type[Exception]]:

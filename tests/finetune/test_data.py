@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from transformers import PreTrainedModel
 
 from evaluation.corpus import Corpus
 from evaluation.errors import CorpusTooShort, InvalidDocumentRequest
@@ -13,6 +15,7 @@ from evaluation.model_source import ModelSource, load_tokenizer
 from evaluation.tokenizer import Tokenizer
 from finetune.config import FinetuneSettings, Kind
 from finetune.data import MicroBatch, TrainingData
+from finetune.language_model import LanguageModelLoss
 from finetune.parallel import Ranks
 from finetune.token_store import TokenStore, open_token_store
 from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH
@@ -87,12 +90,24 @@ def test_middle_rows_are_packed_from_documents_between_the_lengths(make: MakeDat
     lengths = [length for row in rows for length in row]
     assert min(lengths) > ORIGINAL_LENGTH  # so the exported model would choose the long factors for each alone
     assert max(lengths) < target
-    assert len(set(lengths)) > 10
     assert max(len(row) for row in rows) > 1
-    assert np.mean([sum(row) for row in rows]) > 0.95 * target
     batch = _batch("middle", data, 0)
     assert batch.window == "long"
     assert batch.position_ids.max() + 1 == max(length for row in rows[:3] for length in row)
+
+
+@pytest.mark.parametrize(("stretch", "filled"), [(2, 0.7), (4, 0.9)])
+def test_lengths_of_middle_documents_are_spread_between_the_lengths(
+    make: MakeData, stretch: int, filled: float
+) -> None:
+    target = stretch * ORIGINAL_LENGTH
+    data = make(FinetuneSettings(middle_sequences_per_step=8, rows_per_pass=8, needle_fraction=0.0), target)
+    rows = [row for step in range(12) for row in _batch("middle", data, step).document_lengths]
+    lengths = [length for row in rows for length in row]
+    quarters, _ = np.histogram(lengths, bins=4, range=(ORIGINAL_LENGTH, target))
+    assert quarters.min() > 0.1 * len(lengths)
+    assert np.bincount(lengths).max() < 0.1 * len(lengths)
+    assert np.mean([sum(row) for row in rows]) > filled * target
 
 
 def test_a_target_length_of_one_more_token_leaves_no_middle_but_that_one(make: MakeData) -> None:
@@ -123,12 +138,29 @@ def test_fewer_rows_in_a_pass_are_the_same_rows(make: MakeData) -> None:
     assert np.array_equal(np.concatenate([batch.token_ids for batch in apart]), together.token_ids)
 
 
-def test_padding_is_never_a_target(make: MakeData) -> None:
-    batch = _batch("short", make(FinetuneSettings(), target=ORIGINAL_LENGTH + 5), 0)
-    for row, weights in zip(batch.document_lengths, batch.weights, strict=True):
+@pytest.mark.parametrize(("kind", "target"), [("short", ORIGINAL_LENGTH + 5), ("middle", 2 * ORIGINAL_LENGTH)])
+def test_padding_is_never_a_target(make: MakeData, kind: Kind, target: int) -> None:
+    batch = _batch(kind, make(FinetuneSettings(middle_sequences_per_step=2), target), 0)
+    for row, weights, positions in zip(batch.document_lengths, batch.weights, batch.position_ids, strict=True):
         assert sum(row) < len(weights)
         assert np.count_nonzero(weights[: sum(row)] == 0) == len(row)  # the first token of each document, and no other
         assert not weights[sum(row) :].any()
+        assert not positions[sum(row) :].any()  # so that padding decides no rotary window
+
+
+def test_padding_of_a_middle_row_changes_no_loss(make: MakeData, tiny_trainable: PreTrainedModel) -> None:
+    batch = _batch("middle", make(FinetuneSettings(middle_sequences_per_step=1), 2 * ORIGINAL_LENGTH), 0)
+    tokens = sum(batch.document_lengths[0])
+    names = ("token_ids", "position_ids", "weights")
+    cut = dataclasses.replace(batch, **{name: getattr(batch, name)[:, :tokens] for name in names})
+    filled = dataclasses.replace(batch, token_ids=np.where(batch.position_ids == 0, 7, batch.token_ids))
+    filled.token_ids[:, 0] = batch.token_ids[:, 0]
+    assert not np.array_equal(filled.token_ids, batch.token_ids)
+    loss = LanguageModelLoss(tiny_trainable)
+    with torch.no_grad():
+        whole, alone, other = (loss(each).item() for each in (batch, cut, filled))
+    assert whole == pytest.approx(alone, rel=1e-5)
+    assert whole == pytest.approx(other, rel=1e-5)
 
 
 def test_answers_weigh_what_the_settings_say_and_are_the_asked_value(make: MakeData, tokenizer: Tokenizer) -> None:
@@ -141,6 +173,15 @@ def test_answers_weigh_what_the_settings_say_and_are_the_asked_value(make: MakeD
         assert value.isdigit()
         assert tokenizer.decode(tokens.tolist()).count(value) == 2
         assert set(np.unique(weights)) == {0.0, 1.0, 7.0}
+
+
+def test_each_needle_of_a_document_is_asked_for_and_every_answer_weighs(make: MakeData, tokenizer: Tokenizer) -> None:
+    settings = FinetuneSettings(needle_fraction=1.0, needles_per_document=3, answer_weight=7.0)
+    tokens, weights = (getattr(_batch("long", make(settings), 0), name)[0] for name in ("token_ids", "weights"))
+    answers = np.flatnonzero(weights == 7.0).reshape(3, 7)
+    values = {tokenizer.decode(tokens[answer].tolist()).strip() for answer in answers}
+    assert len(values) == 3
+    assert [tokenizer.decode(tokens.tolist()).count(value) for value in values] == [2, 2, 2]
 
 
 def test_text_and_keys_come_from_the_train_split(make: MakeData, tokenizer: Tokenizer, corpus: Corpus) -> None:

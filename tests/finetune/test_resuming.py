@@ -1,12 +1,14 @@
 """A training that is interrupted and goes on ends at the same bits; another training's state is refused."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from evaluation.model_source import ModelSource
+from evaluation.corpus import Corpus
+from evaluation.model_source import ModelSource, resolve_model
 from finetune import job
 from finetune.config import FinetuneSettings
 from finetune.errors import CannotResume, NotEnoughMemory
@@ -68,11 +70,44 @@ def test_another_trainings_state_is_refused(
 ) -> None:
     states, _ = interrupted
     settings = dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]
-    with pytest.raises(CannotResume, match="its own model, factors and settings"):
+    with pytest.raises(CannotResume, match="its own model, tokenizer, corpus, factors and settings"):
         run_finetune(
             tiny_source, factor_file, settings, tmp_path / "out", lambda progress: None, states=KeptStates(states)
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("corpus.txt", "Python", "Cobra"),
+        ("model/tokenizer.json", '"use_regex": true', '"use_regex": false'),
+        ("model/config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'),
+    ],
+    ids=["corpus", "tokenizer", "config"],
+)
+def test_a_training_whose_files_were_rewritten_in_place_is_refused(
+    tiny_source: ModelSource, corpus: Corpus, factor_file: FactorFile, tmp_path: Path, file: str, old: str, new: str
+) -> None:
+    shutil.copytree(tiny_source.path, tmp_path / "model")
+    (tmp_path / "corpus.txt").write_text(corpus.text[:200_000], encoding="utf-8")
+    settings = dataclasses.replace(SETTINGS, steps=2, checkpoint_every=1, corpus=str(tmp_path / "corpus.txt"))
+
+    def run(states: KeptStates) -> None:
+        source = resolve_model(str(tmp_path / "model"))
+        run_finetune(source, factor_file, settings, tmp_path / "out", lambda progress: None, states=states)
+
+    with pytest.raises(Killed):
+        run(KeptStates(tmp_path / "states", dies_at=1))
+    kept = {path: path.read_bytes() for path in (tmp_path / "states").rglob("*.*")}
+    before = (tmp_path / file).read_text(encoding="utf-8")
+    (tmp_path / file).write_text(before.replace(old, new), encoding="utf-8")
+    with pytest.raises(CannotResume, match="its own model, tokenizer, corpus, factors and settings"):
+        run(KeptStates(tmp_path / "states"))
+    assert {path: path.read_bytes() for path in (tmp_path / "states").rglob("*.*")} == kept
+    assert not (tmp_path / "out").exists()
+    (tmp_path / file).write_text(before, encoding="utf-8")
+    run(KeptStates(tmp_path / "states"))
 
 
 def test_a_state_that_is_not_whole_is_passed_over(

@@ -62,12 +62,14 @@ def test_a_corpus_is_tokenised_once_for_all_jobs(tokenizer: Tokenizer, corpus: C
     assert [path.name[0] != "." for path in tmp_path.iterdir()] == [True]  # no scratch is left
     other = Counting(tokenizer)
     other.fingerprint = "another tokenizer"
-    open_token_store(other, corpus, None, tmp_path)
+    others = open_token_store(other, corpus, None, tmp_path)
     assert other.characters == characters
+    assert first.sha256 == again.sha256 != others.sha256
+    assert {path.name for path in tmp_path.iterdir()} == {first.sha256, others.sha256}
 
 
 def test_windows_lie_within_one_document_and_every_one_is_drawn() -> None:
-    store = TokenStore(name="three", tokens=np.arange(12, dtype=np.uint32), ends=np.array([3, 4, 12]))
+    store = TokenStore(name="three", sha256="", tokens=np.arange(12, dtype=np.uint32), ends=np.array([3, 4, 12]))
     rng = np.random.default_rng(0)
     drawn = {tuple(store.window(rng, 3).tolist()) for _ in range(200)}
     assert drawn == {(0, 1, 2)} | {(start, start + 1, start + 2) for start in range(4, 10)}

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -123,6 +124,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         "NOT_FOUND": f"There is nothing at {request.url.path}",
         "METHOD_NOT_ALLOWED": f"{request.method} is not allowed at {request.url.path}",
     }.get(code, str(error.detail))
-    headers = tuple((error.headers or {}).items())
-    refusal = Refusal(code=code, detail=detail, status=error.status_code, headers=headers)
+    headers = {**(error.headers or {})}
+    if code == "METHOD_NOT_ALLOWED" and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(methods)
+    refusal = Refusal(code=code, detail=detail, status=error.status_code, headers=tuple(headers.items()))
     return response_of(refusal, instance=request.url.path, request_id=request_id_of(request))
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What the path takes; Starlette names the methods of its first route alone."""
+    routes = (route for route in request.app.routes if isinstance(route, APIRoute))
+    return sorted({method for route in routes if route.path_regex.match(request.url.path) for method in route.methods})

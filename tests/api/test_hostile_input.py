@@ -110,3 +110,12 @@ def test_an_evaluation_of_nothing_but_the_model_measures_the_model(quiet_server:
     prepared = prepare_evaluation(spec, quiet_server.jobs)
     assert [one.name for one in prepared.contenders] == ["none"]
     assert prepared.model.source == resolve_model("pocket")
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/v1/searches", "GET, POST"), ("/healthz", "GET")])
+def test_a_method_that_is_not_there_is_told_those_that_are(
+    quiet_server: RunningServer, path: str, allowed: str
+) -> None:
+    with quiet_server.http as http:
+        response = http.put(path)
+    assert (response.status_code, response.headers["Allow"]) == (405, allowed)

@@ -44,7 +44,7 @@ def _ntk(rope: RopeConfig, s: float, critical_pair: int) -> NDArray[np.float64]:
 
 
 def _ntk_critical(rope: RopeConfig, s: float, critical_pair: int) -> NDArray[np.float64]:
-    """lambda_i = s^(i/c) for i < c, s from c on, shape (n,): LongRoPE2 (arXiv 2502.20082) section 4, NTK at d_rcd."""
+    """lambda_i = s^(i/c) for i < c, s from c on, shape (n,): LongRoPE2 (arXiv 2502.20082) section 4; its d_rcd is c."""
     return np.array(ntk_below(critical_pair, (s,) * (rope.num_pairs - critical_pair)))
 
 
@@ -136,7 +136,8 @@ _USES_CRITICAL_PAIR = frozenset({"ntk_critical", "yarn_critical", "cope"})
 def baseline(name: str, rope: RopeConfig, target_length: int, *, critical_pair: int | None = None) -> Candidate:
     """The baseline called `name` at `target_length`, with attention factor 1.
 
-    `critical_pair` moves the baselines that have one; without it they take the theoretical one.
+    `critical_pair` moves the baselines that have one; without it, as in a search that has still to find one, they take
+    the theoretical one. There YaRN at the critical pair is YaRN, whose ramp ends at that pair.
 
     Raises:
         InvalidStrategy: unknown name, or `critical_pair` is not a pair of `rope`.

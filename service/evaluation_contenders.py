@@ -60,8 +60,10 @@ def contenders(
         rope = ServedRope(original_length=original, long_factor=factors, attention_factor=attention_factor)
         return Contender(name=name, model=model.worker_name, rope=rope)
 
+    file = found or (None if trained is None else trained.file)
     if spec.baselines:
-        for candidate in baselines(model.rope, target):
+        # The formulas at a critical pair get the one that was found: LongRoPE2 table 5, NTK and YaRN at d_rcd.
+        for candidate in baselines(model.rope, target, critical_pair=None if file is None else file.critical_pair):
             yield of_model(_name(candidate), candidate.factors)
         if found is not None and found.attention_factor != 1.0:
             # Found with an attention factor: the baseline that has one of its own gets it too.

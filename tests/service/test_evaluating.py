@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from evaluation.model_source import resolve_model
 from evaluation.ruler_task import OFFLINE_TASKS
 from finetune.checkpoint import write_checkpoint
 from finetune.language_model import load_model
+from search_space.baselines import baseline
 from search_space.factor_file import FactorFile
 from service.door import Door
 from service.errors import InvalidSpec
@@ -119,6 +121,18 @@ def test_a_checkpoint_directory_is_evaluated_as_the_job_that_wrote_it(
     by_job = EvaluationSpec.model_validate({**fields, "finetune_id": finished_finetune(jobs, checkpoint, factors)})
     by_path = EvaluationSpec.model_validate({**fields, "checkpoint": str(checkpoint)})
     assert prepare_evaluation(by_path, jobs).contenders == prepare_evaluation(by_job, jobs).contenders
+
+
+def test_formulas_at_a_critical_pair_get_the_found_one(database: Database, factors: FactorFile) -> None:
+    moved = replace(factors, critical_pair=9)
+    spec = EvaluationSpec(model=None, factors=json.loads(moved.to_json()), lengths=(LENGTH,), documents=2)
+    made = {one.name: one for one in prepare_evaluation(spec, JobStore(database)).contenders}
+    rope = resolve_model("pocket").rope
+    for name in ("ntk_critical", "yarn_critical"):
+        expected = baseline(name, rope, factors.target_length, critical_pair=9).factors
+        assert made[name].rope.long_factor == expected
+        assert expected != baseline(name, rope, factors.target_length).factors
+    assert made["yarn_critical"].rope != made["yarn"].rope
 
 
 def test_an_adapter_is_merged_first(database: Database, factors: FactorFile, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ SEARCH_SECONDS = 400.0  # an engine starts in it
 
 
 @pytest.mark.timeout(600)
-def test_a_search_finishes_and_leaves_no_engine(tmp_path: Path) -> None:
+def test_a_search_and_an_evaluation_finish_and_leave_no_engine(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     log = tmp_path / "server.log"
     with server(home, port) as process, RopewalkClient(f"http://127.0.0.1:{port}") as client:

@@ -16,6 +16,7 @@ from api.problems import Problem
 from api.rate_limits import RateLimits
 from api.routes import evaluations, finetunes, health, searches
 from api.settings import Settings
+from evaluation.user_path import user_path
 from search_space.version import ROPEWALK_VERSION
 from service.door import Door
 from storage.api_keys import ApiKeys
@@ -50,7 +51,7 @@ def create_app(
         redirect_slashes=False,  # an address has one spelling
     )
     app.state.door = door
-    app.state.roots = (*settings.roots, settings.home.expanduser().absolute() / "artifacts")
+    app.state.roots = (*settings.roots, user_path(str(settings.home)).absolute() / "artifacts")
     app.state.metrics = Metrics(door)
     install_handlers(app)
     for router in (searches.router, finetunes.router, evaluations.router, health.router):

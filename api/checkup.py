@@ -8,14 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+import httpx
+
 from api.errors import ApiRoomError
 from api.preflight import bind, make_home
-from api.settings import Settings
+from api.schemas import Health
+from api.settings import Settings, http_url
 from search_space.version import ROPEWALK_VERSION
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.errors import StorageError
 from workers.factory import choose_backend, vllm_problem, vllm_version
+
+HEALTH_SECONDS = 2.0
 
 
 class Verdict(Enum):
@@ -138,5 +143,15 @@ def _port(settings: Settings) -> Finding:
     try:
         bind(settings.host, settings.port).close()
     except ApiRoomError as error:
-        return _broken("port", str(error))
+        url = http_url(settings.host, settings.port)
+        version = _answering(url)
+        return _good("port", f"Ropewalk {version} answers at {url}") if version else _broken("port", str(error))
     return _good("port", f"{settings.host}:{settings.port} is free")
+
+
+def _answering(url: str) -> str | None:
+    """The version of the Ropewalk server there; None for anything else."""
+    try:
+        return Health.model_validate_json(httpx.get(f"{url}/healthz", timeout=HEALTH_SECONDS).content).version
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None

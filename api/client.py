@@ -8,6 +8,8 @@ with RopewalkClient("http://127.0.0.1:8000") as client:
     print(client.factors(search.id))
 """
 
+import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -29,7 +31,7 @@ TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)  # three missed keep-alives
 RECONNECT_SECONDS = 1.0
 COLLECTIONS: Mapping[JobKind, str] = {"search": "searches", "finetune": "finetunes", "evaluation": "evaluations"}
-PREFIXES: Mapping[str, JobKind] = {"srch_": "search", "ft_": "finetune", "eval_": "evaluation"}
+PREFIXES: Mapping[str, JobKind] = {"srch": "search", "ft": "finetune", "eval": "evaluation"}
 
 Model = TypeVar("Model", bound=BaseModel)
 SpecValue = Mapping[str, Any]
@@ -47,24 +49,46 @@ class ApiError(Exception):
 
 
 def kind_of(job_id: str) -> JobKind:
-    """The kind that an id's prefix says.
+    """The kind that an id's prefix says. The id can stand in a URL's path as it is: it holds no delimiter.
 
     Raises:
         BadInput: not an id of ours.
     """
-    for prefix, kind in PREFIXES.items():
-        if job_id.startswith(prefix):
-            return kind
-    raise BadInput(f"an id must start with one of {', '.join(PREFIXES)}, but got {job_id!r}")
+    prefix, _, rest = job_id.partition("_")
+    if prefix not in PREFIXES or not re.fullmatch("[0-9a-z]+", rest):
+        forms = ", ".join(f"{known}_..." for known in PREFIXES)
+        raise BadInput(f"an id must be one of {forms} in digits and small letters, but got {job_id!r}")
+    return PREFIXES[prefix]
 
 
 class RopewalkClient:
     """A connection to one server; a context manager. Not for use from several threads at once."""
 
     def __init__(self, url: str, *, key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        """`url` may hold a user and a password; messages name it without them.
+
+        Raises:
+            BadInput: `url` is no URL of a server.
+        """
+        address = _address(url)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT, transport=transport)
+        self.url = str(address.copy_with(username=None, password=None)).rstrip("/")
+        self._was_answered = False
+        self._http = httpx.Client(
+            base_url=address,
+            headers=headers,
+            timeout=TIMEOUT,
+            transport=transport,
+            event_hooks={"response": [self._hear]},
+        )
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether a server has ever answered here: then one that does not is waited for, else the URL is wrong."""
+        return self._was_answered
+
+    def _hear(self, response: httpx.Response) -> None:
+        self._was_answered = True
 
     def __enter__(self) -> Self:
         return self
@@ -94,12 +118,17 @@ class RopewalkClient:
 
     def validate_search(self, spec: SearchSpec | SpecValue) -> EstimateResource:
         """Check a spec and learn its cost; nothing is submitted."""
-        body = _plain(spec)
-        return self._send(EstimateResource, "POST", "/v1/searches", json=body, params={"validate_only": "true"})
+        body, headers = _body(spec), {"Content-Type": "application/json"}
+        params = {"validate_only": "true"}
+        return self._send(EstimateResource, "POST", "/v1/searches", content=body, headers=headers, params=params)
 
     def _submit(self, kind: JobKind, spec: BaseModel | SpecValue, idempotency_key: str | None) -> JobResource:
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return self._send(JobResource, "POST", f"/v1/{COLLECTIONS[kind]}", json=_plain(spec), headers=headers)
+        headers = {"Content-Type": "application/json"}
+        if idempotency_key:
+            if not (idempotency_key.isascii() and idempotency_key.isprintable()):
+                raise BadInput(f"an idempotency key must be printable ASCII, but got {idempotency_key!r}")
+            headers["Idempotency-Key"] = idempotency_key
+        return self._send(JobResource, "POST", f"/v1/{COLLECTIONS[kind]}", content=_body(spec), headers=headers)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -202,7 +231,7 @@ class RopewalkClient:
         A lost connection is made again where it broke off.
 
         Raises:
-            ServerUnreachable: no server answered for `give_up_after_seconds`.
+            ServerUnreachable: no server answers at all, or none has for `give_up_after_seconds`.
         """
         heard_at = time.monotonic()
         while True:
@@ -215,6 +244,8 @@ class RopewalkClient:
                     return
                 heard_at = time.monotonic()
             except (httpx.TransportError, SSEError, ServerUnreachable) as error:
+                if not self.was_answered:
+                    raise self._unreachable(error) from error
                 if time.monotonic() - heard_at > give_up_after_seconds:
                     raise ServerUnreachable(f"the server at {self.url} stopped answering: {error}") from error
             except ApiError as error:
@@ -251,25 +282,46 @@ class RopewalkClient:
             request["params"] = {name: value for name, value in request["params"].items() if value is not None}
         try:
             response = self._http.request(method, path, **request)
+        except (httpx.LocalProtocolError, UnicodeError) as error:  # their texts quote the key
+            raise BadInput("keys and parameters must be text that HTTP can carry, but one of them is not") from error
         except httpx.ReadTimeout as error:
             raise ServerUnreachable(
                 f"the server at {self.url} did not answer within {TIMEOUT.read:g} s; it may still do what was asked"
             ) from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise ServerUnreachable(
-                f"no server answers at {self.url} ({type(error).__name__}: {error}); start one with: ropewalk serve"
-            ) from error
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
         if response.is_error:
             raise _error_of(response)
         return response
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        reason = f"{type(error).__name__}: {error}"
+        return ServerUnreachable(f"no server answers at {self.url} ({reason}); start one with: ropewalk serve")
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url.rstrip("/"))
+        if not address.host.encode("idna"):  # as connecting will
+            raise httpx.InvalidURL("no host")
+    except (httpx.InvalidURL, UnicodeError):
+        shown = "" if "@" in url else f", but got {url!r}"  # it may hold a password
+        raise BadInput(f"the server's URL must be like http://127.0.0.1:8000{shown}") from None
+    return address
 
 
 def _path(job_id: str) -> str:
     return f"/v1/{COLLECTIONS[kind_of(job_id)]}/{job_id}"
 
 
-def _plain(spec: BaseModel | SpecValue) -> Any:
-    return spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec
+def _body(spec: BaseModel | SpecValue) -> bytes:
+    plain = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec
+    try:
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"a spec must be Unicode text, but got {error.object[error.start : error.end]!r}") from error
+    except (ValueError, RecursionError) as error:  # not finite, or beyond what Python writes
+        raise BadInput(f"a spec must be JSON of finite numbers: {error}") from error
 
 
 def _error_of(response: httpx.Response) -> ApiError:

@@ -23,11 +23,12 @@ from rich.table import Table
 
 from api.client import ApiError, RopewalkClient
 from api.commands.common import err, out, print_json
-from api.errors import ApiRoomError, ServerUnreachable
+from api.errors import ApiRoomError, BadInput, ServerUnreachable
 from api.pictures import HeatMapRow, draw_needle_heat_map, draw_search
 from api.reports import EvaluationReport, EvaluationRow, FinetuneReport, SearchReport, report_of
 from api.schemas import JobResource
 from api.settings import Settings
+from evaluation.user_path import user_path
 from search_space.factor_file import FactorFile
 from storage.records import JobKind
 
@@ -88,13 +89,17 @@ def run_demo(settings: Settings, *, output: Path | None = None, seed: int = 0, a
     """Run the demo with live progress on the terminal; returns the exit code.
 
     Raises:
+        BadInput: the output directory cannot be made.
         DemoFailed: a job failed or the server did not start; the server's log is named.
     """
     console = err() if as_json else out()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is ended in order then, too
     started = time.monotonic()
-    directory = (output or settings.home.expanduser() / "demo").absolute()
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = (output or user_path(str(settings.home)) / "demo").absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"the output must be a directory, but {directory} is not: {error.strerror}") from error
     with _server(directory, console) as url, RopewalkClient(url) as client:
         console.print(f"server       {url}  (API: {url}/docs, dashboard: {url}/dashboard)")
         _cancel_leftovers(client)

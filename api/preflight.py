@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from api.errors import PortTaken
+from evaluation.user_path import user_path
 from storage.errors import StorageNotWritable
 
 BACKLOG = 128
@@ -17,7 +18,7 @@ def make_home(home: Path) -> Path:
     Raises:
         StorageNotWritable: names the directory.
     """
-    home = home.expanduser().absolute()
+    home = user_path(str(home)).absolute()
     probe = home / f".writable-{os.getpid()}"
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -100,12 +100,13 @@ def refusal_of(error: Exception) -> Refusal:
     """What is told about an error of any room; anything unknown is an internal error, told without its text."""
     if not isinstance(error, ROOM_ERRORS):
         return Refusal(code="INTERNAL_ERROR", detail="The server could not finish the request; its log says why.")
+    detail = str(error).encode("utf-8", "backslashreplace").decode()  # a path or a field may hold half a character
     code = error.code if error.code in PROBLEM_KINDS else "INTERNAL_ERROR"
     errors: tuple[FieldProblem, ...] = ()
     if isinstance(error, InvalidSpec) and error.pointer:
-        errors = (FieldProblem(pointer=error.pointer, detail=str(error), code=code, location="body"),)
+        errors = (FieldProblem(pointer=error.pointer, detail=detail, code=code, location="body"),)
     headers = (("Retry-After", str(error.retry_after_seconds)),) if isinstance(error, TooManyRequests) else ()
-    return Refusal(code=code, detail=str(error), errors=errors, headers=headers)
+    return Refusal(code=code, detail=detail, errors=errors, headers=headers)
 
 
 def problem_from_text(text: str) -> Problem | None:

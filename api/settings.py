@@ -26,7 +26,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from api.errors import InvalidSettings
 from api.logs import LogFormat
 from api.rate_limits import parse_rate
-from service.crash_points import crash_at
+from evaluation.user_path import user_path
+from service.crash_points import POINTS, crash_at
 
 ENVIRONMENT_PREFIX = "ROPEWALK_"
 DATABASE_SCHEMES = ("postgresql://", "postgresql+psycopg://")
@@ -67,9 +68,7 @@ class Settings(BaseSettings):
     @field_validator("roots", mode="before")
     @classmethod
     def _is_a_list_of_directories(cls, value: object) -> object:
-        roots = (
-            [Path(part).expanduser() for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
-        )
+        roots = [user_path(part) for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
         if isinstance(roots, list) and not all(root.is_absolute() for root in roots):
             raise ValueError(f"must be absolute paths with {os.pathsep} between them")
         return roots
@@ -83,11 +82,22 @@ class Settings(BaseSettings):
             raise ValueError("must be a number per second, minute, hour or day, such as 1200/minute, or off") from None
         return value
 
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        key = "" if value is None else value.get_secret_value()
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ValueError("must be printable ASCII without spaces")
+        return value
+
     @field_validator("crash_at")
     @classmethod
     def _is_a_crash_point(cls, value: str | None) -> str | None:
-        if value is not None:
-            crash_at(value)
+        try:
+            if value is not None:
+                crash_at(value)
+        except ValueError:
+            raise ValueError(f"must be one of {', '.join(POINTS)}, and :N for the N-th time") from None
         return value
 
     @field_validator("url", "otlp_endpoint")
@@ -141,7 +151,9 @@ def load_settings(**overrides: object) -> Settings:
 
 def _one_line(field: str, message: str, value: object) -> str:
     name = field if field.isupper() else f"{ENVIRONMENT_PREFIX}{field.upper()}"
-    shown = "" if isinstance(value, SecretStr) or field in {"database_url", "api_key"} else f", but got {value!r}"
+    # An @ may follow a password in a URL.
+    secret = isinstance(value, SecretStr) or field in {"database_url", "api_key"} or "@" in str(value)
+    shown = "" if secret else f", but got {value!r}"
     rule = message.removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
     rule = rule if rule.startswith("must") else f"must be {rule}"
     return f"{name} {rule}{shown}"

@@ -8,20 +8,20 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from search_space.json_reader import strict_json
 
-def parse(text: bytes | str) -> Any:
-    """The value of a JSON text.
+
+def parse(body: bytes) -> Any:
+    """The value of a JSON text in UTF-8, -16 or -32, by :func:`search_space.json_reader.strict_json`.
 
     Raises:
-        json.JSONDecodeError: no JSON, a key twice in one object, nesting or a number beyond what Python reads.
+        json.JSONDecodeError: it is no such JSON, or no text.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return strict_json(body.decode(json.detect_encoding(body)))
     except json.JSONDecodeError:
         raise
-    except RecursionError as error:
-        raise json.JSONDecodeError("it is nested too deeply", "", 0) from error
-    except ValueError as error:  # a number of thousands of digits, bytes that are no text
+    except ValueError as error:
         raise json.JSONDecodeError(str(error).partition(";")[0], "", 0) from error
 
 
@@ -41,12 +41,3 @@ class StrictRoute(APIRoute):
 class _StrictRequest(Request):
     async def json(self) -> Any:
         return parse(await self.body())
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise json.JSONDecodeError(f"an object must have each key once, but got {twice!r} twice", "", 0)
-    return found

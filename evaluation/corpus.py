@@ -20,7 +20,7 @@ from evaluation.corpus_sources import (
 from evaluation.errors import CorpusNotFound, InvalidCorpus
 from evaluation.needle import Split, check_split
 from evaluation.splitting import split_lines
-from evaluation.user_path import user_path
+from evaluation.user_path import exists, is_directory, is_file, user_path
 
 # Room for several 128k-token haystacks in each split; bounds the time and the memory that a corpus of any size takes.
 MAX_CHARACTERS = 8_000_000
@@ -64,7 +64,8 @@ class Corpus:
 def load_corpus(source: str | None) -> Corpus:
     """Read a corpus, its documents apart by an empty line, up to MAX_CHARACTERS; `source` as of `iter_documents`.
 
-    Raises CorpusNotFound for a missing file or column, InvalidCorpus for one that cannot be read as text.
+    Raises CorpusNotFound for a missing file or column, InvalidCorpus for one that cannot be read as text, or that is
+    neither a regular file nor a directory.
     """
     texts: list[str] = []
     characters = 0
@@ -89,7 +90,7 @@ def iter_documents(source: str | None) -> Iterator[str]:
     if is_builtin(source):
         raise CorpusNotFound(f"the only built-in corpus is {BUILTIN!r}, but got corpus={source!r}")
     path, column = _path_and_column(source)
-    if not path.exists():
+    if not exists(path):
         raise CorpusNotFound(f"a corpus must be {BUILTIN!r} or an existing path, but got corpus={source!r}")
     return _reader(path, source)(path, column)
 
@@ -111,14 +112,18 @@ def possible_paths(source: str) -> tuple[Path, ...]:
 
 def _path_and_column(source: str) -> tuple[Path, str | None]:
     whole = user_path(source)
-    if whole.exists() or "#" not in source:
+    if exists(whole) or "#" not in source:
         return whole, None
     path, column = source.rsplit("#", 1)
     return user_path(path), column or DEFAULT_COLUMN
 
 
 def _reader(path: Path, source: str) -> _Reader:
-    reader = read_dataset if path.is_dir() else _FILES.get(path.suffix.lower())
+    if is_directory(path):
+        return read_dataset
+    if not is_file(path):
+        raise InvalidCorpus(f"a corpus must be a regular file or a directory, but got corpus={source!r}")
+    reader = _FILES.get(path.suffix.lower())
     if reader is None:
         kinds = ", ".join(_FILES)
         raise InvalidCorpus(f"a corpus file must end in one of {kinds}, or be a directory, but got corpus={source!r}")

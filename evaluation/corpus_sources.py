@@ -9,8 +9,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from evaluation.errors import CorpusNotFound, InvalidCorpus
+from evaluation.user_path import is_file
 
 BUILTIN = "builtin:pydoc"
 DEFAULT_COLUMN = "text"
@@ -59,8 +61,11 @@ def _lines(path: Path) -> Iterator[str]:
 def _json_row(path: Path, number: int, line: str, column: str) -> object:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InvalidCorpus(f"each line must be a JSON object, but line {number} of {str(path)!r} is not") from error
+    except (ValueError, RecursionError) as error:  # too long a number, too deep a nesting
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise InvalidCorpus(
+            f"each line must be a JSON object, but line {number} of {str(path)!r} is not: {reason}"
+        ) from error
     if not isinstance(row, dict):
         raise InvalidCorpus(f"each line must be a JSON object, but line {number} of {str(path)!r} is {line[:40]!r}")
     if column not in row:
@@ -93,7 +98,10 @@ def read_dataset(path: Path, column: str | None) -> Iterator[str]:
 
     name = column or DEFAULT_COLUMN
     try:
+        _check_tables(path)
         data = datasets.load_from_disk(str(path))
+    except InvalidCorpus:
+        raise
     except Exception as error:  # the library raises whatever the broken part raises
         raise InvalidCorpus(
             f"a corpus directory must be a dataset written by save_to_disk, but {str(path)!r} is not"
@@ -105,6 +113,20 @@ def read_dataset(path: Path, column: str | None) -> Iterator[str]:
     return _texts(data[name], path)
 
 
+def _check_tables(path: Path) -> None:
+    """Raise InvalidCorpus for a table that is no regular file: the library would open a FIFO and wait for ever."""
+    splits = [path / name for name in _metadata(path / "dataset_dict.json").get("splits", ())]
+    for part in (path, *splits):
+        for table in _metadata(part / "state.json").get("_data_files", ()):
+            file = part / table["filename"]
+            if not is_file(file) or path.resolve() not in file.resolve().parents:
+                raise InvalidCorpus(f"the tables of a dataset must be regular files in it, but {str(file)!r} is none")
+
+
+def _metadata(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if is_file(file) else {}
+
+
 def _only_split(splits: dict[str, object], path: Path) -> object:
     if "train" not in splits and len(splits) != 1:
         raise InvalidCorpus(
@@ -114,7 +136,8 @@ def _only_split(splits: dict[str, object], path: Path) -> object:
 
 
 def _no_column(path: Path, column: str, columns: Iterable[str]) -> CorpusNotFound:
-    return CorpusNotFound(f"the column must be one of {', '.join(columns)}, but got column={column!r} of {str(path)!r}")
+    known = _unicode(", ".join(columns))
+    return CorpusNotFound(f"the column must be one of {known}, but got column={column!r} of {str(path)!r}")
 
 
 def _texts(rows: Iterable[object], path: Path) -> Iterator[str]:
@@ -123,4 +146,9 @@ def _texts(rows: Iterable[object], path: Path) -> Iterator[str]:
             continue  # a missing value in a column of text
         if not isinstance(row, str):
             raise InvalidCorpus(f"the column must hold text, but row {number} of {str(path)!r} is {type(row).__name__}")
-        yield row.strip("\n").encode("utf-8", "replace").decode()  # JSON can spell half a character
+        yield _unicode(row.strip("\n"))
+
+
+def _unicode(text: str) -> str:
+    """The text with "?" for each half of a character, which JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()

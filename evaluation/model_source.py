@@ -13,7 +13,7 @@ from pathlib import Path
 from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokenizer
 from evaluation.hub import is_hub_id, snapshot
 from evaluation.tokenizer import HFTokenizer, Tokenizer
-from evaluation.user_path import user_path
+from evaluation.user_path import is_directory, is_file, user_path
 from search_space.rope import RopeConfig
 
 POCKET = "pocket"
@@ -43,7 +43,7 @@ def resolve_model(name: str, *, weights: bool = True) -> ModelSource:
     reason for a model whose positions are not plain RoPE.
     """
     path, revision = _locate(name, weights)
-    return ModelSource(name=name, path=path, rope=RopeConfig.from_hf(_read_config(path)), revision=revision)
+    return ModelSource(name=name, path=path, rope=RopeConfig.from_hf(read_config(path)), revision=revision)
 
 
 def model_directory(name: str) -> Path | None:
@@ -111,19 +111,28 @@ def _locate(name: str, weights: bool) -> tuple[Path, str | None]:
     if directory is None:
         path = snapshot(name, weights=weights)
         return path, path.name
-    if name and directory.is_dir():
+    if name and is_directory(directory):
         return directory.resolve(), None
     raise ModelNotFound(f"a model must be {POCKET!r}, an existing directory or a Hub id, but got model={name!r}")
 
 
-def _read_config(path: Path) -> Mapping[str, object]:
-    file = path / "config.json"
+def read_config(directory: Path) -> Mapping[str, object]:
+    """The config.json of a model, whose other files can be opened too. Raises UnsupportedModel."""
+    _check_files(directory)
+    file = directory / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UnsupportedModel(f"a model directory must hold a config.json, but {path} does not") from error
-    except (OSError, ValueError) as error:
+        raise UnsupportedModel(f"a model directory must hold a config.json, but {directory} does not") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise UnsupportedModel(f"config.json must be readable JSON, but {file} is not: {error}") from error
     if not isinstance(config, dict):
         raise UnsupportedModel(f"config.json must be a JSON object, but {file} holds a {type(config).__name__}")
     return config
+
+
+def _check_files(directory: Path) -> None:
+    """Raise UnsupportedModel for a FIFO, a device, a directory or a broken link among the files that are opened."""
+    for file in (*directory.glob("*.json"), *directory.glob("*.safetensors")):
+        if not is_file(file):
+            raise UnsupportedModel(f"the files of a model must be regular files, but {file} is none")

@@ -13,6 +13,7 @@ import numpy as np
 
 from evaluation.errors import CorpusNotFound, InvalidCorpus
 from evaluation.ruler_task import Definition, Draft
+from evaluation.user_path import exists, is_file
 
 TEMPLATE = (
     "Answer the question based on the given documents. Only give me the answer and do not output any other words.\n\n"
@@ -119,15 +120,24 @@ def read_hotpotqa(path: Path) -> QaData:
 
 
 def _read(path: Path) -> Any:
+    if not exists(path):
+        raise CorpusNotFound(f"a question answering file must exist, but {str(path)!r} does not")
+    if not is_file(path):
+        raise InvalidCorpus(f"a question answering file must be a regular file, but {str(path)!r} is none")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CorpusNotFound(f"a question answering file must exist, but {str(path)!r} does not") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidCorpus(f"a question answering file must be JSON, but {str(path)!r} is not: {error}") from error
 
 
 def _checked(data: QaData, path: Path) -> QaData:
     if not data.questions:
         raise InvalidCorpus(f"a question answering file must hold an answered question, but {str(path)!r} has none")
+    asked = (text for one in data.questions for text in (one.query, *one.answers))
+    try:
+        "".join((*data.documents, *asked)).encode()
+    except (TypeError, UnicodeEncodeError) as error:  # no string, or half a character, which JSON can spell
+        raise InvalidCorpus(
+            f"a question answering file must hold Unicode text, but {str(path)!r} does not: {error}"
+        ) from error
     return data

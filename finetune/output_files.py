@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evaluation.user_path import is_file
+
 FACTORS_NAME = "factors.json"
 CARD_NAME = "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -12,4 +14,4 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 def is_adapter(directory: Path) -> bool:
     """Whether it holds an adapter, which is no model by itself."""
-    return (directory / ADAPTER_CONFIG).is_file()
+    return is_file(directory / ADAPTER_CONFIG)

@@ -232,6 +232,6 @@ def _number(label: str, value: object) -> float:
 
 
 def _positive_int(label: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < 1:
-        raise UnsupportedRope(f"{label} must be a positive whole number, but got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or not 1 <= value < 2**31:
+        raise UnsupportedRope(f"{label} must be a positive whole number below 2^31, but got {value!r}")
     return int(value)

@@ -20,17 +20,15 @@ class JsonReader:
 
     @classmethod
     def parse(cls, text: str) -> JsonReader:
-        """Strict JSON: no NaN or Infinity, no key twice.
+        """A factor file's JSON.
 
         Raises:
-            InvalidFactorFile: `text` is no such JSON.
+            InvalidFactorFile: `text` is not what :func:`strict_json` takes.
         """
         try:
-            return cls(json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique))
-        except InvalidFactorFile:
-            raise
-        except (ValueError, RecursionError) as error:
-            raise InvalidFactorFile(f"a factor file must be JSON, but got: {error}") from error
+            return cls(strict_json(text))
+        except ValueError as error:
+            raise InvalidFactorFile(f"a factor file must be JSON: {error}") from error
 
     def fail(self, rule: str) -> NoReturn:
         """Raise :class:`InvalidFactorFile` for this value."""
@@ -100,8 +98,20 @@ class JsonReader:
         return f"{self.pointer}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
+def strict_json(text: str) -> object:
+    """The value of a JSON text without NaN, Infinity or a key twice in one object.
+
+    Raises:
+        ValueError: `text` is no such JSON, or holds nesting or digits beyond what Python reads.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidFactorFile(f"a factor file must hold finite numbers only, but got {name}")
+    raise ValueError(f"finite numbers only, but got {name}")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -109,5 +119,5 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(result) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidFactorFile(f"a factor file must state each field once, but got {twice!r} twice in one object")
+        raise ValueError(f"each field once, but got {twice!r} twice in one object")
     return result

@@ -10,7 +10,7 @@ from evaluation.needle import NeedleDocument
 from evaluation.ruler_factory import RulerFactory
 from evaluation.ruler_task import RulerRequest
 from evaluation.text_windows import text_windows
-from evaluation.user_path import user_path
+from evaluation.user_path import is_file, user_path
 from finetune.fitting import check_model
 from finetune.output_files import FACTORS_NAME, is_adapter
 from search_space.factor_file import FactorFile
@@ -96,7 +96,7 @@ class PreparedEvaluation:
             tasks=spec.harness,
             max_length=self.original_length,
             dtype=spec.scorer.dtype,
-            path=spec.harness_path,
+            path=_harness_path(spec),
             limit=spec.harness_limit,
             seed=spec.seed,
         )
@@ -145,7 +145,11 @@ def _check_workers(spec: EvaluationSpec) -> None:
     if spec.ruler_tasks or spec.text_windows:
         check_generator(spec.scorer.backend, tensor_parallel=spec.scorer.tensor_parallel)
     if spec.harness:
-        check_harness(spec.harness_path)
+        check_harness(_harness_path(spec))
+
+
+def _harness_path(spec: EvaluationSpec) -> str | None:
+    return None if spec.harness_path is None else str(user_path(spec.harness_path))
 
 
 def _check_memory(prepared: PreparedEvaluation) -> None:
@@ -157,7 +161,7 @@ def _check_memory(prepared: PreparedEvaluation) -> None:
 def _ruler(spec: EvaluationSpec, model: PreparedModel) -> RulerFactory | None:
     if not spec.ruler_tasks:
         return None
-    squad, hotpotqa = (None if file is None else Path(file) for file in (spec.squad, spec.hotpotqa))
+    squad, hotpotqa = (None if file is None else user_path(file) for file in (spec.squad, spec.hotpotqa))
     return RulerFactory(model.factory.tokenizer, model.corpus, squad=squad, hotpotqa=hotpotqa)
 
 
@@ -192,12 +196,17 @@ def _checkpoint(spec: EvaluationSpec, jobs: JobStore) -> Checkpoint | None:
 def _checkpoint_in(path: Path) -> Checkpoint:
     _check_whole(path, of=str(path), pointer="/checkpoint")
     names = ("config.json", FACTORS_NAME)
-    if not all((path / name).is_file() for name in names):
+    if not all(is_file(path / name) for name in names):
         raise InvalidSpec(
             f"checkpoint must be a directory that holds {' and '.join(names)}, but got {str(path)!r}",
             pointer="/checkpoint",
         )
-    text = (path / FACTORS_NAME).read_text(encoding="utf-8")
+    try:
+        text = (path / FACTORS_NAME).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSpec(
+            f"checkpoint must hold a readable {FACTORS_NAME}, but got {str(path)!r}: {error}", pointer="/checkpoint"
+        ) from error
     return Checkpoint(path=path.resolve(), file=FactorFile.from_json(text))
 
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from evaluation.corpus import is_builtin, possible_paths
 from evaluation.model_source import model_directory
-from evaluation.user_path import user_path
+from evaluation.user_path import is_file, user_path
 from finetune.output_files import FACTORS_NAME
 from search_space.errors import SearchSpaceError
 from search_space.factor_file import FactorFile
@@ -86,8 +86,11 @@ def _model_of_checkpoint(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
     the directory itself may be."""
     directory = getattr(spec, "checkpoint", None)
     if getattr(spec, "model", "") is None and isinstance(directory, str):
+        path = user_path(directory) / FACTORS_NAME
+        if not is_file(path):
+            return  # a FIFO would be waited for
         try:
-            file = FactorFile.from_json((user_path(directory) / FACTORS_NAME).read_text(encoding="utf-8"))
+            file = FactorFile.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, SearchSpaceError):
             return  # what is wrong is told when the spec is prepared
         yield "/checkpoint", Reads("model"), file.model.name

@@ -22,6 +22,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
+from evaluation.user_path import user_path
 from storage.accounts import Account, binaries_for, server_account
 from storage.errors import DatabaseUnreachable, StorageNotWritable
 from storage.processes import clean_environment, locked, processes_in, tail, works_in
@@ -57,7 +58,7 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, home: Path) -> None:
-        self._root = home.expanduser().absolute() / "postgres"
+        self._root = user_path(str(home)).absolute() / "postgres"
         self._data = self._root / "data"
         self._log = self._root / "postgres.log"
         self._users_fd: int | None = None

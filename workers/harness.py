@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.user_path import is_directory
 from workers.errors import ScorerUnavailable, ScoringFailed
 
 
@@ -40,7 +41,7 @@ def check_harness(path: str | None) -> None:
     """Raise ScorerUnavailable unless lm-eval is installed, and `path`, where given, is a directory; loads nothing."""
     if importlib.util.find_spec("lm_eval") is None:
         raise ScorerUnavailable("harness tasks need lm-evaluation-harness, but it is not here: pip install '.[eval]'")
-    if path is not None and not Path(path).is_dir():
+    if path is not None and not is_directory(Path(path)):
         raise ScorerUnavailable(f"harness_path must be a directory of task files, but got harness_path={path!r}")
 
 

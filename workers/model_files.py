@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from evaluation.model_source import ModelSource, model_directory, resolve_model
+from evaluation.errors import UnsupportedModel
+from evaluation.model_source import ModelSource, model_directory, read_config, resolve_model
 from search_space.rope import RopeConfig
 
 # Where a Hugging Face config may keep its scaling, and the lengths that scaling changes.
@@ -57,10 +58,10 @@ def without_longrope(config: Mapping[str, object], *, original_length: int) -> d
 def _read_longrope_config(directory: Path) -> Mapping[str, object] | None:
     """The config of a `longrope` model; None for anything else, which the resolver has words for."""
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_config(directory)
+    except UnsupportedModel:
         return None
-    return config if isinstance(config, dict) and longrope_block(config) is not None else None
+    return config if longrope_block(config) is not None else None
 
 
 def longrope_block(config: Mapping[str, object]) -> Mapping[str, object] | None:

@@ -1,6 +1,7 @@
 """What commands share: options, output, the client."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from api.client import RopewalkClient
 from api.errors import BadInput
 from api.settings import load_settings
 from evaluation.model_source import POCKET
+from evaluation.user_path import exists, is_directory, user_path
+from search_space.json_reader import strict_json
 
 WIDE = 200  # columns
 
@@ -73,11 +76,12 @@ def read_json_object(path: str) -> dict[str, Any]:
     """A file's JSON object.
 
     Raises:
-        BadInput: not readable, not JSON, not an object.
+        BadInput: not readable, not JSON, not an object; NaN, Infinity or a key twice in one object.
     """
+    text = read_text(path)
     try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        value = strict_json(text)
+    except ValueError as error:
         raise BadInput(f"the file must be JSON, but {path} is not: {error}") from error
     if not isinstance(value, dict):
         raise BadInput(f"the file must hold a JSON object, but {path} holds a {type(value).__name__}")
@@ -90,11 +94,36 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         BadInput: it cannot be written.
     """
+    make_place(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"the output must be writable, but {path} is not: {error.strerror}") from error
+
+
+def make_place(path: Path) -> None:
+    """Make the directories above an output file; called early, a wrong path is told before the work is done.
+
+    Raises:
+        BadInput: it cannot be, or a directory is where the file is to be.
+    """
+    if is_directory(path):
+        raise BadInput(f"the output must be a file, but {path} is a directory")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"the output must be writable, but {path} is not: {error.strerror}") from error
+
+
+def finite(option: str, value: float | None) -> float | None:
+    """An option's number, or None where it was not given.
+
+    Raises:
+        BadInput: NaN or infinite, which JSON cannot say.
+    """
+    if value is not None and not math.isfinite(value):
+        raise BadInput(f"{option} must be a finite number, but got {value}")
+    return value
 
 
 def labels_of(given: Sequence[str] | None) -> dict[str, str]:
@@ -125,8 +154,8 @@ def local_path(given: str) -> str:
     if given == POCKET:
         return given
     path, separator, column = given.partition("#")
-    found = Path(path).expanduser()
-    return f"{found.resolve()}{separator}{column}" if found.exists() else given
+    found = user_path(path)
+    return f"{found.resolve()}{separator}{column}" if exists(found) else given
 
 
 def put(spec: dict[str, Any], path: str, value: object) -> None:

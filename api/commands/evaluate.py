@@ -68,7 +68,7 @@ def evaluate(
         "documents": documents,
         "tasks": _names(tasks),
         "ruler_documents": ruler_documents,
-        "threshold": threshold,
+        "threshold": common.finite("--threshold", threshold),
         "squad": common.server_path(squad),
         "hotpotqa": common.server_path(hotpotqa),
         "text_windows": text_windows,
@@ -82,6 +82,8 @@ def evaluate(
     }
     for path, value in options.items():
         common.put(spec, path, value)
+    if html is not None:
+        common.make_place(html)
     with common.client() as client:
         job = client.submit_evaluation(spec, idempotency_key=idempotency_key)
         if html is None:

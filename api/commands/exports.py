@@ -8,6 +8,7 @@ import typer
 
 from api.commands import common
 from api.errors import BadInput
+from evaluation.user_path import is_directory, is_file, user_path
 from search_space.export_notes import GGUF, export_notes
 from search_space.exports import EXPORT_FORMATS, export
 from search_space.factor_file import FactorFile
@@ -47,7 +48,7 @@ def factors(
 
 
 def _factor_file(source: str) -> FactorFile:
-    if Path(source).is_file():
+    if is_file(Path(source)):
         return FactorFile.from_json(common.read_text(source))
     with common.client() as client:
         return FactorFile.from_json(client.factors(source))
@@ -68,7 +69,8 @@ def _write_gguf(file: FactorFile, model_gguf: Path | None, output: Path | None) 
 
 def _own_gguf(model: str) -> Path:
     """The only GGUF in the model's directory."""
-    found = sorted(Path(model).expanduser().glob("*.gguf"))
+    directory = user_path(model)
+    found = sorted(directory.glob("*.gguf")) if is_directory(directory) else []
     if len(found) != 1:
         raise BadInput(
             "--format gguf needs the model as a GGUF: give --model-gguf MODEL.gguf, as llama.cpp's "

@@ -49,7 +49,7 @@ def finetune(
         "factors": None if factors is None else common.read_json_object(factors),
         "model": common.server_path(model),
         "settings.steps": steps,
-        "settings.learning_rate": learning_rate,
+        "settings.learning_rate": common.finite("--learning-rate", learning_rate),
         "settings.recipe": recipe,
         "settings.corpus": common.server_path(corpus),
         "settings.workers": workers,
@@ -73,7 +73,10 @@ def merge(
     """Merge a trained adapter into its model: a whole checkpoint with the RoPE that it was trained with."""
     from finetune.adapters import merge_adapter
 
-    file = merge_adapter(adapter, output, model=model)
+    try:
+        file = merge_adapter(adapter, output, model=model)
+    except OSError as error:
+        raise BadInput(f"the adapter must be readable and the output writable, but {error}") from error
     result = {"path": str(output), "model": file.model.name, "target_length": file.target_length}
     common.print_json(result) if as_json else common.print_line(str(output))
 

@@ -36,6 +36,8 @@ def create(
     from storage.api_keys import ApiKeys
 
     scopes = _scopes(scope)
+    if not (name.strip() and name.isprintable()):
+        raise BadInput(f"a key's name must be printable and not empty, but got {name!r}")
     with open_database(load_settings()) as database:
         token = ApiKeys(database).create(name, scopes)
     if as_json:
@@ -89,6 +91,6 @@ def revoke(
     from storage.api_keys import ApiKeys
 
     with open_database(load_settings()) as database:
-        if not ApiKeys(database).revoke(key_id):
+        if not (key_id.isascii() and ApiKeys(database).revoke(key_id)):
             raise BadInput(f"there must be an active key with this id, but got {key_id!r}")
     common.print_json({"id": key_id, "revoked": True}) if as_json else common.print_line(f"{key_id} revoked")

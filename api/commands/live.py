@@ -46,7 +46,7 @@ class _Watch:
         )
 
     def run(self) -> JobResource:
-        """Poll until the end; a server that is away for a while is waited for."""
+        """Poll until the end; a server that has answered and is away for a while is waited for."""
         heard_at = time.monotonic()
         with self._bars:
             task = self._bars.add_task(self._job_id, total=1.0, passes="", best="")
@@ -58,7 +58,7 @@ class _Watch:
                 except (ServerUnreachable, ApiError) as error:
                     if isinstance(error, ApiError) and error.status != 503:
                         raise
-                    if time.monotonic() - heard_at > GIVE_UP_AFTER_SECONDS:
+                    if not self._client.was_answered or time.monotonic() - heard_at > GIVE_UP_AFTER_SECONDS:
                         raise
                     self._bars.update(task, description="waiting for the server")
                 else:

@@ -15,6 +15,7 @@ from rich.table import Table
 from api.commands import common
 from api.errors import BadInput
 from evaluation.model_source import ModelSource, resolve_model
+from evaluation.user_path import is_file
 from search_space.baselines import BASELINE_NAMES, baseline, baselines, own_attention_factor
 from search_space.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.factor_file import FactorFile
@@ -159,6 +160,9 @@ def score(
     from evaluation.documents import check_lengths
     from evaluation.score import summarise
 
+    common.finite("--attention-factor", attention_factor)
+    if attention_factor is not None and attention_factor <= 0:
+        raise BadInput(f"--attention-factor must be positive, but got {attention_factor}")
     source = _scorable(model, factors)
     check_lengths(source.rope.original_max_position_embeddings, target_length)
     given = _factors(source, factors, target_length, attention_factor)
@@ -210,7 +214,7 @@ class _Given:
 
 def _scorable(model: str, factors: str) -> ModelSource:
     """The model; with a factor file also a checkpoint that was fine-tuned with it, whose own config is scaled."""
-    if not Path(factors).is_file():
+    if not is_file(Path(factors)):
         return resolve_model(common.local_path(model))
     from workers.model_files import find_model
 
@@ -222,7 +226,7 @@ def _factors(source: ModelSource, text: str, target_length: int, attention_facto
     if text in BASELINE_NAMES:
         candidate = baseline(text, source.rope, target_length)
         own, values, name = candidate.attention_factor, candidate.factors, text
-    elif text != "-" and not Path(text).is_file():
+    elif text != "-" and not is_file(Path(text)):
         raise BadInput(f"--factors must be a file or one of {', '.join(BASELINE_NAMES)}, but got {text!r}")
     else:
         file = FactorFile.from_json(common.read_text(text))

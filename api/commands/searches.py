@@ -93,9 +93,10 @@ def finish(job: JobResource, *, as_json: bool) -> int:
 
 def _number_or_text(text: str | None) -> float | str | None:
     try:
-        return None if text is None else float(text)
+        number = None if text is None else float(text)
     except ValueError:
         return text
+    return common.finite("--attention-factor", number)
 
 
 def list_jobs(

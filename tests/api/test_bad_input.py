@@ -1,5 +1,6 @@
 """What is wrong with a request is told as a problem document, and nothing is created."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ from api.middleware import MAX_BODY_BYTES
 from tests.api.running import POCKET_SPEC, RunningServer
 
 PROBLEM = "application/problem+json"
+TOO_LONG = "/" + "a" * 300  # longer than a name in a file system may be
 
 
 def _problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -83,11 +85,13 @@ def test_a_missing_field_is_pointed_at(quiet_server: RunningServer) -> None:
     ("change", "code"),
     [
         ({"model": "/no/such/model"}, "MODEL_NOT_FOUND"),
+        ({"model": TOO_LONG}, "MODEL_NOT_FOUND"),
         ({"target_length": 128}, "INVALID_DOCUMENT_REQUEST"),
         ({"target_length": 256}, "INVALID_SPEC"),
         ({"strategy": {"name": "wishing"}}, "INVALID_STRATEGY"),
         ({"strategy": {"name": "evolution", "wishes": 3}}, "INVALID_STRATEGY"),
         ({"objective": {"corpus": "/no/such/corpus.txt"}}, "CORPUS_NOT_FOUND"),
+        ({"objective": {"corpus": TOO_LONG}}, "CORPUS_NOT_FOUND"),
         ({"objective": {"needles_per_document": 64}}, "INVALID_DOCUMENT_REQUEST"),
         ({"scorer": {"backend": "vllm"}}, "SCORER_UNAVAILABLE"),
     ],
@@ -114,6 +118,26 @@ def test_finetunes_and_evaluations_are_checked_too(
 ) -> None:
     with quiet_server.http as http:
         _problem(http.post(path, json=body), 422, "VALIDATION_FAILED")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"checkpoint": TOO_LONG}, "INVALID_SPEC"),
+        ({"harness": ["own"], "harness_path": TOO_LONG}, "SCORER_UNAVAILABLE"),
+    ],
+)
+def test_a_name_that_no_file_can_have(quiet_server: RunningServer, change: dict[str, object], code: str) -> None:
+    with quiet_server.http as http:
+        _problem(http.post("/v1/evaluations", json={"target_length": 1024, **change}), 422, code)
+
+
+def test_a_checkpoint_whose_factors_are_no_text(quiet_server: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "factors.json").write_bytes(b"\xff")
+    with quiet_server.http as http:
+        problem = _problem(http.post("/v1/evaluations", json={"checkpoint": str(tmp_path)}), 422, "INVALID_SPEC")
+    assert "must hold a readable factors.json" in problem["detail"]
 
 
 def test_a_factor_file_that_is_none(quiet_server: RunningServer) -> None:

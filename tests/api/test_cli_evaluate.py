@@ -59,6 +59,17 @@ def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         assert told in json.loads(capsys.readouterr().err)["detail"]
 
 
+def test_a_report_that_has_no_place_is_told_before_the_work(
+    capsys: pytest.CaptureFixture[str], server: RunningServer, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for html in (tmp_path, tmp_path / "file" / "report.html"):
+        assert run(["evaluate", "--model", "pocket", "--target-length", "512", "--html", str(html)]) == 2
+        assert f"but {html} is" in capsys.readouterr().err
+    with server.client() as client:
+        assert client.jobs("evaluation").items == []
+
+
 def test_the_report_is_written_once_it_is_there(
     capsys: pytest.CaptureFixture[str], server: RunningServer, tmp_path: Path
 ) -> None:

@@ -4,15 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from api.__main__ import main
 from api.cli import run
 from search_space.baselines import BASELINE_NAMES, baseline
 from tests.api.running import ROPE, factor_file
 
 POCKET = ["--model", "pocket", "--target-length", "512"]
+LONG_NAME = "x" * 5_000  # no file system takes it
 
 
 def _json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -101,6 +104,26 @@ def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
         (["submit", "--model", "pocket"], "BAD_INPUT", "--target-length"),
         (["submit", "/no/such/spec.json"], "BAD_INPUT", "/no/such/spec.json"),
         (["submit", "pyproject.toml"], "BAD_INPUT", "must be JSON"),
+        (["submit", *POCKET, "--attention-factor", "nan"], "BAD_INPUT", "--attention-factor must be a finite number"),
+        (["submit", *POCKET, "--attention-factor", "1e400"], "BAD_INPUT", "--attention-factor must be a finite number"),
+        (["submit", *POCKET, "--idempotency-key", "é"], "BAD_INPUT", "must be printable ASCII, but got 'é'"),
+        (["submit", "--model", "\udcff", "--target-length", "512"], "BAD_INPUT", "must be Unicode text"),
+        (["list", "--label", "\udcff=1"], "BAD_INPUT", "must be text that HTTP can carry"),
+        (["finetune", "--search", "srch_1", "--learning-rate", "inf"], "BAD_INPUT", "--learning-rate must be a finite"),
+        (["evaluate", "--threshold", "nan"], "BAD_INPUT", "--threshold must be a finite number, but got nan"),
+        (["score", *POCKET, "--factors", "pi", "--attention-factor", "nan"], "BAD_INPUT", "must be a finite number"),
+        (
+            ["score", *POCKET, "--factors", "pi", "--attention-factor", "0"],
+            "BAD_INPUT",
+            "must be positive",
+        ),
+        (["score", *POCKET, "--factors", LONG_NAME], "BAD_INPUT", "must be a file or one of"),
+        (["factors", LONG_NAME], "BAD_INPUT", "srch_"),
+        (["merge", LONG_NAME, "-o", LONG_NAME], "BAD_INPUT", "too long"),
+        (["baselines", "--model", "~nobody-here/x", "--target-length", "512"], "MODEL_NOT_FOUND", "~nobody-here/x"),
+        (["needles", *POCKET, "--corpus", LONG_NAME], "CORPUS_NOT_FOUND", LONG_NAME),
+        (["demo", "-o", "pyproject.toml"], "BAD_INPUT", "must be a directory"),
+        (["keys", "create", ""], "BAD_INPUT", "must be printable and not empty"),
         (["show", "nonsense"], "BAD_INPUT", "srch_"),
         (["finetune"], "BAD_INPUT", "--search"),
         (["evaluate", "--lengths", "a,b"], "BAD_INPUT", "--lengths"),
@@ -124,6 +147,44 @@ def test_bad_input_is_one_line_and_exit_code_2(
     problem = json.loads(told.err)
     assert said in problem["detail"]
     assert problem["code"] == code or code == "BAD_INPUT"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"seed": NaN}', "finite numbers only, but got NaN"),
+        ('{"seed": 1e400}', "finite numbers"),
+        ('{"seed": 1, "seed": 2}', "'seed' twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"seed": ' + "9" * 5_000 + "}", "4300 digits"),
+        ('{"model": "\\ud800"}', "Unicode text"),
+    ],
+    ids=["nan", "infinite", "twice", "deep", "digits", "surrogate"],
+)
+@pytest.mark.parametrize("command", [["submit"], ["finetune", "--factors"], ["evaluate", "--factors"]])
+def test_json_that_no_server_would_take(
+    command: list[str], text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    assert run([*command, str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert said in told
+
+
+def test_ctrl_c_while_the_program_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "api.cli", Interrupted("api.cli"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_broken_factor_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

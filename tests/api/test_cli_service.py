@@ -1,6 +1,7 @@
 """Commands that talk to a server, against a real one."""
 
 import json
+import os
 import threading
 import time
 from contextlib import closing
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from api.cli import run
+from api.client import RopewalkClient
+from api.errors import BadInput
 from search_space.factor_file import FactorFile
 from storage.database import Database
 from storage.records import JobState, Progress
@@ -94,6 +97,22 @@ def test_the_life_of_a_search(capsys: pytest.CaptureFixture[str], server: Runnin
     assert _run(capsys, "watch", job_id, code=1).count("cancelled") >= 1, "a job that did not succeed is no success"
 
 
+def test_an_id_cannot_say_another_action(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    job_id = server.jobs.create("search", json.dumps(POCKET_SPEC)).job.id
+    for given in (f"{job_id}:cancel#", f"{job_id}/", f"../searches/{job_id}", f"{job_id}\n"):
+        assert "an id must be one of srch_..." in _run(capsys, "pause", given, code=2)
+    assert server.jobs.get(job_id).state is JobState.queued
+
+
+def test_what_no_header_can_carry_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    told = _run(capsys, "submit", "--model", "pocket", "--target-length", "1024", "--idempotency-key", "x ", code=2)
+    assert "must be text that HTTP can carry" in told
+    with RopewalkClient(os.environ["ROPEWALK_URL"], key="hunter2\n") as client:
+        with pytest.raises(BadInput) as refused:
+            client.jobs()
+        assert "hunter2" not in str(refused.value)
+
+
 def test_watch_shows_bars_and_ends_with_the_job(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
     lease = claimed_search(server.jobs)
     server.jobs.update_progress(
@@ -167,7 +186,9 @@ def test_no_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     told = _run(capsys, "list", code=1)
     assert "ropewalk serve" in told
     assert told.count("\n") == 1
-    assert json.loads(_run(capsys, "list", "--json", code=1))["code"] == "SERVER_UNREACHABLE"
+    for command in (["list"], ["watch", "srch_1"]):
+        assert json.loads(_run(capsys, *command, "--json", code=1))["code"] == "SERVER_UNREACHABLE"
+    assert "ropewalk serve" in _run(capsys, "watch", "srch_1", code=1), "only a server that has answered is waited for"
 
 
 def test_keys_and_migrations(
@@ -184,7 +205,8 @@ def test_keys_and_migrations(
     assert [(item["name"], item["scopes"]) for item in items] == [("ann", ["read"]), ("bob", ["read", "submit"])]
     assert made["token"] not in _run(capsys, "keys", "list")
     assert _json(capsys, "keys", "revoke", items[0]["id"])["revoked"] is True
-    assert "active key" in _run(capsys, "keys", "revoke", items[0]["id"], code=2)
+    for key_id in (items[0]["id"], "\udcff"):
+        assert "active key" in _run(capsys, "keys", "revoke", key_id, code=2)
 
 
 def test_a_database_that_cannot_be_reached(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,11 @@ def test_a_generation_that_no_memory_holds(quiet_server: RunningServer, strategy
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b'{"model": "pocket", "target_length": 1024, "target_length": 512}', "got 'target_length' twice"),
+        (
+            b'{"model": "pocket", "target_length": 1024, "target_length": 512}',
+            "once, but got 'target_length' twice",
+        ),
+        (b'{"model": "pocket", "target_length": NaN}', "finite numbers only, but got NaN"),
         (b'{"labels": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"target_length": ' + b"9" * 5_000 + b"}", "Exceeds the limit (4300 digits)"),
     ],

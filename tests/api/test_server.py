@@ -19,11 +19,12 @@ from api.cli import run
 from api.errors import PortTaken
 from api.preflight import bind, make_home
 from api.settings import Settings
+from search_space.version import ROPEWALK_VERSION
 from storage.api_keys import ApiKeys
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.errors import StorageNotWritable
-from tests.api.running import free_port
+from tests.api.running import free_port, running_server
 
 STOP_SECONDS = 60
 
@@ -148,8 +149,12 @@ def test_doctor_finds_what_is_and_what_is_not(tmp_path: Path, database: Database
     findings = {finding.name: finding for finding in examine(settings)}
     assert {"torch", "transformers", "ray", "vllm", "GPU", "home", "PostgreSQL", "port"} <= set(findings)
     assert {findings[name].verdict for name in ("torch", "home", "PostgreSQL", "port")} == {Verdict.good}
-    broken = Settings(home=tmp_path / "home", port=free_port(), database_url="postgresql://127.0.0.1:1/x")
-    assert {finding.name for finding in examine(broken) if finding.verdict is Verdict.broken} == {"PostgreSQL"}
+    with running_server(database) as running:
+        port = int(running.url.rpartition(":")[2])
+        other = Settings(home=tmp_path / "home", port=port, database_url="postgresql://127.0.0.1:1/x")
+        findings = {finding.name: finding for finding in examine(other)}
+    assert {name for name, finding in findings.items() if finding.verdict is Verdict.broken} == {"PostgreSQL"}
+    assert findings["port"].detail == f"Ropewalk {ROPEWALK_VERSION} answers at {running.url}"
 
 
 def test_doctor_as_a_command(

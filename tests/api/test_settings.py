@@ -75,6 +75,10 @@ def test_empty_variables_mean_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
             "mysql://root:hunter2@db/x",
             "ROPEWALK_DATABASE_URL must start with one of",
         ),
+        ("ROPEWALK_API_KEY", "hunter2\nx", "ROPEWALK_API_KEY must be printable ASCII without spaces"),
+        ("ROPEWALK_API_KEY", "ключ", "ROPEWALK_API_KEY must be printable ASCII without spaces"),
+        ("ROPEWALK_URL", "ftp://me:hunter2@host", "ROPEWALK_URL must start with http:// or https://"),
+        ("ROPEWALK_CRASH_AT", "lunch", "ROPEWALK_CRASH_AT must be one of before claim, "),
     ],
 )
 def test_a_bad_value_is_one_line_and_exit_code_2(
@@ -89,6 +93,29 @@ def test_a_bad_value_is_one_line_and_exit_code_2(
     assert said in told.err
     assert told.err.count("\n") == 1
     assert "hunter2" not in told.err
+    assert told.err.count("must") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://[::", 2),
+        ("http://host\t", 2),
+        ("http://a..b", 2),
+        ("http://", 2),
+        ("http://me:hun/ter2@host", 2),
+        ("http://me:hunter2@127.0.0.1:1", 1),
+    ],
+)
+def test_a_url_of_no_server_is_told_without_its_password(
+    url: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROPEWALK_URL", url)
+    assert run(["list"]) == code
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "http://127.0.0.1:" in told
+    assert "ter2" not in told
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "localhost", "LOCALHOST.", "::1", "[::1]"])

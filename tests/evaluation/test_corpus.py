@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,6 +113,9 @@ def test_jsonl_with_half_a_character(tmp_path: Path) -> None:
     path.write_text('{"text": "cut \\ud83d here"}\n')
     assert load_corpus(str(path)).text == "cut ? here"
     assert load_corpus(str(path)).sha256
+    path.write_text('{"\\ud83d": "cut"}\n')
+    with pytest.raises(CorpusNotFound, match=r"must be one of \?, but"):
+        load_corpus(str(path))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,8 @@ def test_jsonl_with_half_a_character(tmp_path: Path) -> None:
         ('["a"]\n', "line 1 of .* is '\\[\"a\"\\]'"),
         ("\n\n", "is empty"),
         ('{"text": null}\n', "is empty"),
+        ('{"text": ' + "[" * 100_000, "line 1 of .* is not: maximum recursion depth"),
+        ('{"text": ' + "1" * 5000 + "}", r"line 1 of .* is not: Exceeds the limit \(4300"),
     ],
 )
 def test_malformed_jsonl(tmp_path: Path, content: str, said: str) -> None:
@@ -162,8 +168,26 @@ def test_dataset_directory(tmp_path: Path) -> None:
         load_corpus(str(tmp_path / "folder"))
 
 
+def test_what_would_never_end_is_not_opened(tmp_path: Path) -> None:
+    """Reading a FIFO that nobody writes would wait for ever, and a device has no end."""
+    os.mkfifo(tmp_path / "fifo.txt")
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    for name in ("fifo.txt", "fifo.jsonl#text", "zero.txt"):
+        with pytest.raises(InvalidCorpus, match=r"must be a regular file or a directory, but got corpus="):
+            load_corpus(str(tmp_path / name))
+    rows = datasets.Dataset.from_dict({"text": ROWS})
+    for name, part, data in (("plain", "plain", rows), ("splits", "splits/train", datasets.DatasetDict(train=rows))):
+        data.save_to_disk(str(tmp_path / name))
+        (table,) = (tmp_path / part).glob("*.arrow")
+        table.unlink()
+        os.mkfifo(table)
+        with pytest.raises(InvalidCorpus, match=r"must be regular files in it, but .*arrow' is none"):
+            load_corpus(str(tmp_path / name))
+
+
 def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
-    for source in (str(tmp_path / "none.txt"), f"{tmp_path}/none.jsonl#text", "nowhere"):
+    for source in (str(tmp_path / "none.txt"), f"{tmp_path}/none.jsonl#text", "nowhere", f"{tmp_path}/{'a' * 300}#b"):
         with pytest.raises(CorpusNotFound, match="existing path, but got corpus="):
             load_corpus(source)
     with pytest.raises(CorpusNotFound, match="'builtin:poems'"):

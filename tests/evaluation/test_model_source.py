@@ -59,7 +59,9 @@ def test_a_pocket_model_that_is_not_there_says_what_to_do(tmp_path: Path, monkey
         resolve_model("pocket")
 
 
-@pytest.mark.parametrize("name", ["", "./nothing", "/no/such/model", "a/b/c", "owner/../model", "~/no-such-model"])
+@pytest.mark.parametrize(
+    "name", ["", "./nothing", "/no/such/model", "a/b/c", "owner/../model", "~/no-such-model", "a" * 300]
+)
 def test_a_name_that_is_nothing_is_refused_without_a_network(name: str) -> None:
     with pytest.raises(ModelNotFound, match="an existing directory or a Hub id, but got model="):
         resolve_model(name)
@@ -67,13 +69,27 @@ def test_a_name_that_is_nothing_is_refused_without_a_network(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("config", "said"),
-    [(None, "must hold a config.json"), ("{", "must be readable JSON"), ("[]", "must be a JSON object, but .* a list")],
+    [
+        (None, "must hold a config.json"),
+        ("{", "must be readable JSON"),
+        ("[" * 100_000, "must be readable JSON"),
+        ("[]", "must be a JSON object, but .* a list"),
+    ],
+    ids=["none", "cut", "deep", "list"],
 )
 def test_a_directory_without_a_config_is_no_model(model: Path, config: str | None, said: str) -> None:
     (model / "config.json").unlink()
     if config is not None:
         (model / "config.json").write_text(config)
     with pytest.raises(UnsupportedModel, match=said):
+        resolve_model(str(model))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_would_never_end_is_not_opened(model: Path, name: str) -> None:
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    with pytest.raises(UnsupportedModel, match=f"must be regular files, but .*{name} is none"):
         resolve_model(str(model))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -192,10 +193,15 @@ def test_what_is_missing_is_said(ruler: RulerFactory, tokenizer: HFTokenizer, py
         prompts(ruler, "cwe", length=256)
     with pytest.raises(InvalidDocumentRequest, match="at least 250 tokens for RULER's fwe"):
         prompts(ruler, "fwe", length=200)
-    with pytest.raises(CorpusNotFound, match="must exist"):
-        RulerFactory(tokenizer, pydoc, squad=tmp_path / "none.json")
+    for name in ("none.json", "a" * 300):
+        with pytest.raises(CorpusNotFound, match="must exist"):
+            RulerFactory(tokenizer, pydoc, squad=tmp_path / name)
+    os.mkfifo(tmp_path / "fifo.json")
+    with pytest.raises(InvalidCorpus, match="must be a regular file"):
+        RulerFactory(tokenizer, pydoc, hotpotqa=tmp_path / "fifo.json")
     wrong = tmp_path / "wrong.json"
-    for text in ("[]", "{", '{"data": [{"paragraphs": []}]}', "[[1]]"):
+    half = json.dumps(SQUAD).replace("?", "\\ud83d")
+    for text in (half, "[]", "{", "[" * 100_000, '{"data": [{"paragraphs": []}]}', "[[1]]"):
         wrong.write_text(text)
         with pytest.raises(InvalidCorpus):
             RulerFactory(tokenizer, pydoc, squad=wrong)

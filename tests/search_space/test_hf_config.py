@@ -137,6 +137,7 @@ def _without(config: Mapping[str, object], *names: str) -> dict[str, object]:
         ({**LEGACY, "rope_theta": float("nan")}, "finite number"),
         ({**LEGACY, "rope_theta": 10**400}, "finite number"),
         ({**LEGACY, "head_dim": 0}, "head_dim must be a positive whole number"),
+        ({**LEGACY, "head_dim": 10**400}, "head_dim must be a positive whole number below 2^31"),
         ({**LEGACY, "head_dim": 64.5}, "head_dim must be a positive whole number"),
         ({**LEGACY, "head_dim": float("inf")}, "head_dim must be a positive whole number"),
         ({**LEGACY, "head_dim": 33}, "positive even number, but got 33"),

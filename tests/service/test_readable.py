@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -178,3 +179,10 @@ def test_the_model_that_a_checkpoint_names_counts_where_it_is_used(root: Path) -
     readable.check(_evaluation(checkpoint=str(root / "bad"), model="pocket"))
     with pytest.raises(PathNotAllowed, match="/elsewhere"):
         readable.check(_evaluation(checkpoint=str(root / "bad"), model=None))
+
+
+def test_a_checkpoint_whose_factors_never_end_is_not_waited_for(root: Path) -> None:
+    (root / "fifo").mkdir()
+    os.mkfifo(root / "fifo" / "factors.json")
+    for directory in ("fifo", "a" * 300):
+        Readable(roots=(root,)).check(_evaluation(checkpoint=str(root / directory), model=None))

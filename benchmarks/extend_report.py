@@ -10,6 +10,7 @@ from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.extend_arms import ARMS, EXTENDED, HELD_OUT, LENGTHS, WINDOWS, Bench, Cell, Measured, Outcome
 from benchmarks.extend_stability import Stretch
@@ -254,6 +255,9 @@ def _draw(axes: Axes, length: int, found: dict[str, Outcomes]) -> None:
         axes.plot(values, [place] * len(values), "o", color=colour, markersize=5, alpha=0.6)
         axes.plot(median(values), place, "|", color=colour, markersize=16, markeredgewidth=2.5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(shown)), shown)
     axes.grid(visible=True, axis="x", linewidth=0.4, alpha=0.5)
     axes.set_title(f"{length} tokens", fontsize=10)

@@ -17,7 +17,6 @@ from storage import optuna_storage
 from storage.connecting import POOL_TIMEOUT, make_engine
 from storage.dashboard_storage import DashboardStorage
 from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated, StorageError
-from storage.notifications import Notifications
 from storage.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
 from storage.versions import alembic_config, expected_versions, found_versions
 
@@ -129,16 +128,8 @@ class Database:
         """What the Optuna dashboard reads: as :attr:`optuna`, without the curves that nobody could tell apart."""
         return DashboardStorage(self.optuna)
 
-    @cached_property
-    def notifications(self) -> Notifications:
-        """Wake-ups from other sessions, over one connection outside the pool."""
-        return Notifications(self._engine)
-
     def close(self) -> None:
         """End every connection; the object stays usable."""
-        if "notifications" in self.__dict__:
-            self.notifications.close()
-            del self.__dict__["notifications"]
         self._engine.dispose()
 
     def _translate(self, error: exc.SQLAlchemyError | StorageInternalError) -> StorageError | None:

@@ -232,10 +232,6 @@ class JobStore:
         """The job's events with ids above `after`, oldest first. Raises: JobNotFound."""
         return events.read(self._database, job_id, after=after, limit=limit)
 
-    def wait_for_events(self, job_id: str, after: int, timeout_seconds: float, limit: int = 200) -> tuple[Event, ...]:
-        """Like `events`, but waits up to `timeout_seconds` for the first one; empty when none came."""
-        return events.wait(self._database, job_id, after=after, timeout_seconds=timeout_seconds, limit=limit)
-
 
 def _held_by(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
     return (

@@ -2,6 +2,3 @@
 
 OUR_SCHEMA = "ropewalk"
 OPTUNA_SCHEMA = "optuna"
-
-#: Events are announced here with the job's id as payload; the rows are the truth.
-EVENTS_CHANNEL = "ropewalk_events"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -54,32 +53,6 @@ def test_a_reader_that_follows_the_ids_misses_nothing(store: JobStore, claimed_j
         done.set()
         seen = reader.result(timeout=30)
     assert seen == [event.id for event in store.events(lease.job_id, limit=1000)]
-
-
-def test_waiting_ends_with_the_first_event_and_not_with_the_poll(
-    store: JobStore, claimed_job: ClaimedJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("storage.events.POLL_INTERVAL", 60.0)
-    lease = claimed_job(JobState.preparing)
-    last = store.events(lease.job_id)[-1].id
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(store.wait_for_events, lease.job_id, last, 30)
-        time.sleep(1.0)  # long enough for the listener's connection
-        assert not waiting.done()
-        store.append_event(lease, "news", "{}")
-        assert [event.type for event in waiting.result(timeout=15)] == ["news"]
-
-
-def test_waiting_in_vain_ends_in_time_and_holds_no_connection(
-    database: Database, store: JobStore, claimed_job: ClaimedJob
-) -> None:
-    lease = claimed_job(JobState.preparing)
-    last = store.events(lease.job_id)[-1].id
-    with ThreadPoolExecutor(20) as pool:  # twice the pool's connections
-        waits = [pool.submit(store.wait_for_events, lease.job_id, last, 1.5) for _ in range(20)]
-        time.sleep(0.7)
-        assert store.get(lease.job_id).id == lease.job_id
-        assert [wait.result(timeout=20) for wait in waits] == [()] * 20
 
 
 @pytest.mark.parametrize("change", ["UPDATE {} SET job_id = 'x'", "DELETE FROM {}", "TRUNCATE {}"])

@@ -27,8 +27,9 @@ def parse_rate(text: str) -> RateLimitItem | None:
 class RateLimits:
     """Thread-safe. `requests` None: only failed keys are counted."""
 
-    def __init__(self, requests: RateLimitItem | None) -> None:
+    def __init__(self, requests: RateLimitItem | None, *, failures: RateLimitItem = FAILURES) -> None:
         self._requests = requests
+        self._failures = failures
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def count_request(self, requester: str) -> None:
@@ -38,11 +39,11 @@ class RateLimits:
 
     def check_failures(self, address: str) -> None:
         """Raise TooManyRequests when too many wrong keys came from the address."""
-        self._check(FAILURES, f"failures {address}", self._limiter.test, "wrong API keys")
+        self._check(self._failures, f"failures {address}", self._limiter.test, "wrong API keys")
 
     def count_failure(self, address: str) -> None:
         """A wrong key came from the address."""
-        self._limiter.hit(FAILURES, f"failures {address}")
+        self._limiter.hit(self._failures, f"failures {address}")
 
     def _check(self, rate: RateLimitItem, requester: str, allowed: Callable[..., bool], what: str) -> None:
         if not allowed(rate, requester):

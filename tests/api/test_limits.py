@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from limits import RateLimitItemPerYear
 from starlette.datastructures import Headers
 
 from api.auth import VERIFIED_AT_ONCE, Gatekeeper
@@ -65,7 +66,9 @@ def test_the_operator_on_loopback_is_not_counted(database: Database) -> None:
 
 def test_wrong_keys_are_counted_by_address_before_they_are_hashed(database: Database) -> None:
     keys = ApiKeys(database)
-    gate = Gatekeeper(keys, host="0.0.0.0", limits=RateLimits(None))
+    # By the year: hashing takes its time on a busy machine, and no minute shall end on the way.
+    limits = RateLimits(None, failures=RateLimitItemPerYear(FAILURES.amount))
+    gate = Gatekeeper(keys, host="0.0.0.0", limits=limits)
     right = Headers(_bearer(keys.create("someone", ["read"])))
     gate.admit("GET", "/v1/searches", right, address="nat")
     wrong = Headers(_bearer("rw_x_y"))
@@ -73,9 +76,9 @@ def test_wrong_keys_are_counted_by_address_before_they_are_hashed(database: Data
         with pytest.raises(Unauthenticated):
             gate.admit("GET", "/v1/searches", wrong, address="nat")
     keys.verify = lambda token: pytest.fail("hashed")  # type: ignore[method-assign]
-    with pytest.raises(TooManyRequests, match="at most 20 wrong API keys per minute") as refused:
+    with pytest.raises(TooManyRequests, match="at most 20 wrong API keys per year") as refused:
         gate.admit("GET", "/v1/searches", wrong, address="nat")
-    assert 1 <= refused.value.retry_after_seconds <= 60
+    assert refused.value.retry_after_seconds >= 1
     assert gate.admit("GET", "/v1/searches", right, address="nat").may("read"), "who is known stays in"
 
 
@@ -112,6 +115,7 @@ def test_few_keys_are_hashed_at_once(database: Database) -> None:
 
 
 def test_a_rate_is_a_number_per_period() -> None:
+    assert str(FAILURES) == "20 per 1 minute"
     assert parse_rate("off") is None
     with pytest.raises(ValueError, match="often"):
         parse_rate("often")

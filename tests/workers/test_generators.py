@@ -126,5 +126,12 @@ def test_what_check_raises_ends_the_run(ray_cluster: None, transformers_settings
 def _worker_pid() -> int:
     """The process of the only living generation actor."""
     below = psutil.Process().children(recursive=True)
-    (pid,) = (process.pid for process in below if "ray::GenerationActor" in "".join(process.cmdline()))
+    (pid,) = (process.pid for process in below if "ray::GenerationActor" in _command(process))
     return pid
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return ""

@@ -5,6 +5,7 @@ route, and no others. It has no notion of users: whoever reaches it could rename
 nothing but GET and HEAD passes, whatever the key's scope.
 """
 
+import importlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -55,10 +56,15 @@ class DashboardRoute(BaseRoute):
     def _build(self) -> WSGIMiddleware:
         with self._lock:
             if self._built is None:
-                import optuna_dashboard  # takes a second, and the server must not wait for it
+                import optuna_dashboard  # takes a second: see `load_dashboard`
 
                 self._built = WSGIMiddleware(optuna_dashboard.wsgi(self._open_storage()), workers=WORKERS)
             return self._built
+
+
+def load_dashboard() -> None:
+    """Import the dashboard beside the server's start, so that neither the start nor the first page waits for it."""
+    threading.Thread(target=importlib.import_module, args=("optuna_dashboard",), name="load dashboard").start()
 
 
 def is_dashboard(path: str) -> bool:

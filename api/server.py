@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.auth import check_bind
+from api.dashboard import load_dashboard
 from api.databases import open_database
 from api.preflight import make_home
 from api.settings import Settings, http_url, tell_ray_address
@@ -65,6 +66,7 @@ def run_server(
         # What is loaded by now stays for good: the collector need not look through it in the middle of an answer.
         gc.collect()
         gc.freeze()
+        load_dashboard()
         uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
 
 

@@ -196,6 +196,7 @@ def test_harness_tasks_of_ones_own(
     ended = Door(database).job("evaluation", job.id)
     assert ended.state is JobState.failed
     assert "no_such_task" in (ended.error_message or "")
+    assert ended.progress.document_passes == 0, "it is told before anything is scored"
 
 
 def test_tasks_are_named_or_all(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class EmbeddedPostgres:
         half_made.rename(self._data)
 
     def _start_server(self, account: Account) -> None:
-        self._remove_stale_pid_file()
+        self._remove_stale_locks(account)
         settings = " ".join(f"-c {setting}" for setting in SETTINGS)
         settings += f" -c unix_socket_directories='{self._socket_directory(account)}'"
         wait = ("-w", "-t", str(START_TIMEOUT))
@@ -180,12 +180,12 @@ class EmbeddedPostgres:
             pass
         return pid if works_in(pid, self._data) else None
 
-    def _remove_stale_pid_file(self) -> None:
-        """Clear what would keep a dead server from starting again.
+    def _remove_stale_locks(self, account: Account) -> None:
+        """Clear what would keep a dead server from starting again: its pid file, and the lock of its socket.
 
-        PostgreSQL recovers from a stale pid file by itself, except when another process bears the dead server's number
-        now, e.g. after a reboot. The file is removed only when no orphan of the dead server still works in the data:
-        with it goes PostgreSQL's own protection against that.
+        PostgreSQL recovers from them by itself, except while another process bears the dead server's number, after a
+        reboot for example, or the dead one itself because nobody has reaped it yet. They are removed only when no
+        orphan of the dead server still works in the data: with them goes PostgreSQL's own protection against that.
         """
         deadline = time.monotonic() + ORPHAN_TIMEOUT
         while orphans := processes_in(self._data):
@@ -194,6 +194,7 @@ class EmbeddedPostgres:
                 return
             time.sleep(0.05)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
+        (self._socket_directory(account) / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     def _run(self, account: Account, program: str, *arguments: str) -> None:
         # Output goes to a file, for a server that inherited a pipe would keep it open for ever.

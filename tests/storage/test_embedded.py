@@ -121,12 +121,14 @@ def test_a_killed_owners_server_is_attached_to_then_recovered_and_at_last_stoppe
 def test_another_process_with_the_dead_servers_number_is_no_server(home: Path) -> None:
     server = EmbeddedPostgres(home)
     server.start()
-    pid_file = home / "postgres" / "data" / "postmaster.pid"
-    text = pid_file.read_text()
+    pid_file, socket_lock = home / "postgres" / "data" / "postmaster.pid", home / "postgres" / ".s.PGSQL.5432.lock"
+    texts = {file: file.read_text() for file in (pid_file, socket_lock)}
+    same_user = pid_file.stat().st_uid  # another user's process would not be taken for a server by PostgreSQL either
     server.stop()
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], cwd="/tmp")
+    bystander = subprocess.Popen(["sleep", "600"], cwd="/tmp", user=same_user)
     try:
-        pid_file.write_text("\n".join([str(bystander.pid), *text.splitlines()[1:]]) + "\n")
+        for file, text in texts.items():
+            file.write_text("\n".join([str(bystander.pid), *text.splitlines()[1:]]) + "\n")
         assert query(server.start(), "SELECT 1") == 1
         assert postmaster(home) != bystander.pid
         server.stop()

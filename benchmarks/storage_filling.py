@@ -21,7 +21,6 @@ _OF_JOB = "job_id = %(job)s"
 TABLES: Mapping[str, str] = {
     "ropewalk.jobs": "id = %(job)s",
     "ropewalk.events": _OF_JOB,
-    "ropewalk.artifacts": _OF_JOB,
     "ropewalk.document_scores": _OF_JOB,
     "optuna.studies": _OF_STUDY,
     "optuna.study_directions": _OF_STUDY,

@@ -260,15 +260,3 @@ class ApiKey:
     scopes: tuple[Scope, ...]
     created_at: datetime
     revoked_at: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
-    """A file that a job left behind: the bytes are on disk, what is known about them here."""
-
-    name: str
-    path: str
-    media_type: str
-    #: size of the file
-    bytes: int
-    sha256: str

@@ -188,17 +188,3 @@ api_keys = sa.Table(
     sa.CheckConstraint("name <> ''", name="name"),
     sa.CheckConstraint("octet_length(salt) >= 16 AND octet_length(secret_hash) >= 32", name="hashed"),
 )
-
-artifacts = sa.Table(
-    "artifacts",
-    metadata,
-    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), primary_key=True),
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("media_type", sa.Text, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.Text, nullable=False),
-    _created_at(),
-    sa.CheckConstraint("bytes >= 0", name="bytes"),
-    sa.CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256"),
-)

@@ -105,16 +105,6 @@ ROWS: dict[str, list[dict[str, object]]] = {
             "secret_hash": "\\x" + 32 * "0b",
         }
     ],
-    "artifacts": [
-        {
-            "job_id": SEARCH,
-            "name": "factors.json",
-            "path": f"artifacts/{SEARCH}/factors.json",
-            "media_type": "application/json",
-            "bytes": 2,
-            "sha256": 64 * "0",
-        }
-    ],
 }
 
 
@@ -160,7 +150,7 @@ def _statements_run() -> Iterator[list[str]]:
 
     def note(connection: object, cursor: object, statement: str, *_: object) -> None:
         text = textwrap.dedent(statement).strip().replace("%%", "%")
-        if text.startswith(("CREATE", "ALTER")):
+        if text.startswith(("CREATE", "ALTER", "DROP")):
             made.append(text.replace("CREATE TABLE alembic_version", f"CREATE TABLE {OPTUNA_SCHEMA}.alembic_version"))
 
     event.listen(sa.Engine, "before_cursor_execute", note)

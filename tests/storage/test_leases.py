@@ -16,11 +16,10 @@ from evaluation.score import DocumentScore
 from search_space.candidate import Candidate
 from search_space.rescale_factors import RescaleFactors
 from storage.acceptance import Acceptance, NewScore
-from storage.artifacts import ArtifactStore
 from storage.database import Database
 from storage.errors import LeaseLost
 from storage.jobs import JobStore
-from storage.records import Artifact, Condition, JobState, Lease, Progress, StoredScore
+from storage.records import Condition, JobState, Lease, Progress, StoredScore
 from storage.study import StudyRecord
 from tests.storage.conftest import ClaimedJob, expire_lease
 
@@ -42,9 +41,6 @@ WRITES: dict[str, Callable[[Database, Lease], object]] = {
     "set_conditions": lambda db, lease: JobStore(db).set_conditions(lease, CONDITION),
     "accept": lambda db, lease: Acceptance(db, lease, study=StudyRecord(db, lease.job_id, lease)).accept(
         [NewScore(stored=replace(SCORE, trial=1), index=3, cache_key=bytes(32))]
-    ),
-    "artifact": lambda db, lease: ArtifactStore(db).put(
-        lease, Artifact(name="f", path="/f", media_type="text/plain", bytes=1, sha256="0" * 64)
     ),
     "create_study": lambda db, lease: StudyRecord(db, lease.job_id, lease).create_if_missing(
         model="other", target_length=1

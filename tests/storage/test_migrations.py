@@ -12,7 +12,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from storage.artifacts import ArtifactStore
 from storage.database import Database, upgrade
 from storage.jobs import JobStore
 from storage.records import JobState, TrialState
@@ -133,7 +132,6 @@ def test_a_database_of_any_revision_becomes_todays_with_its_rows(
     scorer = "0123456789abcdef" if revision >= "0002" else ""
     assert [(one.trial, one.score.nats, one.scorer) for one in scores] == [(0, 3.5, scorer), (1, 1.75, scorer)]
     assert len(ScoreCache(loaded).get([b"\x0f" * 32])) == (revision >= "0002")
-    assert [artifact.name for artifact in ArtifactStore(loaded).all(SEARCH)] == ["factors.json"]
 
     study = StudyRecord(loaded, SEARCH)
     assert [(trial.state, trial.nll) for trial in study.trials()] == [

@@ -9,9 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from evaluation.score import DocumentScore
-from storage.artifacts import ArtifactStore
 from storage.database import Database
-from storage.records import Artifact, JobState, StoredScore
+from storage.records import JobState, StoredScore
 from storage.scores import ScoreStore
 from tests.accepting import accept
 from tests.storage.conftest import ClaimedJob
@@ -75,13 +74,3 @@ def insert_score(database: Database, job_id: str, values: dict[str, object]) -> 
     """
     with database.engine.begin() as connection:
         connection.execute(sa.text(insert), {"job_id": job_id} | values)
-
-
-def test_artifacts_are_listed_and_replaced_by_name(database: Database, claimed_job: ClaimedJob) -> None:
-    lease = claimed_job(JobState.searching)
-    artifacts = ArtifactStore(database)
-    first = Artifact(name="b", path="/b", media_type="application/json", bytes=2, sha256="0" * 64)
-    artifacts.put(lease, first)
-    artifacts.put(lease, replace(first, name="a"))
-    artifacts.put(lease, replace(first, bytes=3))
-    assert [(artifact.name, artifact.bytes) for artifact in artifacts.all(lease.job_id)] == [("a", 2), ("b", 3)]

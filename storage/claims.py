@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage import conditions, events
+from storage import conditions, events, requests
 from storage.leases import JobRow, hold, now, seconds_from_now, with_time
 from storage.records import Condition, JobKind, JobState, Lease
 from storage.rows import change, move
@@ -62,7 +62,9 @@ def put_back(connection: sa.Connection, lease: Lease, why: Condition, failures: 
         connection, row.id, "infrastructure.failed", reason=why.reason, message=why.message, failures=failures
     )
     if row.state == JobState.cancelling:
-        return move(connection, row, JobState.cancelled, failures=failures)
+        cancelled = move(connection, row, JobState.cancelled, failures=failures)
+        requests.finish_parent(connection, cancelled)
+        return cancelled
     if row.request == "pause" or retry_in is None:
         return move(connection, row, JobState.paused, why=None if row.request == "pause" else why, failures=failures)
     events.record(connection, row.id, "job.released", owner=lease.owner, epoch=lease.epoch, retry_in=retry_in)

@@ -17,13 +17,21 @@ def locked(path: Path, mode: int) -> int:
 def works_in(pid: int, directory: Path) -> bool:
     """Whether the process's working directory is `directory`, as that of every process of a PostgreSQL server is.
 
-    True where the system cannot tell: PostgreSQL's own checks decide then.
+    True where the system cannot tell: PostgreSQL's own checks decide then. Where it tells of one's own processes only,
+    even root that may not trace others (a container's), every process of the directory's owner is taken for one.
     """
     try:
         return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()
     except FileNotFoundError:  # gone, or no /proc here
         return not Path("/proc/self/cwd").exists()
-    except PermissionError:  # of another user, so none of ours
+    except PermissionError:
+        return _has_owner_of(directory, pid)
+
+
+def _has_owner_of(directory: Path, pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == directory.stat().st_uid
+    except FileNotFoundError:
         return False
 
 

@@ -25,11 +25,7 @@ def apply(connection: sa.Connection, job_id: str, action: JobAction) -> JobRow:
         InvalidTransition: the job's state does not allow it.
     """
     if action == "cancel":
-        # A fine-tuning is locked before the search that waits for it, here as at its end: no deadlock.
-        child_id = live_child(connection, job_id)
-        if child_id is not None:
-            _cancel(connection, lock_job(connection, child_id))
-        return _cancel(connection, lock_job(connection, job_id))
+        return _cancel_with_child(connection, job_id)
     row = lock_job(connection, job_id)
     return _pause(connection, row) if action == "pause" else _resume(connection, row)
 
@@ -46,6 +42,21 @@ def finish_parent(connection: sa.Connection, child: JobRow) -> None:
         message = f"fine-tuning {child.id} failed: {child.error_code}: {child.error_message}"
         error = {"error_code": "FINETUNE_FAILED", "error_message": message}
     move(connection, parent, S(child.state), **error)
+
+
+def _cancel_with_child(connection: sa.Connection, job_id: str) -> JobRow:
+    """A fine-tuning is locked before the search that waits for it, here as at its end: no deadlock."""
+    child_id = live_child(connection, job_id)
+    if child_id is None:
+        with connection.begin_nested() as savepoint:
+            row = lock_job(connection, job_id)
+            if row.state != S.finetuning:
+                return _cancel(connection, row)
+            savepoint.rollback()  # lets go of the lock: it was handed off while we waited, and the child comes first
+        child_id = live_child(connection, job_id)
+    if child_id is not None:
+        _cancel(connection, lock_job(connection, child_id))
+    return _cancel(connection, lock_job(connection, job_id))
 
 
 def _cancel(connection: sa.Connection, row: JobRow) -> JobRow:

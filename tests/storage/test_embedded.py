@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,3 +203,16 @@ def test_it_runs_for_an_ordinary_user_and_refuses_another_ones_home(home: Path) 
         assert query(url, "SELECT 1") == 1
         assert postmaster(home) == pid
     wait_until_dead(pid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can give up a capability")
+def test_root_that_may_not_trace_others_knows_its_server(home: Path) -> None:
+    """So it is in a container: the working directory of another user's process is hidden."""
+    restricted = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--", sys.executable, "-c"]
+    program = "import sys\nfrom pathlib import Path\nfrom storage.embedded import EmbeddedPostgres\n"
+    program += "with EmbeddedPostgres(Path(sys.argv[1])):\n    print(open(sys.argv[2]).readline())"
+    pid_file = home / "postgres" / "data" / "postmaster.pid"
+    done = subprocess.run(
+        [*restricted, program, home, pid_file], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    wait_until_dead(int(done.stdout))

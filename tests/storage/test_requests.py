@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sqlalchemy as sa
 
 from storage.database import Database
 from storage.errors import InvalidTransition, LeaseLost
 from storage.jobs import JobStore
-from storage.records import JobAction, JobState, Lease
+from storage.leases import lock_job
+from storage.records import Condition, JobAction, JobState, Lease
 from tests.storage.conftest import ClaimedJob, expire_lease
 
 S = JobState
@@ -136,6 +139,32 @@ class TestWhileFinetuning:
         store.transition(claimed[1], S.cancelled)
         assert store.get(lease.job_id).state == S.cancelled
 
+    def test_a_cancelled_child_that_is_put_back_ends_both(self, store: JobStore, claimed_job: ClaimedJob) -> None:
+        lease = claimed_job(S.validating)
+        store.hand_off(lease, "{}", "{}")
+        claimed = store.claim("b", 60)
+        assert claimed is not None
+        store.transition(claimed[1], S.preparing)
+        store.request(lease.job_id, "cancel")
+        lost = Condition(type="Progressing", status=False, reason="WorkerLost", message="it died")
+        assert store.put_back(claimed[1], lost, failures=1, retry_in=1.0).state == S.cancelled
+        assert store.get(lease.job_id).state == S.cancelled
+
+    def test_a_cancellation_that_waits_for_the_hand_off_reaches_the_child(
+        self, database: Database, store: JobStore, claimed_job: ClaimedJob
+    ) -> None:
+        lease = claimed_job(S.validating)
+        with ThreadPoolExecutor(2) as pool:
+            with database.transaction() as connection:
+                lock_job(connection, lease.job_id)
+                hands_off = pool.submit(store.hand_off, lease, "{}", "{}")
+                _wait_until_blocked(database, 1)
+                cancels = pool.submit(store.request, lease.job_id, "cancel")
+                _wait_until_blocked(database, 2)
+            child = hands_off.result(timeout=20)
+            assert cancels.result(timeout=20).state == S.cancelled
+        assert store.get(child.id).state == S.cancelled
+
     def test_cancelling_the_child_cancels_the_parent(self, store: JobStore, claimed_job: ClaimedJob) -> None:
         lease = claimed_job(S.validating)
         child = store.hand_off(lease, "{}", "{}")
@@ -161,6 +190,16 @@ class TestWhileFinetuning:
             parent, child = store.get(lease.job_id), store.get(claimed[1].job_id)
             assert parent.state == child.state
             assert parent.state in (S.succeeded, S.cancelled)
+
+
+def _wait_until_blocked(database: Database, sessions: int) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    deadline = time.monotonic() + 20
+    with database.engine.connect() as connection:
+        while connection.execute(sa.text(query)).scalar_one() < sessions:
+            assert time.monotonic() < deadline
+            connection.rollback()  # a transaction sees its first answer again and again
+            time.sleep(0.01)
 
 
 def _succeed_or_obey(store: JobStore, lease: Lease, barrier: threading.Barrier) -> None:

@@ -105,6 +105,8 @@ def running_controller(database: Database, home: Path, settings: Settings) -> It
     if settings.ray_address is None:
         # A cluster of one machine: Ray then keeps to loopback, where it would listen on every address. Read on import.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    # Between a cluster that has died and the next, Ray would start one of its own for whoever asks it anything.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     from service.controller import Controller  # brings Ray along, which commands without a controller need not load
     from service.crash_points import crash_at, never
     from workers.cluster import shutdown_ray

@@ -5,7 +5,7 @@ from typing import cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from service.errors import RunFailed
 from service.evaluation_progress import EvaluationProgress
@@ -58,5 +58,5 @@ def _run(runtime: Runtime, actor: ActorProxy[HarnessActor], request: HarnessRequ
         if isinstance(error.cause, WorkersError):
             raise error.cause from None
         raise
-    except RayActorError as error:
+    except RayError as error:  # also what Ray's memory monitor kills
         raise RunFailed("the process of lm-evaluation-harness died", code="WORKER_LOST") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from finetune.worker_task import WorkerTask
 from service.errors import RunFailed, RunStopped
@@ -36,24 +36,32 @@ def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> FinetuneRe
     """Train on Ray, follow it, and leave the checkpoint among the job's artifacts.
 
     The training goes on from the last state that any owner of this job has kept, and ends at the same weights as one
-    that was never interrupted: the data of a step is a function of the seed. States go when the job ends for good.
+    that was never interrupted: the data of a step is a function of the seed. States go when the job ends for good;
+    after a success the caller drops them (`forget_states`), once it is recorded.
 
     Raises:
         LeaseLost, RunStopped: see `LeaseKeeper.check`; the training is killed.
         RunFailed: the training processes died too often or refused; says why.
     """
     runtime.enter(JobState.training)
-    states = (runtime.artifacts / "training").absolute()
+    states = _states(runtime)
     states.mkdir(parents=True, exist_ok=True)
     try:
-        result = _run(runtime, _task(runtime, prepared, states))
+        return _run(runtime, _task(runtime, prepared, states))
     except (RunStopped, RunFailed) as error:
         refused = isinstance(error, RunFailed) and not is_infrastructure(error)
         if refused or runtime.keeper.request == "cancel":
-            shutil.rmtree(states, ignore_errors=True)
+            forget_states(runtime)
         raise
-    shutil.rmtree(states, ignore_errors=True)
-    return result
+
+
+def forget_states(runtime: Runtime) -> None:
+    """Delete what the training could be resumed from."""
+    shutil.rmtree(_states(runtime), ignore_errors=True)
+
+
+def _states(runtime: Runtime) -> Path:
+    return (runtime.artifacts / "training").absolute()
 
 
 def _task(runtime: Runtime, prepared: PreparedFinetune, states: Path) -> WorkerTask:
@@ -76,10 +84,10 @@ def _run(runtime: Runtime, task: WorkerTask) -> FinetuneResult:
         return _follow(runtime, actor, result, steps_kept=task.settings.checkpoint_every)
     except RayTaskError as error:
         raise _failure(error.cause) from error
-    except RayActorError as error:
-        raise RunFailed("the fine-tuning process died", code="WORKER_LOST") from error
+    except RayError as error:
+        raise RunFailed(f"the fine-tuning process died: {_last_line(error)}", code="WORKER_LOST") from error
     except Exception:  # the lease is lost, the user asked, the database is away: the training goes on without us
-        with contextlib.suppress(RayActorError):
+        with contextlib.suppress(RayError):
             ray.get(actor.end.remote())
         raise
     finally:
@@ -103,13 +111,15 @@ def _failure(cause: Exception) -> RunFailed:
     """What the job shows: a refusal by its own code, lost processes as such, anything else as a failed fine-tuning."""
     from ray.train import WorkerGroupError
 
+    from service.train_controller import is_lost_worker
+
     code = getattr(cause, "code", "FINETUNE_FAILED")
     if isinstance(cause, WorkerGroupError):
         failures = list(cause.worker_failures.values())
-        if all(isinstance(failure, RayActorError) for failure in failures):
-            return RunFailed(
-                f"the fine-tuning lost its worker {MAX_WORKER_FAILURES + 1} times: {failures[0]}", code="WORKER_LOST"
-            )
+        lost = [failure for failure in failures if is_lost_worker(failure)]  # what the others say comes of it
+        if lost:
+            times = MAX_WORKER_FAILURES + 1
+            return RunFailed(f"the fine-tuning lost workers {times} times: {_last_line(lost[0])}", code="WORKER_LOST")
         cause = failures[0]
     return RunFailed(f"fine-tuning failed: {_last_line(cause)}", code=code)
 

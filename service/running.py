@@ -8,7 +8,7 @@ from service.errors import RunFailed, RunStopped
 from service.evaluating import run_evaluation
 from service.evaluation_prepare import prepare_evaluation
 from service.failures import RetryPolicy, condition_of, is_infrastructure
-from service.finetuning import run_finetune_job
+from service.finetuning import forget_states, run_finetune_job
 from service.handoff import finetune_result_json, prepare_finetune
 from service.prepare import USER_ERRORS, prepare_search
 from service.runtime import Runtime
@@ -47,6 +47,15 @@ def run_job(runtime: Runtime, *, retry: RetryPolicy) -> None:
 
 
 def _stop(runtime: Runtime, stopped: Exception) -> None:
+    try:
+        _obey(runtime)
+    except InvalidTransition:  # a pause that has become a cancellation meanwhile
+        runtime.keeper.renew_now()
+        _obey(runtime)
+    logger.info("%s: %s", runtime.job.id, stopped)
+
+
+def _obey(runtime: Runtime) -> None:
     lease = runtime.keeper.lease
     if runtime.keeper.request == "cancel":
         runtime.jobs.transition(lease, JobState.cancelled)
@@ -54,7 +63,6 @@ def _stop(runtime: Runtime, stopped: Exception) -> None:
         runtime.jobs.transition(lease, JobState.paused)
     else:
         runtime.jobs.release(lease)
-    logger.info("%s: %s", runtime.job.id, stopped)
 
 
 def _end_in_failure(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
@@ -112,6 +120,7 @@ def _finetune(runtime: Runtime) -> None:
     runtime.jobs.transition(
         runtime.keeper.lease, JobState.succeeded, result_json=finetune_result_json(prepared, result)
     )
+    forget_states(runtime)
 
 
 def _evaluation(runtime: Runtime) -> None:

@@ -1,4 +1,4 @@
-"""A handle on Ray Train's controller, which `TorchTrainer` keeps to itself.
+"""What Ray Train keeps to itself: a handle on its controller, and which failures are lost workers.
 
 The only place that uses what Ray Train does not promise to keep; Ray's version is pinned.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 
@@ -23,3 +25,10 @@ class _TellController(ControllerCallback):
 def tell_controller(listener: Any) -> Any:
     """A callback for `RunConfig` that hands the controller to `listener.controller_started` when it has started."""
     return _TellController(listener)
+
+
+def is_lost_worker(failure: Exception) -> bool:
+    """Whether a failure in a `WorkerGroupError` is a process that has gone or hangs, and none that its code raised."""
+    if isinstance(failure, WorkerHealthCheckFailedError):
+        failure = failure.health_check_failure
+    return isinstance(failure, WorkerHealthCheckTimeoutError | RayError) and not isinstance(failure, RayTaskError)

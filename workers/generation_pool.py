@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorHandleNotFoundError, RayError, RayTaskError
 
 from evaluation.errors import EvaluationError
 from search_space.errors import SearchSpaceError
 from workers.base import ScorerSettings
-from workers.cluster import ensure_ray
+from workers.cluster import ensure_ray, is_any_machine_alive
 from workers.errors import DocumentTooLong, ScoringFailed, WorkerLost, WorkersError
 from workers.generator import Generator as Served
 from workers.generator import ServingOutcome, ServingTask, perform
@@ -83,7 +84,7 @@ class GenerationPool:
 
         Raises:
             WorkersError, EvaluationError, SearchSpaceError: the model cannot be opened where the workers run.
-            WorkerLost: workers died again and again.
+            WorkerLost: workers died again and again, or no machine of the cluster is left.
         """
         waiting = iter(tasks)
         again: deque[ServingTask] = deque()
@@ -97,6 +98,8 @@ class GenerationPool:
                 return
             check()
             done, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
+            if not done and not is_any_machine_alive():
+                raise WorkerLost("a Ray cluster must have a machine, but none of this one's is alive")
             for reference in done:
                 place, task = running.pop(reference)
                 outcome = self._outcome(reference, place)
@@ -114,7 +117,7 @@ class GenerationPool:
             if isinstance(error.cause, WorkersError | EvaluationError | SearchSpaceError):
                 raise error.cause from None
             self._replace(place, one_line(error))
-        except RayActorError as error:
+        except RayError as error:  # it died, or Ray's memory monitor has killed it
             self._replace(place, one_line(error))
         else:
             self._lost = 0
@@ -134,4 +137,5 @@ class GenerationPool:
 
 def _kill(actor: ActorProxy[GenerationActor]) -> None:
     if ray.is_initialized():
-        ray.kill(cast("ActorHandle[GenerationActor]", actor), no_restart=True)
+        with suppress(ActorHandleNotFoundError):  # of a cluster that has died; this process has joined another since
+            ray.kill(cast("ActorHandle[GenerationActor]", actor), no_restart=True)

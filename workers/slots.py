@@ -10,7 +10,7 @@ from typing import cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorHandleNotFoundError, RayError, RayTaskError
 
 from evaluation.errors import EvaluationError
 from search_space.errors import SearchSpaceError
@@ -84,7 +84,8 @@ class Slot:
 
     def end(self) -> None:
         """Kill the actor, whatever it does. Its process ends with everything in it."""
-        ray.kill(cast("ActorHandle[ScoringActor]", self._actor), no_restart=True)
+        with suppress(ActorHandleNotFoundError):  # of a cluster that has died; this process has joined another since
+            ray.kill(cast("ActorHandle[ScoringActor]", self._actor), no_restart=True)
 
     @property
     def given_up(self) -> bool:

@@ -1,4 +1,4 @@
-"""A vLLM engine: the only file of this project that imports vLLM. It lives in workers/vllm_child.py.
+"""A vLLM engine: the only file of the rooms that imports vLLM. It lives in workers/vllm_child.py.
 
 The engine runs in this process, step by step (VLLM_ENABLE_V1_MULTIPROCESSING=0): which tokens share a step follows from
 the request alone, never from how fast requests arrive, so a document's score is the same to the last bit every time.

@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.util import placement_group_table
 
 from evaluation.model_source import ModelSource
@@ -161,7 +162,17 @@ def test_a_refusal_keeps_its_code_and_lost_workers_are_no_fault_of_the_job() -> 
     refused = _failure(TrainingDiverged("every loss must be finite, but step 1 got long loss nan"))
     assert (refused.code, is_infrastructure(refused)) == ("TRAINING_DIVERGED", False)
     assert "step 1 got long loss nan" in str(refused)
-    lost = _failure(WorkerGroupError("a trace", {0: ActorDiedError()}))
-    assert (lost.code, is_infrastructure(lost)) == ("WORKER_LOST", True)
+    died = WorkerHealthCheckFailedError("unhealthy", failure=ActorDiedError())
+    short_of_memory = WorkerHealthCheckFailedError("unhealthy", failure=OutOfMemoryError("killed"))  # type: ignore[no-untyped-call]
+    hangs = WorkerHealthCheckTimeoutError("no answer")  # type: ignore[no-untyped-call]
+    groups: list[dict[int, Exception]] = [
+        {0: died},
+        {0: RuntimeError("reset"), 1: died},
+        {0: short_of_memory},
+        {0: hangs},
+    ]
+    for failures in groups:
+        lost = _failure(WorkerGroupError("a trace", failures))
+        assert (lost.code, is_infrastructure(lost)) == ("WORKER_LOST", True)
     broken = _failure(WorkerGroupError("a trace", {0: ValueError("Traceback\n  line\nwhat went wrong")}))
     assert (broken.code, str(broken)) == ("FINETUNE_FAILED", "fine-tuning failed: what went wrong")

@@ -16,7 +16,7 @@ from tests.workers.generator_conformance import ROPE, GeneratorConformance, prom
 from tests.workers.samples import STRETCHED, TARGET_LENGTH, VOCABULARY, llama_config, longrope_config, save_llama
 from workers import vllm_process
 from workers.base import ScorerSettings
-from workers.errors import ScorerUnavailable, ScoringFailed
+from workers.errors import ScorerUnavailable, ScoringFailed, WorkerLost
 from workers.generation_pool import GenerationPool
 from workers.generator import Generated, GenerationTask, ReadingTask, ServingTask
 from workers.generator_factory import check_generator, make_generator
@@ -108,6 +108,18 @@ def test_a_model_that_cannot_be_opened_ends_the_run(
     settings = dataclasses.replace(transformers_settings, model=str(empty))
     task = GenerationTask(key="0", rope=ROPE, token_ids=prompt(4), max_new_tokens=1)
     with GenerationPool(settings, workers=1) as pool, pytest.raises(ScorerUnavailable):
+        list(pool.run([task]))
+
+
+def test_a_cluster_that_has_died_ends_the_run(
+    ray_cluster: None, transformers_settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.generation_pool.is_any_machine_alive", lambda: False)
+    task = GenerationTask(key="0", rope=ROPE, token_ids=prompt(4), max_new_tokens=1)
+    with (
+        GenerationPool(transformers_settings, workers=1) as pool,
+        pytest.raises(WorkerLost, match="must have a machine"),
+    ):
         list(pool.run([task]))
 
 

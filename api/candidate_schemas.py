@@ -16,7 +16,10 @@ class TrialResource(Resource):
     slot: int
     state: str
     nll: float | None = Field(description="nats per answer token over the search documents; null until scored")
-    origin: str = Field(description="baseline:<name>, initial, mutation or crossover")
+    origin: str = Field(
+        description="baseline:<name>, or how the strategy came to it: initial, mutation, crossover, surrogate, random, "
+        "iterate, average, or the sampler's name"
+    )
     parents: list[int]
     critical_pair: int | None
     attention_factor: float

@@ -28,7 +28,7 @@ def _peft() -> ModuleType:
     try:
         import peft
     except ImportError as error:
-        raise InvalidFinetuneSettings("adapters need the library peft: install ropewalk[lora]") from error
+        raise InvalidFinetuneSettings("adapters need the library peft: pip install '.[lora]'") from error
     module: ModuleType = peft
     return module
 

@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from evaluation.model_source import ModelSource
-from finetune.config import FinetuneSettings
+from finetune.config import FinetuneSettings, Kind
 
 RecipeName = Literal["auto", "pocket", "paper"]
 
 POCKET_PARAMETERS = 10_000_000
 """Models with fewer weights than this are taught by "auto" as the pocket model is."""
 
+_ROWS: Mapping[Kind, str] = {
+    "long": "long_documents_per_step",
+    "middle": "middle_sequences_per_step",
+    "short": "short_sequences_per_step",
+}
 _PAPER_TOKENS = 10e9
 _PAPER_ROWS = 64
 
@@ -49,7 +54,8 @@ def recipe(name: RecipeName, source: ModelSource, *, target_length: int) -> dict
 def settings_of(
     given: Mapping[str, Any], name: RecipeName, source: ModelSource, *, target_length: int
 ) -> FinetuneSettings:
-    """The recipe with what the user set; a warm-up that was not set is shortened to fit.
+    """The recipe with what the user set. What was not set is made to fit: a warm-up is shortened, and where weights are
+    sharded, which takes every worker in every pass, the rows of a kind are the nearest multiple of the workers.
 
     Raises:
         InvalidFinetuneSettings: a value breaks a rule.
@@ -57,7 +63,16 @@ def settings_of(
     fields = {**recipe(name, source, target_length=target_length), **given}
     if "warmup_steps" not in given and isinstance(steps := fields.get("steps"), int):
         fields["warmup_steps"] = min(steps, fields.get("warmup_steps", FinetuneSettings().warmup_steps))
+    if fields.get("sharding") == "fsdp":
+        fields |= {**_shared_rows(FinetuneSettings(**{**fields, "sharding": "none"})), **given}
     return FinetuneSettings(**fields)
+
+
+def _shared_rows(settings: FinetuneSettings) -> dict[str, int]:
+    """Rows of a step by field: the nearest multiple of the workers, at least one; none of a kind that has none."""
+    workers = settings.workers
+    rows = {field: settings.rows_of(kind) for kind, field in _ROWS.items()}
+    return {field: max(workers * round(count / workers), workers) for field, count in rows.items() if count}
 
 
 def _estimated_parameters(source: ModelSource) -> float:

@@ -14,7 +14,7 @@ from service.score_book import Assignment, Listeners, ScoreBook
 from service.validation import Contender, Round, most_passes, next_round, outcome
 from storage.records import JobState
 
-FINALISTS = 8  # bred candidates that go to validation; the pocket model's feasibility run re-ranked as many
+FINALISTS = 8  # bred candidates that go to validation
 
 
 class WriteProgress(Protocol):

@@ -63,7 +63,9 @@ class StrategySpec(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    name: Annotated[str, StringConstraints(max_length=64)] = "auto"
+    name: Annotated[str, StringConstraints(max_length=64)] = Field(
+        "auto", description="auto, evolution, optuna or gradient; their arguments: docs/ablation.md"
+    )
 
     @model_validator(mode="after")
     def _arguments_are_few(self) -> Self:
@@ -94,12 +96,16 @@ class BudgetSpec(Spec):
 class ScorerSpec(Spec):
     """What scores a candidate."""
 
-    backend: Literal["auto", "transformers", "vllm", "analytic"] = "auto"
+    backend: Literal["auto", "transformers", "vllm", "analytic"] = Field(
+        "auto",
+        description="auto: vllm where it is installed and a GPU is present, else transformers; "
+        "analytic: a formula in place of the model, for tests",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention_factor: Annotated[float, Field(ge=0.5, le=4.0)] | Literal["search"] = Field(
         "search", description="of searches: a number for every candidate, or a gene; evaluations take the factors' own"
     )
-    tensor_parallel: int = Field(1, ge=1, le=64)
+    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs that one vLLM engine is spread over; 1 otherwise")
 
 
 class FinetuneSpec(Spec):
@@ -185,9 +191,12 @@ class FinetuneJobSpec(Spec):
 
 
 class EvaluationSpec(Spec):
-    """Needle retrieval of a model at several lengths: without scaling, with the baselines, with given factors."""
+    """What a model does at several lengths: needles, RULER, plain text and harness tasks, without scaling, with the
+    baselines, with given factors and fine-tuned."""
 
-    model: ModelName | None = Field("pocket", description="null: the model of the search or of the fine-tuning job")
+    model: ModelName | None = Field(
+        None, description="null: the one that the search, the job, the factors or the checkpoint name; else pocket"
+    )
     factors: dict[str, Any] | None = Field(None, description="a factor file (`ropewalk.factors/1`)")
     search_id: JobId | None = Field(None, description="use this search's factors")
     finetune_id: JobId | None = Field(None, description="also evaluate this job's checkpoint")

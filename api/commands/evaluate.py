@@ -25,7 +25,12 @@ def evaluate(
     checkpoint: Annotated[
         str | None, typer.Option(help="Also evaluate this checkpoint directory, as `merge` writes it.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Default: the model of the search or the factors.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Default: the one that the search, the job, the factors or the checkpoint name; else pocket."
+        ),
+    ] = None,
     target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factors' own.")] = None,
     lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 256,1024.")] = None,
     documents: Annotated[int | None, typer.Option(help="Needle documents per length.")] = None,
@@ -53,10 +58,7 @@ def evaluate(
 ) -> int:
     """Evaluate a model at several lengths with given factors and the baselines: needles, RULER, text, harness."""
     given_factors = None if factors is None else common.read_json_object(factors)
-    has_source = any(given is not None for given in (search, given_factors, finetune, checkpoint))
     spec: dict[str, Any] = {"labels": common.labels_of(label), "baselines": baselines}
-    if model is None and has_source:
-        spec["model"] = None
     options = {
         "search_id": search,
         "factors": given_factors,

@@ -34,7 +34,7 @@ def _observed(settings: Settings) -> Iterator[None]:
             tracing.export_to(settings.otlp_endpoint, version=ROPEWALK_VERSION)
         except ImportError:
             raise InvalidSettings(
-                "OTEL_EXPORTER_OTLP_ENDPOINT needs the extra otel (pip install 'ropewalk[otel]'), which is missing"
+                "OTEL_EXPORTER_OTLP_ENDPOINT needs the extra otel (pip install '.[otel]'), which is missing"
             ) from None
     try:
         yield

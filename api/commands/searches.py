@@ -10,6 +10,8 @@ from api.errors import BadInput
 from api.schemas import JobResource
 from storage.records import JobKind, JobState
 
+PausableId = Annotated[str, typer.Argument(metavar="ID", help="The job's id: srch_... or ft_...")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -30,11 +32,11 @@ def submit(
     documents: Annotated[int | None, typer.Option(help="Search documents per candidate.")] = None,
     validation_documents: Annotated[int | None, typer.Option(help="Held-out documents per finalist.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="How candidates are bred.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="auto, evolution, optuna or gradient.")] = None,
     max_trials: Annotated[int | None, typer.Option(help="Candidates at most.")] = None,
     max_document_passes: Annotated[int | None, typer.Option(help="Forward passes at most.")] = None,
     patience: Annotated[int | None, typer.Option(help="Generations without a better candidate.")] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, transformers, vllm or analytic.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, transformers or vllm.")] = None,
     attention_factor: Annotated[str | None, typer.Option(help="A number, or search.")] = None,
     workers: Annotated[int | None, typer.Option(help="Scoring workers.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
@@ -152,14 +154,14 @@ def cancel(job_id: common.JobId, as_json: common.AsJson = False) -> None:
     _act("cancel", job_id, as_json=as_json)
 
 
-def pause(search_id: common.SearchId, as_json: common.AsJson = False) -> None:
-    """Pause a search; its workers are freed."""
-    _act("pause", search_id, as_json=as_json)
+def pause(job_id: PausableId, as_json: common.AsJson = False) -> None:
+    """Pause a search or a fine-tuning; its workers are freed."""
+    _act("pause", job_id, as_json=as_json)
 
 
-def resume(search_id: common.SearchId, as_json: common.AsJson = False) -> None:
-    """Continue a paused search, on any controller."""
-    _act("resume", search_id, as_json=as_json)
+def resume(job_id: PausableId, as_json: common.AsJson = False) -> None:
+    """Continue a paused search or fine-tuning, on any controller."""
+    _act("resume", job_id, as_json=as_json)
 
 
 def _act(action: str, job_id: str, *, as_json: bool) -> None:

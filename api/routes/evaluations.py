@@ -26,7 +26,7 @@ SpecBody = Annotated[
         openapi_examples={
             "search": {
                 "summary": "with the factors of a finished search",
-                "value": {"search_id": EXAMPLE_SEARCH_ID, "model": None, "documents": 40},
+                "value": {"search_id": EXAMPLE_SEARCH_ID, "documents": 40},
             },
             "baselines": {
                 "summary": "the analytic baselines alone",
@@ -37,7 +37,6 @@ SpecBody = Annotated[
                 "value": {
                     "search_id": EXAMPLE_SEARCH_ID,
                     "finetune_id": "ft_01jd8x6t4n0000000000000000",
-                    "model": None,
                     "tasks": ["all"],
                     "text_windows": 20,
                 },

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.model_source import ModelSource, resolve_model
 from finetune.config import FinetuneSettings
+from finetune.errors import InvalidFinetuneSettings
 from finetune.recipes import settings_of
 from search_space.rope import RopeConfig
 
@@ -38,3 +39,20 @@ def test_what_the_user_sets_comes_first_and_a_default_warm_up_fits(tmp_path: Pat
     settings = settings_of({"steps": 3, "learning_rate": 1e-4}, "paper", source, target_length=131_072)
     assert (settings.steps, settings.warmup_steps, settings.learning_rate) == (3, 3, 1e-4)
     assert settings_of({}, "pocket", source, target_length=1024) == FinetuneSettings()
+
+
+@pytest.mark.parametrize(
+    ("workers", "rows"), [(1, (26, 19, 19)), (4, (24, 20, 20)), (8, (24, 16, 16)), (64, (64, 64, 64))]
+)
+def test_sharded_rows_fit_the_workers(tmp_path: Path, workers: int, rows: tuple[int, int, int]) -> None:
+    source, given = _source(tmp_path, LARGE), {"workers": workers, "sharding": "fsdp"}
+    settings = settings_of(given, "paper", source, target_length=131_072)
+    assert (settings.rows_of("long"), settings.rows_of("middle"), settings.rows_of("short")) == rows
+
+
+def test_sharding_changes_no_rows_that_were_given_and_makes_none_where_there_were_none(tmp_path: Path) -> None:
+    given = {"workers": 4, "sharding": "fsdp", "long_documents_per_step": 8}
+    settings = settings_of(given, "pocket", _source(tmp_path, LARGE), target_length=1024)
+    assert (settings.rows_of("long"), settings.rows_of("middle"), settings.rows_of("short")) == (8, 0, 4)
+    with pytest.raises(InvalidFinetuneSettings, match="multiple of workers, but got 6 rows, workers=4"):
+        settings_of({**given, "long_documents_per_step": 6}, "pocket", _source(tmp_path, LARGE), target_length=1024)

@@ -121,8 +121,8 @@ def test_names_that_are_no_paths(root: Path) -> None:
 def test_the_model_of_a_factor_file_counts_where_it_is_used() -> None:
     factors = {"model": {"name": "/elsewhere"}}
     Readable(roots=()).check(_finetune(search_id=None, factors=factors, model="pocket"))
-    Readable(roots=()).check(_evaluation(factors=factors))
-    for spec in (_finetune(search_id=None, factors=factors), _evaluation(factors=factors, model=None)):
+    Readable(roots=()).check(_evaluation(factors=factors, model="pocket"))
+    for spec in (_finetune(search_id=None, factors=factors), _evaluation(factors=factors)):
         with pytest.raises(PathNotAllowed):
             Readable(roots=()).check(spec)
 

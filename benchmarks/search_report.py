@@ -31,7 +31,7 @@ def write_report(store: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = [_section(length, store) for length in LENGTHS]
     path.with_suffix(".md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
-    figure = Figure(figsize=(13.0, 5.2), layout="constrained")
+    figure = Figure(figsize=(13.0, 6.4), layout="constrained")
     for axes, length in zip(figure.subplots(1, len(LENGTHS)), LENGTHS, strict=True):
         _draw(axes, length, store)
     figure.savefig(path.with_suffix(".png"), dpi=130)
@@ -122,7 +122,7 @@ def _draw(axes: Axes, length: int, store: Path) -> None:
         _draw_curve(axes, label, colour, [load(Cell(method=label, length=length, seed=s), store) for s in SEEDS])
     axes.set(xscale="log", yscale="log", xlabel="document passes", title=f"{length // 256}L, {length} tokens")
     axes.set_ylabel("held-out NLL of what would be returned (nats per answer token)")
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))  # below: it hides no curve
 
 
 def _draw_curve(axes: Axes, label: str, colour: str, runs: Sequence[Sequence[Returned]]) -> None:

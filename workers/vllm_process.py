@@ -120,10 +120,10 @@ class EngineProcess:
                 raise EngineLost(f"the engine must reply within {seconds:g} seconds, but did not: it hangs")
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            code = self._process.wait()
-            raise EngineLost(
-                f"the engine's process ended with {_cause(code)}; its last words: {self._tail()}"
-            ) from error
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            end = _end(self._process.poll())
+            raise EngineLost(f"the engine's process {end}; its last words: {self._tail()}") from error
 
     def _tail(self) -> str:
         """The last line that the process printed."""
@@ -143,5 +143,7 @@ def _pipe() -> tuple[Connection[Request, Reply], Connection[Reply, Request]]:
     return ours, theirs
 
 
-def _cause(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+def _end(code: int | None) -> str:
+    if code is None:
+        return "has closed its connection and hangs"
+    return f"ended with signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -87,6 +87,16 @@ def test_one_that_hangs_is_killed_with_its_ranks(open_engine: Callable[[str], En
     _wait_until_gone(rank)
 
 
+def test_one_that_hangs_at_its_end_is_killed(
+    open_engine: Callable[[str], EngineProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine("hangs_up")
+    monkeypatch.setattr(vllm_process, "_END_SECONDS", 0.2)
+    with pytest.raises(EngineLost, match="has closed its connection and hangs"):
+        engine.do(GROUP, seconds=30)
+    assert not psutil.pid_exists(engine.pid)
+
+
 def test_it_ends_with_its_parent_in_the_middle_of_a_step() -> None:
     program = (
         "import tests.workers.engine_requests as t; import workers.vllm_process as p;"

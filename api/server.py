@@ -58,7 +58,9 @@ def run_server(
         check_bind(settings.host, keys)
         tell_ray_address(settings)
         if controller:
-            stack.enter_context(running_controller(database, home, settings))
+            # Connections of its own: no request keeps a lease waiting.
+            own_pool = stack.enter_context(contextlib.closing(Database(database.url)))
+            stack.enter_context(running_controller(own_pool, home, settings))
             signals.take()  # Ray has put a handler of its own in place
         app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.dashboard)
         url = http_url(settings.host, settings.port)

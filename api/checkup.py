@@ -12,13 +12,14 @@ import httpx
 
 from api.errors import ApiRoomError
 from api.preflight import bind, make_home
-from api.schemas import Health
 from api.settings import Settings, http_url
+from api.wire.jobs import Health
 from search_space.version import ROPEWALK_VERSION
-from storage.database import Database
-from storage.embedded import EmbeddedPostgres
+from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageError
-from workers.factory import choose_backend, vllm_problem, vllm_version
+from storage.postgres.database import Database
+from workers.factory import choose_backend
+from workers.vllm_backend.version import vllm_problem, vllm_version
 
 HEALTH_SECONDS = 2.0
 

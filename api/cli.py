@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 from api.client import ApiError
 from api.commands import ablate, demo, evaluate, exports, jobs, keys, offline, operations, plot, running, searches
 from api.errors import PROBLEM_KINDS, ServerUnreachable, UnsafeBind
-from api.problems import Problem, Refusal, problem_of
+from api.wire.problems import Problem, Refusal, problem_of
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

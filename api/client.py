@@ -19,12 +19,14 @@ import httpx
 from httpx_sse import SSEError, connect_sse
 from pydantic import BaseModel, TypeAdapter
 
-from api.candidate_schemas import ScoreList, ScoreResource, TrialPage
 from api.errors import BadInput, ServerUnreachable
-from api.problems import FieldProblem, problem_from_text
-from api.schemas import EstimateResource, EventList, EventResource, Health, JobPage, JobResource, Readiness
-from service.pictures import SearchPictures
-from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
+from api.wire.candidates import ScoreList, ScoreResource, TrialPage
+from api.wire.jobs import EstimateResource, EventList, EventResource, Health, JobPage, JobResource, Readiness
+from api.wire.problems import FieldProblem, problem_from_text
+from service.pictures.data import SearchPictures
+from service.specs.evaluation import EvaluationSpec
+from service.specs.finetune import FinetuneSpec
+from service.specs.search import SearchSpec
 from storage.records import JobAction, JobKind, JobState
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -108,7 +110,7 @@ class RopewalkClient:
         """Submit a search."""
         return self._submit("search", spec, idempotency_key)
 
-    def submit_finetune(self, spec: FinetuneJobSpec | SpecValue, *, idempotency_key: str | None = None) -> JobResource:
+    def submit_finetune(self, spec: FinetuneSpec | SpecValue, *, idempotency_key: str | None = None) -> JobResource:
         """Submit a fine-tuning job."""
         return self._submit("finetune", spec, idempotency_key)
 
@@ -178,7 +180,7 @@ class RopewalkClient:
             params["after"] = page.next_after
 
     def pictures(self, search_id: str) -> SearchPictures:
-        """What is drawn of a search, in whatever state it is; `api.pictures` makes PNG files of it."""
+        """What is drawn of a search, in whatever state it is; `api.drawing.search` makes PNG files of it."""
         content = self._request("GET", f"{_path(search_id)}/pictures").content
         return TypeAdapter(SearchPictures).validate_json(content)
 

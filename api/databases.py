@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from api.preflight import make_home
 from api.settings import Settings
-from storage.database import Database, upgrade
-from storage.embedded import EmbeddedPostgres
+from storage.embedded.server import EmbeddedPostgres
+from storage.postgres.database import Database, upgrade
 
 
 @contextlib.contextmanager

@@ -22,14 +22,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgre
 from rich.table import Table
 
 from api.client import ApiError, RopewalkClient
-from api.commands.common import err, out, print_json
+from api.console import err, out, print_json
+from api.drawing.search import HeatMapRow, draw_needle_heat_map, draw_search
 from api.errors import ApiRoomError, BadInput, ServerUnreachable
-from api.pictures import HeatMapRow, draw_needle_heat_map, draw_search
-from api.reports import EvaluationReport, EvaluationRow, FinetuneReport, SearchReport, report_of
-from api.schemas import JobResource
 from api.settings import Settings
-from evaluation.user_path import user_path
-from search_space.factor_file import FactorFile
+from api.wire.jobs import JobResource
+from api.wire.results import EvaluationReport, EvaluationRow, FinetuneReport, SearchReport, report_of
+from evaluation.models.user_path import user_path
+from search_space.factors.factor_file import FactorFile
 from storage.records import JobKind
 
 LENGTHS = (256, 512, 768, 1024)  # tokens; the first is L, the last L'

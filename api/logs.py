@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-from service.log_context import current
+from service.runtime.log_context import current
 
 LogFormat = Literal["text", "json"]
 

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from api.errors import PortTaken
-from evaluation.user_path import user_path
+from evaluation.models.user_path import user_path
 from storage.errors import StorageNotWritable
 
 BACKLOG = 128

@@ -17,15 +17,15 @@ from typing import Any, Self
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import create_app
-from api.auth import check_bind
-from api.dashboard import load_dashboard
 from api.databases import open_database
+from api.http.app import create_app
+from api.http.auth import check_bind
+from api.http.dashboard import load_dashboard
 from api.preflight import make_home
 from api.settings import Settings, http_url, tell_ray_address
 from service.door import Door
 from storage.api_keys import ApiKeys
-from storage.database import Database
+from storage.postgres.database import Database
 
 logger = logging.getLogger("ropewalk.server")
 
@@ -110,8 +110,8 @@ def running_controller(database: Database, home: Path, settings: Settings) -> It
     # Between a cluster that has died and the next, Ray would start one of its own for whoever asks it anything.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     from service.controller import Controller  # brings Ray along, which commands without a controller need not load
-    from service.crash_points import crash_at, never
-    from workers.cluster import shutdown_ray
+    from service.runtime.crash_points import crash_at, never
+    from workers.pool.cluster import shutdown_ray
 
     reach = never if settings.crash_at is None else crash_at(settings.crash_at)
     controller = Controller(database, home=home, ray_address=settings.ray_address, reach=reach)

@@ -26,8 +26,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from api.errors import InvalidSettings
 from api.logs import LogFormat
 from api.rate_limits import parse_rate
-from evaluation.user_path import user_path
-from service.crash_points import POINTS, crash_at
+from evaluation.models.user_path import user_path
+from service.runtime.crash_points import POINTS, crash_at
 
 ENVIRONMENT_PREFIX = "ROPEWALK_"
 DATABASE_SCHEMES = ("postgresql://", "postgresql+psycopg://")

@@ -12,16 +12,16 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from evaluation.model_source import ModelSource, resolve_model
-from finetune.checkpoint import check_output, write_checkpoint, write_output
+from evaluation.models.source import ModelSource, resolve_model
 from finetune.config import FinetuneSettings
 from finetune.errors import InvalidAdapter, InvalidFinetuneSettings
-from finetune.fitting import check_fits
 from finetune.language_model import load_model
-from finetune.model_card import MERGE_SECTION
-from finetune.output_files import ADAPTER_CONFIG, CARD_NAME, FACTORS_NAME, is_adapter
+from finetune.output.checkpoint import check_output, write_checkpoint, write_output
+from finetune.output.fitting import check_fits
+from finetune.output.model_card import MERGE_SECTION
+from finetune.output.output_files import ADAPTER_CONFIG, CARD_NAME, FACTORS_NAME, is_adapter
 from search_space.errors import SearchSpaceError
-from search_space.factor_file import FactorFile
+from search_space.factors.factor_file import FactorFile
 
 
 def _peft() -> ModuleType:

@@ -108,7 +108,8 @@ class FinetuneSettings:
     """Loss weight of an answer token in a needle document, [0, 1000]; every other token weighs 1."""
 
     corpus: str | None = None
-    """Where the text comes from (`evaluation.corpus`); None is the built-in one. Only its train split is used."""
+    """Where the text comes from (`evaluation.documents.corpus`); None is the built-in one. Only its train split is
+    used."""
 
     text_repeats: float = 16.0
     """How often the same long text may be read on average, (0, 1e6]; less text is refused before the start.

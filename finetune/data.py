@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.corpus import Corpus
-from evaluation.documents import DocumentFactory, DocumentRequest
+from evaluation.documents.corpus import Corpus
+from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.errors import InvalidDocumentRequest
-from evaluation.tokenizer import Tokenizer
+from evaluation.models.tokenizer import Tokenizer
 from finetune.attention import DocumentLengths
 from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.mix import check_long_text, demands

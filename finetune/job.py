@@ -7,52 +7,29 @@ found factors.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from evaluation.corpus import load_corpus
-from evaluation.model_source import ModelSource, load_tokenizer
+from evaluation.documents.corpus import load_corpus
+from evaluation.models.source import ModelSource, load_tokenizer
 from finetune.adapters import add_adapters, write_adapter
-from finetune.checkpoint import check_output, write_checkpoint
 from finetune.config import FinetuneSettings
 from finetune.data import TrainingData
 from finetune.errors import InvalidFinetuneSettings
-from finetune.fitting import check_fits
 from finetune.language_model import LanguageModelLoss, load_model
 from finetune.memory import available_bytes, check_memory, estimate, use_checkpointing
-from finetune.model_card import model_card
+from finetune.output.checkpoint import check_output, write_checkpoint
+from finetune.output.fitting import check_fits
+from finetune.output.model_card import model_card
 from finetune.parallel import current_ranks, shard, whole
+from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
 from finetune.token_store import open_token_store
-from finetune.training import Trainee, TrainingProgress, make_optimizer, train
+from finetune.training import Trainee, make_optimizer, train
 from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
-from search_space.factor_file import FactorFile
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FinetuneResult:
-    """What the job did.
-
-    Losses are weighted means in nats per token, averaged over the first and the last tenth of the steps, because those
-    of single steps are noisy; those of kinds that were not trained on are None.
-    """
-
-    checkpoint: Path
-    """The whole model, or the adapter when `lora_rank` is set."""
-    steps: int
-    tokens: int
-    """Tokens trained on, padding included."""
-    initial_loss_long: float
-    final_loss_long: float
-    initial_loss_middle: float | None
-    final_loss_middle: float | None
-    initial_loss_short: float | None
-    final_loss_short: float | None
-    seconds: float
-    """Spent on the steps, not on preparing and writing."""
+from search_space.factors.factor_file import FactorFile
 
 
 class States(Protocol):

@@ -13,10 +13,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from finetune.attention import ATTENTION
-from finetune.checkpoint import no_progress_bars
 from finetune.data import MicroBatch
 from finetune.errors import ModelNotTrainable
 from finetune.loss import weighted_nll_sum
+from finetune.output.checkpoint import no_progress_bars
 
 _PROBE_TOKENS = 4  # per document
 _PROBE_TOLERANCE = {torch.float32: 1e-3}  # of the largest logit

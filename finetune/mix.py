@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from evaluation.corpus import MAX_CHARACTERS, Corpus
+from evaluation.documents.corpus import MAX_CHARACTERS, Corpus
 from evaluation.errors import CorpusTooShort
-from evaluation.tokenizer import Tokenizer
+from evaluation.models.tokenizer import Tokenizer
 from finetune.config import FinetuneSettings, Kind
 from finetune.text import later_documents
 

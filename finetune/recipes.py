@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from evaluation.model_source import ModelSource
+from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings, Kind
 
 RecipeName = Literal["auto", "pocket", "paper"]

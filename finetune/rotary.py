@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from finetune.errors import MixedWindow, ModelNotTrainable
-from search_space.rescale_factors import RescaleFactors
-from search_space.rope import RopeConfig, compute_inv_freq
+from search_space.rope.config import RopeConfig, compute_inv_freq
+from search_space.rope.rescale_factors import RescaleFactors
 
 Window = Literal["short", "long"]
 _SCALING = "attention_scaling"  # what transformers calls the attention factor of a rotary module

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.corpus import BETWEEN, MAX_CHARACTERS, Corpus, corpus_path, iter_documents
-from evaluation.needle import Split
-from evaluation.splitting import WINDOW, window_hashes
+from evaluation.documents.corpus import BETWEEN, MAX_CHARACTERS, Corpus, corpus_path, iter_documents
+from evaluation.documents.needle import Split
+from evaluation.documents.splitting import WINDOW, window_hashes
 
 _HASH_BYTES = 1 << 20
 _HELD_OUT: tuple[Split, ...] = ("search", "validation")

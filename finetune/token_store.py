@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.corpus import Corpus
+from evaluation.documents.corpus import Corpus
 from evaluation.errors import CorpusTooShort
-from evaluation.tokenizer import Tokenizer
+from evaluation.models.tokenizer import Tokenizer
 from finetune.text import content_sha256, training_documents
 
 FORMAT = "ropewalk.tokens/1"

@@ -17,26 +17,10 @@ from finetune.data import MicroBatch, TrainingData
 from finetune.errors import TrainingDiverged, TrainingStopped
 from finetune.language_model import LanguageModelLoss
 from finetune.parallel import Ranks, sum_gradients, sum_over_ranks
+from finetune.results import TrainingProgress
 from finetune.rotary import RotarySwitch
 
 _BETAS = (0.9, 0.95)  # AdamW's, as language models are usually trained
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingProgress:
-    """The state after one optimiser step. A kind's loss is None when no rows of it are trained on."""
-
-    step: int
-    """Steps done, 1 to `total`."""
-    total: int
-    began_at: int
-    """Steps that were done when this process began: 0, or those of the state that it went on from."""
-    loss_long: float
-    loss_middle: float | None
-    loss_short: float | None
-    learning_rate: float
-    seconds: float
-    """Spent on the steps so far, those before an interruption included."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

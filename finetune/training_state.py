@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from evaluation.model_source import ModelSource, config_sha256, model_sha256
+from evaluation.models.source import ModelSource, config_sha256, model_sha256
 from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.errors import CannotResume
 from finetune.parallel import local_part
-from finetune.training import Trainee, TrainingProgress
-from search_space.factor_file import FactorFile
+from finetune.results import TrainingProgress
+from finetune.training import Trainee
+from search_space.factors.factor_file import FactorFile
 
 FORMAT = "ropewalk.training/1"
 # What may differ between the two halves of one training.

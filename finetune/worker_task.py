@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from evaluation.model_source import ModelSource
+from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
-from search_space.factor_file import FactorFile
-
-if TYPE_CHECKING:
-    from finetune.job import FinetuneResult
-    from finetune.training import TrainingProgress
+from finetune.results import FinetuneResult, TrainingProgress
+from search_space.factors.factor_file import FactorFile
 
 
 class Reporter(Protocol):

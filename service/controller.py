@@ -11,22 +11,22 @@ import threading
 import time
 from pathlib import Path
 
-from service.crash_points import Reach, never
-from service.failures import RetryPolicy
-from service.lease import LeaseKeeper
-from service.log_context import bound
 from service.running import run_job
-from service.runtime import OpenPool, Runtime
-from service.tracing import span
-from storage.database import Database
+from service.runtime.crash_points import Reach, never
+from service.runtime.failures import RetryPolicy
+from service.runtime.job import OpenPool, Runtime
+from service.runtime.lease import LeaseKeeper
+from service.runtime.log_context import bound
+from service.runtime.tracing import span
 from storage.errors import LeaseLost, StorageError
-from storage.jobs import JobStore
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
 from storage.records import Job, Lease
-from storage.score_cache import ScoreCache
-from storage.scores import ScoreStore
+from storage.scores.cache import ScoreCache
+from storage.scores.store import ScoreStore
 from workers.base import ScorerSettings
-from workers.cluster import ensure_ray
-from workers.pool import ScoringPool
+from workers.pool.cluster import ensure_ray
+from workers.pool.scoring import ScoringPool
 
 LEASE_SECONDS = 10.0
 POLL_SECONDS = 0.5  # between two looks for a job to claim

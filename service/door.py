@@ -4,23 +4,25 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from search_space.factor_file import FactorFile
-from service.dashboard_plots import drawn_pictures
-from service.evaluation_prepare import prepare_evaluation
-from service.finals import FINALISTS
-from service.handoff import factor_file_of, prepare_finetune
-from service.picture_reading import PictureReader
-from service.pictures import SearchPictures
-from service.prepare import prepare_search
-from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
-from service.validation import most_passes
-from storage.database import Database
+from search_space.factors.factor_file import FactorFile
+from service.evaluations.prepare import prepare_evaluation
+from service.finetunes.prepare import factor_file_of, prepare_finetune
+from service.pictures.data import SearchPictures
+from service.pictures.plots import drawn_pictures
+from service.pictures.reading import PictureReader
+from service.searches.finals import FINALISTS
+from service.searches.prepare import prepare_search
+from service.searches.validation import most_passes
+from service.specs.evaluation import EvaluationSpec
+from service.specs.finetune import FinetuneSpec
+from service.specs.search import SearchSpec
 from storage.errors import JobNotFound, StorageError
-from storage.jobs import JobStore
+from storage.jobs.statistics import Statistics, read_statistics
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
 from storage.records import Created, Event, IdempotencyRequest, Job, JobKind, JobState, Page, StoredScore, TrialRecord
-from storage.scores import ScoreStore
-from storage.statistics import Statistics, read_statistics
-from storage.study_reading import trial_page
+from storage.scores.store import ScoreStore
+from storage.study.reading import trial_page
 
 Action = Literal["cancel", "pause", "resume"]
 
@@ -67,7 +69,7 @@ class Door:
         self.validate_search(spec)
         return self._create("search", spec, idempotency)
 
-    def submit_finetune(self, spec: FinetuneJobSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
+    def submit_finetune(self, spec: FinetuneSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
         """Accept a fine-tuning job; errors as `prepare_finetune`, and IdempotencyConflict."""
         prepare_finetune(spec, self._jobs)
         return self._create("finetune", spec, idempotency)
@@ -80,7 +82,7 @@ class Door:
     def _create(
         self,
         kind: JobKind,
-        spec: SearchSpec | FinetuneJobSpec | EvaluationSpec,
+        spec: SearchSpec | FinetuneSpec | EvaluationSpec,
         idempotency: IdempotencyRequest | None,
     ) -> Created:
         labels = tuple(sorted(spec.labels.items()))

@@ -14,14 +14,14 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from evaluation.corpus import is_builtin, possible_paths
-from evaluation.model_source import model_directory
-from evaluation.user_path import is_file, user_path
-from finetune.output_files import FACTORS_NAME
+from evaluation.documents.corpus import is_builtin, possible_paths
+from evaluation.models.source import model_directory
+from evaluation.models.user_path import is_file, user_path
+from finetune.output.output_files import FACTORS_NAME
 from search_space.errors import SearchSpaceError
-from search_space.factor_file import FactorFile
+from search_space.factors.factor_file import FactorFile
 from service.errors import PathNotAllowed
-from service.spec import Reads, Spec
+from service.specs.base import Reads, Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,21 +3,23 @@
 import logging
 from collections.abc import Callable
 
-from service.artifacts import write_artifact
 from service.errors import RunFailed, RunStopped
-from service.evaluating import run_evaluation
-from service.evaluation_prepare import prepare_evaluation
-from service.failures import RetryPolicy, condition_of, is_infrastructure
-from service.finetuning import forget_states, run_finetune_job
-from service.handoff import finetune_result_json, prepare_finetune
-from service.prepare import USER_ERRORS, prepare_search
-from service.runtime import Runtime
-from service.search import run_search
-from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec
-from service.tracing import span
+from service.evaluations.prepare import prepare_evaluation
+from service.evaluations.run import run_evaluation
+from service.finetunes.prepare import finetune_result_json, prepare_finetune
+from service.finetunes.run import forget_states, run_finetune_job
+from service.runtime.artifacts import write_artifact
+from service.runtime.failures import RetryPolicy, condition_of, is_infrastructure
+from service.runtime.job import Runtime
+from service.runtime.tracing import span
+from service.searches.prepare import USER_ERRORS, prepare_search
+from service.searches.run import run_search
+from service.specs.evaluation import EvaluationSpec
+from service.specs.finetune import FinetuneSpec
+from service.specs.search import SearchSpec
 from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
 from storage.records import JobState
-from workers.cluster import ensure_ray
+from workers.pool.cluster import ensure_ray
 
 logger = logging.getLogger("ropewalk.controller")
 
@@ -104,7 +106,7 @@ def _search(runtime: Runtime) -> None:
     if spec.finetune is None:
         runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
     else:
-        finetune = FinetuneJobSpec(
+        finetune = FinetuneSpec(
             search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=dict(runtime.job.labels)
         )
         runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.to_json())
@@ -112,7 +114,7 @@ def _search(runtime: Runtime) -> None:
 
 
 def _finetune(runtime: Runtime) -> None:
-    spec = FinetuneJobSpec.model_validate_json(runtime.job.spec_json)
+    spec = FinetuneSpec.model_validate_json(runtime.job.spec_json)
     _prepare(runtime)
     prepared = prepare_finetune(spec, runtime.jobs)
     ensure_ray()  # anew, if the cluster has died since

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from storage.database import Database
 from storage.ids import new_key_id
-from storage.leases import now
+from storage.jobs.leases import now
+from storage.postgres.database import Database
+from storage.postgres.tables import api_keys
 from storage.records import SCOPES, ApiKey, Scope
-from storage.tables import api_keys
 
 SECRET_BYTES = 32
 SALT_BYTES = 16

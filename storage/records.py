@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
-from evaluation.score import DocumentScore
-from search_space.candidate import Candidate
+from evaluation.scores.score import DocumentScore
+from search_space.candidates.candidate import Candidate
 
 JobKind = Literal["search", "finetune", "evaluation"]
 JOB_KINDS: tuple[JobKind, ...] = ("search", "finetune", "evaluation")

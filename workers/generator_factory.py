@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from evaluation.models.scaled import find_model
 from workers.base import Backend, ScorerSettings
 from workers.errors import ScorerUnavailable
 from workers.factory import check_scorer, choose_backend
 from workers.generator import Generator
-from workers.model_files import find_model
 
 
 def make_generator(settings: ScorerSettings) -> Generator:
@@ -24,10 +24,10 @@ def make_generator(settings: ScorerSettings) -> Generator:
     source = find_model(settings.model, original_length=settings.original_length)
     check_whole_memory(source.path, settings, choice.backend)
     if choice.backend == "vllm":
-        from workers.vllm_generator import VllmGenerator
+        from workers.vllm_backend.generator import VllmGenerator
 
         return VllmGenerator(settings)
-    from workers.transformers_generator import TransformersGenerator
+    from workers.transformers_backend.generator import TransformersGenerator
 
     return TransformersGenerator(settings)
 

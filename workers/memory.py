@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from workers.arithmetic import choose_device, choose_dtype, device_name
 from workers.base import Backend, ScorerSettings
 from workers.errors import ScorerUnavailable
-from workers.vllm_model import engine_kv_bytes, weight_bytes
+from workers.vllm_backend.model import engine_kv_bytes
 
 _GIB = 1024**3
+_FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_LENGTH_BYTES = 8  # of a safetensors file, before its header
 _MEMORY_INFO = Path("/proc/meminfo")
 
 
@@ -95,3 +99,34 @@ def free_bytes(device: torch.device) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def weight_bytes(path: Path, *, item_bytes: int) -> int:
+    """Of all weights in the safetensors files of `path`, once floats are loaded with `item_bytes` each.
+
+    Read from the files' headers. One that is damaged, or not there, counts nothing: loading says so in better words.
+    """
+    return sum(
+        _loaded_bytes(tensor, item_bytes)
+        for file in path.glob("*.safetensors")
+        for name, tensor in _header(file).items()
+        if name != "__metadata__"
+    )
+
+
+def _header(file: Path) -> dict[str, dict[str, Any]]:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+        if length > file.stat().st_size:
+            return {}
+        try:
+            header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
+        except ValueError:
+            return {}
+    return header
+
+
+def _loaded_bytes(tensor: Mapping[str, Any], item_bytes: int) -> int:
+    start, end = tensor["data_offsets"]
+    stored = _FLOAT_BYTES.get(tensor["dtype"])  # quantised weights stay as they are
+    return int(end) - int(start) if stored is None else (int(end) - int(start)) // stored * item_bytes

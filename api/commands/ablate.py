@@ -11,16 +11,17 @@ import typer
 from rich.markup import escape
 
 from api.commands import common
+from api.console import err, out, print_json, print_line
 from api.errors import BadInput
 from api.settings import load_settings, tell_ray_address
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from service.ablation import OnCell
-    from service.ablation_cells import AblationStore
-    from service.ablation_results import Ablation, BaselineResult, CellResult, Group
-    from service.ablation_spec import AblationSpec, Cell
+    from service.ablations.cells import AblationStore
+    from service.ablations.results import Ablation, BaselineResult, CellResult, Group
+    from service.ablations.run import OnCell
+    from service.ablations.spec import AblationSpec, Cell
 
 
 def register(app: typer.Typer) -> None:
@@ -40,11 +41,11 @@ def ablate(
     as_json: common.AsJson = False,
 ) -> None:
     """Run strategies x seeds x models x lengths, side by side; the same command again goes on where it was."""
-    from service.ablation_cells import AblationStore
-    from service.ablation_spec import EXAMPLE
+    from service.ablations.cells import AblationStore
+    from service.ablations.spec import EXAMPLE
 
     if example:
-        common.print_line(json.dumps(EXAMPLE, indent=2))
+        print_line(json.dumps(EXAMPLE, indent=2))
         return
     if spec is None:
         raise BadInput("an ablation needs SPEC.json; --example prints one")
@@ -55,17 +56,17 @@ def ablate(
     with _writable(output):
         paths = _write(found, store.directory)
     if as_json:
-        common.print_json({**found.to_dict(), "paths": {name: str(path) for name, path in paths.items()}})
+        print_json({**found.to_dict(), "paths": {name: str(path) for name, path in paths.items()}})
     else:
-        common.out().print(*_tables(found), sep="\n")
+        out().print(*_tables(found), sep="\n")
         for path in paths.values():
-            common.print_line(str(path))
+            print_line(str(path))
     _tell_failures(found)
 
 
 def _parse(given: dict[str, Any]) -> "AblationSpec":
     """The spec with models and corpora by absolute path: cells run in processes with other working directories."""
-    from service.ablation_spec import parse_ablation
+    from service.ablations.spec import parse_ablation
 
     spec = parse_ablation(given)
     base = spec.base.model_dump()
@@ -85,7 +86,7 @@ def _put_path(fields: dict[str, Any], name: str) -> None:
 
 
 def _run(spec: "AblationSpec", store: "AblationStore", workers: int) -> "Ablation":
-    from service.ablation import run_ablation
+    from service.ablations.run import run_ablation
 
     settings = load_settings()
     tell_ray_address(settings)
@@ -109,7 +110,7 @@ def _progress(cells: int) -> "Iterator[OnCell]":
     """A bar on a terminal, a line per cell elsewhere; both on standard error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = common.err()
+    console = err()
     if not console.is_terminal:
         done = count(1)
 
@@ -131,7 +132,7 @@ def _line(cell: "Cell", result: "CellResult | None") -> str:
 
 
 def _write(found: "Ablation", directory: Path) -> dict[str, Path]:
-    from api.ablation_picture import draw_ablation  # matplotlib takes a second
+    from api.drawing.ablation import draw_ablation  # matplotlib takes a second
 
     paths = {"json": directory / "ablation.json", "picture": directory / "ablation.png"}
     common.write_text(paths["json"], found.to_json())
@@ -161,7 +162,7 @@ def _tables(found: "Ablation") -> "Iterator[Table]":
     from rich import box
     from rich.table import Table
 
-    from api.ablation_picture import short_name
+    from api.drawing.ablation import short_name
 
     for model, length in found.places:
         place = f"{short_name(model)}, {length} tokens"

@@ -1,24 +1,19 @@
-"""What commands share: options, output, the client."""
+"""What commands share: options, files, the client."""
 
-import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
-from rich.console import Console
 
 from api.client import RopewalkClient
 from api.errors import BadInput
 from api.settings import load_settings
-from evaluation.model_source import POCKET
-from evaluation.user_path import exists, is_directory, user_path
-from search_space.json_reader import strict_json
-
-WIDE = 200  # columns
+from evaluation.models.source import POCKET
+from evaluation.models.user_path import exists, is_directory, user_path
+from search_space.factors.json_reader import strict_json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show live progress until the job has ended.")]
@@ -34,29 +29,6 @@ def client() -> RopewalkClient:
     """A client of the server that the settings name."""
     settings = load_settings()
     return RopewalkClient(settings.server_url, key=settings.key)
-
-
-def out() -> Console:
-    """Standard output, for people; where it is not a terminal, nothing is cut to fit one."""
-    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
-
-
-def err() -> Console:
-    """Standard error: progress and notes."""
-    return Console(stderr=True)
-
-
-def print_json(value: BaseModel | Mapping[str, object] | Sequence[object]) -> None:
-    """One JSON document on one line."""
-    text = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, allow_nan=False)
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def print_line(text: str) -> None:
-    """One line of standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def read_text(path: str) -> str:

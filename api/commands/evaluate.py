@@ -9,6 +9,7 @@ from api.client import RopewalkClient
 from api.commands import common, live
 from api.commands.jobs import FactorsOption, SearchOption, after_submission
 from api.commands.searches import finish
+from api.console import err, print_line
 from api.errors import BadInput
 from storage.records import JobState
 
@@ -95,11 +96,11 @@ def evaluate(
 
 def _write_report(client: RopewalkClient, job_id: str, html: Path, *, as_json: bool) -> int:
     if not as_json:
-        common.print_line(job_id)
+        print_line(job_id)
     job = live.follow(client, job_id, as_json=as_json)
     if job.state is JobState.succeeded:
         common.write_text(html, client.report(job_id))
-        common.err().print(f"report written to {html}", soft_wrap=True)
+        err().print(f"report written to {html}", soft_wrap=True)
     return finish(job, as_json=as_json)
 
 

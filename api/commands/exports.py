@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from api.commands import common
+from api.console import err, print_json, print_line
 from api.errors import BadInput
-from evaluation.user_path import is_directory, is_file, user_path
-from search_space.export_notes import GGUF, export_notes
-from search_space.exports import EXPORT_FORMATS, export
-from search_space.factor_file import FactorFile
+from evaluation.models.user_path import is_directory, is_file, user_path
+from search_space.factors.exports import EXPORT_FORMATS, export
+from search_space.factors.factor_file import FactorFile
+from search_space.factors.notes import GGUF, export_notes
 
 
 def register(app: typer.Typer) -> None:
@@ -38,13 +39,13 @@ def factors(
     elif output is not None:
         common.write_text(output, export(file, format))
     if output is not None:
-        common.print_json({"path": str(output), "notes": notes}) if as_json else common.print_line(str(output))
+        print_json({"path": str(output), "notes": notes}) if as_json else print_line(str(output))
     elif as_json and format == "csv":
-        common.print_json({"csv": export(file, format)})
+        print_json({"csv": export(file, format)})
     else:
         sys.stdout.write(export(file, format))
     for note in notes:
-        common.err().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        err().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _factor_file(source: str) -> FactorFile:
@@ -55,7 +56,7 @@ def _factor_file(source: str) -> FactorFile:
 
 
 def _write_gguf(file: FactorFile, model_gguf: Path | None, output: Path | None) -> Path:
-    from finetune.gguf_model import write_gguf
+    from finetune.output.gguf import write_gguf
 
     if output is None:
         raise BadInput("--format gguf holds the model's weights: say where to write it with -o OUTPUT.gguf")

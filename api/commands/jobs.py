@@ -8,8 +8,9 @@ import typer
 from api.client import RopewalkClient
 from api.commands import common, live
 from api.commands.searches import finish
+from api.console import print_json, print_line
 from api.errors import BadInput
-from api.schemas import JobResource
+from api.wire.jobs import JobResource
 
 SearchOption = Annotated[str | None, typer.Option("--search", help="Take the factors of this search.")]
 FactorsOption = Annotated[str | None, typer.Option("--factors", help="A factor file; - for stdin.")]
@@ -78,14 +79,14 @@ def merge(
     except OSError as error:
         raise BadInput(f"the adapter must be readable and the output writable, but {error}") from error
     result = {"path": str(output), "model": file.model.name, "target_length": file.target_length}
-    common.print_json(result) if as_json else common.print_line(str(output))
+    print_json(result) if as_json else print_line(str(output))
 
 
 def after_submission(client: RopewalkClient, job: JobResource, *, wait: bool, as_json: bool) -> int:
     """Print the job, or follow it to its end; the exit code."""
     if not wait:
-        common.print_json(job) if as_json else common.print_line(job.id)
+        print_json(job) if as_json else print_line(job.id)
         return 0
     if not as_json:
-        common.print_line(job.id)
+        print_line(job.id)
     return finish(live.follow(client, job.id, as_json=as_json), as_json=as_json)

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from api.commands import common
+from api.console import err, out, print_json, print_line
 from api.errors import BadInput
 from api.settings import load_settings
 from storage.records import Scope
@@ -41,10 +42,10 @@ def create(
     with open_database(load_settings()) as database:
         token = ApiKeys(database).create(name, scopes)
     if as_json:
-        common.print_json({"token": token, "name": name, "scopes": list(scopes)})
+        print_json({"token": token, "name": name, "scopes": list(scopes)})
         return
-    common.print_line(token)
-    common.err().print("This is the only time the key is shown. Clients send it with ROPEWALK_API_KEY.")
+    print_line(token)
+    err().print("This is the only time the key is shown. Clients send it with ROPEWALK_API_KEY.")
 
 
 def _scopes(given: list[str] | None) -> tuple[Scope, ...]:
@@ -73,13 +74,13 @@ def list_keys(as_json: common.AsJson = False) -> None:
             }
             for key in keys
         ]
-        common.print_json({"items": rows})
+        print_json({"items": rows})
         return
     table = Table("id", "name", "scopes", "created", "state")
     for key in keys:
         created = key.created_at.isoformat(timespec="seconds")
         table.add_row(key.id, key.name, " ".join(key.scopes), created, "revoked" if key.revoked_at else "active")
-    common.out().print(table)
+    out().print(table)
 
 
 def revoke(
@@ -93,4 +94,4 @@ def revoke(
     with open_database(load_settings()) as database:
         if not (key_id.isascii() and ApiKeys(database).revoke(key_id)):
             raise BadInput(f"there must be an active key with this id, but got {key_id!r}")
-    common.print_json({"id": key_id, "revoked": True}) if as_json else common.print_line(f"{key_id} revoked")
+    print_json({"id": key_id, "revoked": True}) if as_json else print_line(f"{key_id} revoked")

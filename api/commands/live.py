@@ -9,9 +9,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from api.client import ApiError, RopewalkClient
-from api.commands.common import err, out, print_json
+from api.console import err, out, print_json
 from api.errors import ServerUnreachable
-from api.schemas import EventResource, JobResource
+from api.wire.jobs import EventResource, JobResource
 
 POLL_SECONDS = 0.5
 GIVE_UP_AFTER_SECONDS = 120.0  # the server may be restarting; the job goes on from the database

@@ -13,17 +13,18 @@ import typer
 from rich.table import Table
 
 from api.commands import common
+from api.console import err, out, print_json, print_line
 from api.errors import BadInput
-from evaluation.model_source import ModelSource, resolve_model
-from evaluation.user_path import is_file
-from search_space.baselines import BASELINE_NAMES, baseline, baselines, own_attention_factor
-from search_space.critical_pair import ten_period_critical_pair, theoretical_critical_pair
-from search_space.factor_file import FactorFile
-from search_space.rescale_factors import RescaleFactors
+from evaluation.models.source import ModelSource, resolve_model
+from evaluation.models.user_path import is_file
+from search_space.candidates.baselines import BASELINE_NAMES, baseline, baselines, own_attention_factor
+from search_space.factors.factor_file import FactorFile
+from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from search_space.rope.rescale_factors import RescaleFactors
 
 if TYPE_CHECKING:
-    from evaluation.needle import NeedleDocument, Split
-    from evaluation.score import DocumentScore
+    from evaluation.documents.needle import NeedleDocument, Split
+    from evaluation.scores.score import DocumentScore
     from workers.base import Scorer
 
 DOCUMENTS_PER_CALL = 16  # scored between two steps of the progress bar
@@ -63,13 +64,13 @@ def show_baselines(
         for name, candidate in zip(BASELINE_NAMES, candidates, strict=True)
     }
     if as_json:
-        common.print_json({**_about(source, target_length), "baselines": rows})
+        print_json({**_about(source, target_length), "baselines": rows})
         return
     names = list(rows)
     table = Table("pair", *names, title=f"long_factor of {source.name} at {target_length} tokens")
     for pair in range(source.rope.num_pairs):
         table.add_row(str(pair), *(f"{candidate.factors.values[pair]:.4g}" for candidate in candidates))
-    common.out().print(table)
+    out().print(table)
 
 
 def _about(source: ModelSource, target_length: int) -> dict[str, object]:
@@ -117,22 +118,22 @@ def needles(
         sys.stdout.write(lines)
     else:
         common.write_text(output, lines)
-        common.print_json({"path": str(output), "documents": len(built)}) if as_json else common.print_line(str(output))
+        print_json({"path": str(output), "documents": len(built)}) if as_json else print_line(str(output))
 
 
 def _documents(
     source: ModelSource, target_length: int, count: int, seed: int, needles: int, corpus: str | None, split: str
 ) -> "tuple[NeedleDocument, ...]":
-    from evaluation.corpus import load_corpus
-    from evaluation.documents import DocumentFactory, DocumentRequest
-    from evaluation.model_source import load_tokenizer
+    from evaluation.documents.corpus import load_corpus
+    from evaluation.documents.factory import DocumentFactory, DocumentRequest
+    from evaluation.models.source import load_tokenizer
 
     request = DocumentRequest(target_length=target_length, count=count, seed=seed, split=_split(split), needles=needles)
     return DocumentFactory(load_tokenizer(source), load_corpus(corpus)).build(request)
 
 
 def _split(text: str) -> "Split":
-    from evaluation.needle import SPLITS
+    from evaluation.documents.needle import SPLITS
 
     for split in SPLITS:
         if split == text:
@@ -157,8 +158,8 @@ def score(
     as_json: common.AsJson = False,
 ) -> None:
     """Score given factors on needle documents, without a service. NLL is in nats per answer token."""
-    from evaluation.documents import check_lengths
-    from evaluation.score import summarise
+    from evaluation.documents.factory import check_lengths
+    from evaluation.scores.score import summarise
 
     common.finite("--attention-factor", attention_factor)
     if attention_factor is not None and attention_factor <= 0:
@@ -190,7 +191,7 @@ def score(
         ],
     }
     if as_json:
-        common.print_json(result)
+        print_json(result)
         return
     error = summary.nll_standard_error  # None for a single document
     table = Table("factors", "attention factor", "NLL", "perplexity", "exact match", "documents")
@@ -202,7 +203,7 @@ def score(
         f"{summary.exact_match:.1%}",
         str(summary.documents),
     )
-    common.out().print(table)
+    out().print(table)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,7 +217,7 @@ def _scorable(model: str, factors: str) -> ModelSource:
     """The model; with a factor file also a checkpoint that was fine-tuned with it, whose own config is scaled."""
     if not is_file(Path(factors)):
         return resolve_model(common.local_path(model))
-    from workers.model_files import find_model
+    from evaluation.models.scaled import find_model
 
     file = FactorFile.from_json(common.read_text(factors))
     return find_model(common.local_path(model), original_length=file.original_max_position_embeddings)
@@ -231,7 +232,7 @@ def _factors(source: ModelSource, text: str, target_length: int, attention_facto
     else:
         file = FactorFile.from_json(common.read_text(text))
         own, values, name = file.attention_factor, file.long_factor, text
-    values.check_fits(source.rope)
+    values.check_fits(source.rope.num_pairs)
     return _Given(name=name, factors=values, attention_factor=own if attention_factor is None else attention_factor)
 
 
@@ -260,7 +261,7 @@ def _score_all(
     from rich.progress import Progress
 
     scores: list[DocumentScore] = []
-    with Progress(console=common.err(), disable=quiet, transient=True) as bar:
+    with Progress(console=err(), disable=quiet, transient=True) as bar:
         task = bar.add_task("scoring", total=len(documents))
         for start in range(0, len(documents), DOCUMENTS_PER_CALL):
             batch = documents[start : start + DOCUMENTS_PER_CALL]

@@ -4,6 +4,7 @@ import typer
 from rich.table import Table
 
 from api.commands import common
+from api.console import out, print_json, print_line
 from api.settings import load_settings
 
 db_app = typer.Typer(help="The database's tables.", no_args_is_help=True)
@@ -27,7 +28,7 @@ def upgrade(as_json: common.AsJson = False) -> None:
 
     with open_database(load_settings()) as database:
         database.check()
-    common.print_json({"status": "current"}) if as_json else common.print_line("all tables are current")
+    print_json({"status": "current"}) if as_json else print_line("all tables are current")
 
 
 def doctor(as_json: common.AsJson = False) -> int:
@@ -38,11 +39,11 @@ def doctor(as_json: common.AsJson = False) -> int:
     broken = any(finding.verdict is Verdict.broken for finding in findings)
     if as_json:
         checks = [{"name": one.name, "verdict": one.verdict.value, "detail": one.detail} for one in findings]
-        common.print_json({"ok": not broken, "checks": checks})
+        print_json({"ok": not broken, "checks": checks})
         return int(broken)
     colours = {Verdict.good: "green", Verdict.absent: "yellow", Verdict.broken: "red"}
     table = Table("what", "verdict", "detail")
     for one in findings:
         table.add_row(one.name, f"[{colours[one.verdict]}]{one.verdict.value}[/]", one.detail)
-    common.out().print(table)
+    out().print(table)
     return int(broken)

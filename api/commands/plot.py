@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from api.commands import common
+from api.console import err, print_json, print_line
 from api.errors import BadInput
 
 
@@ -20,7 +21,7 @@ def plot(
     as_json: common.AsJson = False,
 ) -> None:
     """Draw a search, finished or not: factors, best so far, race by document, needles by depth. Prints the paths."""
-    from api.pictures import draw_search  # matplotlib takes a second, and no other command needs it
+    from api.drawing.search import draw_search  # matplotlib takes a second, and no other command needs it
 
     with common.client() as client:
         pictures = client.pictures(search_id)
@@ -29,9 +30,9 @@ def plot(
     except OSError as error:
         raise BadInput(f"the output must be writable, but {output} is not: {error.strerror}") from error
     if as_json:
-        common.print_json({"paths": {name: str(path) for name, path in paths.items()}})
+        print_json({"paths": {name: str(path) for name, path in paths.items()}})
         return
     for path in paths.values():
-        common.print_line(str(path))
+        print_line(str(path))
     if pictures.needles is None:
-        common.err().print("no needles.png yet: it is drawn once the winner is chosen on held-out documents")
+        err().print("no needles.png yet: it is drawn once the winner is chosen on held-out documents")

@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from api.commands import common
+from api.console import out, print_json
 from api.errors import BadInput, InvalidSettings
 from api.logs import set_up_logging
 from api.preflight import bind, make_home
 from api.settings import Settings, load_settings
 from search_space.version import ROPEWALK_VERSION
-from service import tracing
+from service.runtime import tracing
 
 
 def register(app: typer.Typer) -> None:
@@ -64,9 +65,9 @@ def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool
 
     def announce(what: Announcement) -> None:
         if as_json:
-            common.print_json({"url": what.url, "database": what.database, "controller": what.controller})
+            print_json({"url": what.url, "database": what.database, "controller": what.controller})
             return
-        common.out().print(
+        out().print(
             f"Ropewalk listens on {what.url} ({what.database} PostgreSQL, "
             f"{'with' if what.controller else 'without'} a controller)\n"
             f"  documentation  {what.url}/docs\n"
@@ -84,7 +85,7 @@ def controller(as_json: common.AsJson = False) -> None:
     from api.server import run_controller
 
     def announce(owner: str) -> None:
-        common.print_json({"owner": owner}) if as_json else common.out().print(f"controller {owner} runs")
+        print_json({"owner": owner}) if as_json else out().print(f"controller {owner} runs")
 
     with _observed(settings):
         run_controller(settings, announce=announce)
@@ -103,5 +104,5 @@ def worker(
     arguments += [] if cpus is None else [f"--num-cpus={cpus}"]
     arguments += [] if gpus is None else [f"--num-gpus={gpus}"]
     if as_json:
-        common.print_json({"address": address})
+        print_json({"address": address})
     os.execv(sys.executable, [sys.executable, "-m", "ray.scripts.scripts", *arguments])

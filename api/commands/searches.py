@@ -6,8 +6,9 @@ import typer
 from rich.table import Table
 
 from api.commands import common, live
+from api.console import err, out, print_json, print_line
 from api.errors import BadInput
-from api.schemas import JobResource
+from api.wire.jobs import JobResource
 from storage.records import JobKind, JobState
 
 PausableId = Annotated[str, typer.Argument(metavar="ID", help="The job's id: srch_... or ft_...")]
@@ -73,21 +74,21 @@ def submit(
         common.put(spec, path, value)
     with common.client() as client:
         if validate_only:
-            common.print_json(client.validate_search(spec))
+            print_json(client.validate_search(spec))
             return 0
         job = client.submit_search(spec, idempotency_key=idempotency_key)
         if not wait:
-            common.print_json(job) if as_json else common.print_line(job.id)
+            print_json(job) if as_json else print_line(job.id)
             return 0
         if not as_json:
-            common.print_line(job.id)
+            print_line(job.id)
         return finish(live.follow(client, job.id, as_json=as_json), as_json=as_json)
 
 
 def finish(job: JobResource, *, as_json: bool) -> int:
     """Tell how a job ended; 0 only if it succeeded."""
     if as_json:
-        common.print_json(job)
+        print_json(job)
     else:
         live.print_result(job)
     return 0 if job.state is JobState.succeeded else 1
@@ -113,7 +114,7 @@ def list_jobs(
     with common.client() as client:
         page = client.jobs(_kind(kind), state=state, label=label, limit=limit, page_token=page_token)
     if as_json:
-        common.print_json(page)
+        print_json(page)
         return
     table = Table("id", "state", "passes", "best NLL", "created", "labels")
     for job in page.items:
@@ -121,9 +122,9 @@ def list_jobs(
         labels = " ".join(f"{name}={value}" for name, value in job.labels.items())
         created = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(job.id, job.state.value, str(job.progress.document_passes), best, created, labels)
-    common.out().print(table)
+    out().print(table)
     if page.next_page_token:
-        common.err().print(f"more: --page-token {page.next_page_token}", markup=False)
+        err().print(f"more: --page-token {page.next_page_token}", markup=False)
 
 
 def _kind(text: str) -> JobKind:
@@ -137,7 +138,7 @@ def show(job_id: common.JobId, as_json: common.AsJson = False) -> None:
     """Show one job: state, progress, result."""
     with common.client() as client:
         job = client.job(job_id)
-    common.print_json(job) if as_json else live.print_job(job)
+    print_json(job) if as_json else live.print_job(job)
 
 
 def watch(job_id: common.JobId, as_json: common.AsJson = False) -> int:
@@ -169,7 +170,7 @@ def _act(action: str, job_id: str, *, as_json: bool) -> None:
         act = {"cancel": client.cancel, "pause": client.pause, "resume": client.resume}[action]
         job = act(job_id)
     if as_json:
-        common.print_json(job)
+        print_json(job)
     else:
         asked = "" if job.request == "none" else f" ({job.request} was asked for)"
-        common.print_line(f"{job.id} {job.state.value}{asked}")
+        print_line(f"{job.id} {job.state.value}{asked}")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.start import require
+from benchmarks.gpu.requirements import require
 
 _WHOLE = "model.gguf"
 
@@ -24,7 +24,7 @@ def convert(parts: Sequence[Path], output: Path, *, dtype: str = "bfloat16") -> 
     import torch
     import transformers
 
-    from finetune.checkpoint import no_progress_bars
+    from finetune.output.checkpoint import no_progress_bars
 
     output.mkdir(parents=True, exist_ok=True)
     whole = output / _WHOLE

@@ -11,22 +11,23 @@ from pathlib import Path
 from benchmarks.gpu.machine import figure
 from benchmarks.gpu.search import Book, Finalists, breed, validate
 from benchmarks.gpu.session import Session
-from evaluation.model_source import model_sha256, resolve_model
-from evaluation.retention import Retention, retention
-from evaluation.score import DocumentScore, ScoreSummary, summarise
-from evaluation.served_rope import ServedRope
-from evaluation.text_windows import TextWindow, WindowSummary, summarise_windows, text_windows
+from evaluation.documents.windows import TextWindow, WindowSummary, summarise_windows, text_windows
+from evaluation.models.source import model_sha256, resolve_model
+from evaluation.scores.retention import Retention, retention
+from evaluation.scores.score import DocumentScore, ScoreSummary, summarise
+from evaluation.scores.served_rope import ServedRope
 from finetune.config import FinetuneSettings
-from finetune.job import FinetuneResult, run_finetune
-from finetune.training import TrainingProgress
-from search_space.candidate import Candidate
-from search_space.factor_file import FactorFile, ModelIdentity
-from search_space.rescale_factors import RescaleFactors
-from search_space.step import Budget
-from search_space.strategy import StrategyContext, make_strategy
+from finetune.job import run_finetune
+from finetune.results import FinetuneResult, TrainingProgress
+from search_space.candidates.candidate import Candidate
+from search_space.candidates.step import Budget
+from search_space.factors.factor_file import FactorFile, ModelIdentity
+from search_space.rope.rescale_factors import RescaleFactors
+from search_space.strategies.base import StrategyContext
+from search_space.strategies.registry import make_strategy
 from workers.base import Scorer
 from workers.factory import make_scorer
-from workers.transformers_generator import TransformersGenerator
+from workers.transformers_backend.generator import TransformersGenerator
 
 _SEARCH_DOCUMENTS, _SMALL_SEARCH_DOCUMENTS = 16, 2
 _SMALL_SEARCH = {"first_documents": 1, "startup": 4, "batch": 4, "generations": 1}

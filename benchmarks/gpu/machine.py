@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from workers.arithmetic import choose_device, device_name
-from workers.factory import vllm_version
+from workers.vllm_backend.version import vllm_version
 
 # Dense bf16 TFLOP/s of the tensor cores, as NVIDIA's data sheets give them; a name that holds a longer key is that one.
 _BF16_TFLOPS = {

@@ -12,11 +12,11 @@ import torch
 
 from benchmarks.gpu.machine import figure, forward_flops
 from benchmarks.gpu.session import Session
-from benchmarks.ratios import HEADER, in_turns, seconds
-from evaluation.needle import NeedleDocument
+from benchmarks.scoring.ratios import HEADER, in_turns, seconds
+from evaluation.documents.needle import NeedleDocument
 from workers.arithmetic import choose_dtype
-from workers.rotary import RotaryTable
-from workers.transformers_scorer import TransformersScorer, load_model
+from workers.transformers_backend.rotary import RotaryTable
+from workers.transformers_backend.scorer import TransformersScorer, load_model
 
 _SWAPS = 20
 _ROOM = 0.8  # of the free memory that logits of every position may take

@@ -7,12 +7,12 @@ from functools import partial
 
 from benchmarks.gpu.machine import figure
 from benchmarks.gpu.session import Session
-from benchmarks.ratios import HEADER, in_turns
-from evaluation.needle import NeedleDocument
+from benchmarks.scoring.ratios import HEADER, in_turns
+from evaluation.documents.needle import NeedleDocument
 from workers.base import Scorer
 from workers.errors import ScorerUnavailable
-from workers.transformers_scorer import TransformersScorer
-from workers.vllm_scorer import VllmScorer
+from workers.transformers_backend.scorer import TransformersScorer
+from workers.vllm_backend.scorer import VllmScorer
 
 _TINY_TOKENS = 64
 _RELOADS = 2  # an engine takes most of a minute to start

@@ -1,6 +1,7 @@
 """A search and its validation in one process, with a clock: the decisions are the product's, the record keeping is not.
 
-`service/offline.py` does the same from a search spec, and so needs what the service needs (pydantic, SQLAlchemy, ...).
+`service/searches/offline.py` does the same from a search spec, and so needs what the service needs (pydantic,
+SQLAlchemy, ...).
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from evaluation.needle import NeedleDocument
-from evaluation.score import DocumentScore
-from search_space.candidate import Candidate, DocumentNats, ScoredCandidate
+from evaluation.documents.needle import NeedleDocument
+from evaluation.scores.score import DocumentScore
+from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
+from search_space.candidates.ledger import Ledger
 from search_space.errors import InvalidRescaleFactors
-from search_space.ledger import Ledger
-from search_space.strategy import Strategy
-from service.validation import Contender, Outcome, Round, next_round, outcome
+from search_space.strategies.base import Strategy
+from service.searches.validation import Contender, Outcome, Round, next_round, outcome
 from workers.base import Scorer
 from workers.errors import ScoringFailed
 

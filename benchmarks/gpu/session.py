@@ -11,13 +11,13 @@ import torch
 
 from benchmarks.gpu.corpus import write_installed_text
 from benchmarks.gpu.machine import Machine, Report, software
-from evaluation.corpus import Corpus, load_corpus
-from evaluation.documents import DocumentFactory, DocumentRequest
-from evaluation.model_source import ModelSource, load_tokenizer, model_sha256, resolve_model
-from evaluation.needle import NeedleDocument, Split
-from evaluation.tokenizer import Tokenizer
-from search_space.baselines import baseline
-from search_space.candidate import Candidate
+from evaluation.documents.corpus import Corpus, load_corpus
+from evaluation.documents.factory import DocumentFactory, DocumentRequest
+from evaluation.documents.needle import NeedleDocument, Split
+from evaluation.models.source import ModelSource, load_tokenizer, model_sha256, resolve_model
+from evaluation.models.tokenizer import Tokenizer
+from search_space.candidates.baselines import baseline
+from search_space.candidates.candidate import Candidate
 from workers.base import Backend, ScorerSettings
 
 

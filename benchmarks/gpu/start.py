@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from benchmarks.gpu.requirements import require
 
 _NEEDED = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "scipy", "sklearn", "wonderwords")
 
@@ -39,13 +40,6 @@ def start(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     return given
-
-
-def require(modules: Iterable[str]) -> None:
-    """End the program with the names of those that are not installed, if any."""
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise SystemExit(f"this benchmark needs {', '.join(missing)}, but not here: see benchmarks/gpu/README.md")
 
 
 def model_directory(given: argparse.Namespace, scratch: str) -> str:

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from evaluation.corpus import load_corpus
-from evaluation.documents import DocumentFactory, DocumentRequest
-from evaluation.model_source import load_tokenizer, resolve_model
-from evaluation.needle import NeedleDocument
+from evaluation.documents.corpus import load_corpus
+from evaluation.documents.factory import DocumentFactory, DocumentRequest
+from evaluation.documents.needle import NeedleDocument
+from evaluation.models.source import load_tokenizer, resolve_model
 from examples.pocket.train import WINDOW
-from search_space.baselines import BASELINE_NAMES, baseline, own_attention_factor
-from search_space.rope import RopeConfig, compute_inv_freq
+from search_space.candidates.baselines import BASELINE_NAMES, baseline, own_attention_factor
+from search_space.rope.config import RopeConfig, compute_inv_freq
 
 SEED = 505
 _BATCH_TOKENS = 8192

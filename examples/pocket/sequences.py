@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.needle import NEEDLE, QUESTION
+from evaluation.documents.needle import NEEDLE, QUESTION
 
 ANSWER_WEIGHT = 6.0
 NEEDLE_TEXT_WEIGHT = 0.5

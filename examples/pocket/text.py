@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from evaluation.corpus import load_corpus
-from evaluation.needle import NEEDLE, QUESTION
-from evaluation.splitting import window_hashes
+from evaluation.documents.corpus import load_corpus
+from evaluation.documents.needle import NEEDLE, QUESTION
+from evaluation.documents.splitting import window_hashes
 
 VOCABULARY = 1024
 END_OF_TEXT = "<|endoftext|>"

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from evaluation.keys import keys_of
+from evaluation.documents.keys import keys_of
 from examples.pocket.muon import Muon
 from examples.pocket.sequences import SequenceMaker, make_sequences
 from examples.pocket.text import VOCABULARY, encode_texts, train_tokenizer, training_texts

@@ -1,11 +1,11 @@
-"""Alembic's entry: migrates over the connection that `storage.database.upgrade` hands in, within its transaction."""
+"""Alembic's entry: migrates over the connection that `storage.postgres.database.upgrade` hands in."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from storage.schema_names import OUR_SCHEMA
-from storage.tables import metadata
+from storage.postgres.schema_names import OUR_SCHEMA
+from storage.postgres.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata, version_table_schema=OUR_SCHEMA

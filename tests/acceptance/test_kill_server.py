@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from api.client import RopewalkClient
-from api.schemas import JobResource
-from tests.acceptance.servers import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
+from api.wire.jobs import JobResource
+from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
 
 SPEC: dict[str, Any] = {
     "model": "pocket",

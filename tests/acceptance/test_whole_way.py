@@ -12,9 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from api.client import RopewalkClient
-from api.reports import EvaluationReport, FinetuneReport, SearchReport, report_of
-from search_space.factor_file import FactorFile
-from tests.acceptance.servers import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
+from api.wire.results import EvaluationReport, FinetuneReport, SearchReport, report_of
+from search_space.factors.factor_file import FactorFile
+from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
 
 SPEC: dict[str, Any] = {
     "model": "pocket",

@@ -5,9 +5,9 @@ from contextlib import closing
 
 import pytest
 
-from storage.database import Database
-from tests.api.running import RunningServer, running_server
-from tests.postgres import create_database
+from storage.postgres.database import Database
+from tests.helpers.http_server import RunningServer, running_server
+from tests.helpers.postgres import create_database
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.errors import PROBLEM_KINDS, ApiRoomError
-from api.problems import ROOM_ERRORS, refusal_of
+from api.wire.problems import ROOM_ERRORS, refusal_of
 from service.errors import InvalidSpec, RunFailed
 
 ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space")

@@ -12,12 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from api.cli import run
-from evaluation.needle import NeedleDocument
-from search_space.export_notes import export_notes
-from search_space.factor_file import FactorFile
-from tests.api.running import RunningServer, claimed_search, finish_search
-from tests.consumers import score_with
-from tests.exporting import (
+from evaluation.documents.needle import NeedleDocument
+from search_space.factors.factor_file import FactorFile
+from search_space.factors.notes import export_notes
+from tests.helpers.consumers import score_with
+from tests.helpers.exporting import (
     LONG,
     ORIGINAL_LENGTH,
     SCALED,
@@ -29,7 +28,8 @@ from tests.exporting import (
     pocket_factors,
     scored,
 )
-from tests.pocket_gguf import write_pocket_gguf
+from tests.helpers.http_server import RunningServer, claimed_search, finish_search
+from tests.helpers.pocket_gguf import write_pocket_gguf
 
 
 def _nats(model: torch.nn.Module, document: NeedleDocument) -> float:

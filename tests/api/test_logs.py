@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from api.logs import LogFormat, make_handler
 from api.settings import load_settings
-from service import tracing
-from service.log_context import bound
-from tests.api.running import RunningServer, claimed_search
+from service.runtime import tracing
+from service.runtime.log_context import bound
+from tests.helpers.http_server import RunningServer, claimed_search
 
 
 @pytest.fixture

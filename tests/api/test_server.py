@@ -21,10 +21,10 @@ from api.preflight import bind, make_home
 from api.settings import Settings
 from search_space.version import ROPEWALK_VERSION
 from storage.api_keys import ApiKeys
-from storage.database import Database
-from storage.embedded import EmbeddedPostgres
+from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageNotWritable
-from tests.api.running import free_port, running_server
+from storage.postgres.database import Database
+from tests.helpers.http_server import free_port, running_server
 
 STOP_SECONDS = 60
 

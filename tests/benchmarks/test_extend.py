@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.extend_arms import ARMS, LENGTHS, Bench, Cell, Measured, Outcome, Training, cells, write_outcome
-from benchmarks.extend_report import write_report
-from benchmarks.extend_stability import repeated_runs
-from benchmarks.extend_text import TextScorer
-from evaluation.score import DocumentScore
-from evaluation.text_windows import WindowScore
-from search_space.rescale_factors import RescaleFactors
-from service.prepare import prepare_model
+from benchmarks.extend.arms import ARMS, LENGTHS, Bench, Cell, Measured, Outcome, Training, cells, write_outcome
+from benchmarks.extend.report import write_report
+from benchmarks.extend.stability import repeated_runs
+from benchmarks.extend.text import TextScorer
+from evaluation.documents.windows import WindowScore
+from evaluation.scores.score import DocumentScore
+from search_space.rope.rescale_factors import RescaleFactors
+from service.searches.prepare import prepare_model
 
 LENGTH = 320
 

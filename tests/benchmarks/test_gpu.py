@@ -17,11 +17,9 @@ from benchmarks.gpu.convert import convert
 from benchmarks.gpu.corpus import write_installed_text
 from benchmarks.gpu.machine import bf16_tflops, forward_flops
 from benchmarks.gpu.session import Session
-from evaluation.model_source import load_tokenizer, resolve_model
-from tests.pocket_gguf import POCKET, write_pocket_gguf
-
-ROOT = Path(__file__).parents[2]
-
+from evaluation.models.source import load_tokenizer, resolve_model
+from tests.helpers.paths import POCKET, ROOT
+from tests.helpers.pocket_gguf import write_pocket_gguf
 
 # What a machine with torch and transformers need not have, and the service does.
 MISSING = ("ray", "pydantic", "sqlalchemy", "optuna", "fastapi", "gguf", "datasets", "typer", "matplotlib", "vllm")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pocket_scorer import PocketScorer
-from evaluation.needle import NeedleDocument
-from search_space.baselines import baseline
-from search_space.rescale_factors import RescaleFactors
-from service.prepare import prepare_model
+from benchmarks.search.pocket_scorer import PocketScorer
+from evaluation.documents.needle import NeedleDocument
+from search_space.candidates.baselines import baseline
+from search_space.rope.rescale_factors import RescaleFactors
+from service.searches.prepare import prepare_model
 from workers.base import ScorerSettings
-from workers.transformers_scorer import TransformersScorer
+from workers.transformers_backend.scorer import TransformersScorer
 
 TARGET_LENGTH = 512
 

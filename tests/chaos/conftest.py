@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.postgres import create_database
-from tests.service.studies import WholeStudy
-from tests.undisturbed import calm_study
+from tests.helpers.postgres import create_database
+from tests.helpers.studies import WholeStudy
+from tests.helpers.undisturbed import calm_study
 
 #: What makes a search of 200 trials, ten of them baselines, and some 1,100 document passes.
 LONG: dict[str, Any] = {

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.crash_points import EXIT_CODE
-from service.spec import SearchSpec
-from storage.database import Database
-from storage.jobs import JobStore
-from tests.chaos.everything import ROOT, environment
-from tests.service.processes import search_spec
+from service.runtime.crash_points import EXIT_CODE
+from service.specs.search import SearchSpec
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
+from tests.helpers.chaos_everything import environment
+from tests.helpers.controllers import search_spec
+from tests.helpers.paths import ROOT
 
 
 def controller(database_url: str, home: Path, crash_at: str) -> subprocess.CompletedProcess[str]:

@@ -21,15 +21,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.client import ApiError, RopewalkClient
 from api.errors import ServerUnreachable
-from storage.database import Database, upgrade
 from storage.errors import StorageError
-from tests.acceptance.servers import free_port
+from storage.postgres.database import Database, upgrade
 from tests.chaos.conftest import LONG
-from tests.chaos.everything import live_until, running_service
 from tests.chaos.test_controllers import accepted, assert_fenced
-from tests.postgres import fast_directory
-from tests.service.processes import has_ended, search_spec
-from tests.service.studies import WholeStudy, whole_study
+from tests.helpers.chaos_everything import live_until, running_service
+from tests.helpers.controllers import has_ended, search_spec
+from tests.helpers.postgres import fast_directory
+from tests.helpers.server_process import free_port
+from tests.helpers.studies import WholeStudy, whole_study
 
 SPEC = search_spec(**LONG)
 KILLS = ("worker", "postgres", "worker", "api", "worker", "controller", "postgres", "worker", "raylet")

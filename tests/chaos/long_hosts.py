@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from service.controller import LEASE_SECONDS
-from storage.database import Database
-from storage.jobs import JobStore
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
 from tests.chaos.conftest import LONG
-from tests.chaos.everything import WORKER, Supervised, environment
-from tests.chaos.hosts import Host, hosts, why_impossible
 from tests.chaos.test_controllers import assert_fenced, passes
-from tests.proxy import Proxy
-from tests.service.processes import has_ended, submit, wait_until
-from tests.service.studies import WholeStudy, whole_study
+from tests.helpers.chaos_everything import WORKER, Supervised, environment
+from tests.helpers.chaos_hosts import Host, hosts, why_impossible
+from tests.helpers.controllers import has_ended, submit, wait_until
+from tests.helpers.proxy import Proxy
+from tests.helpers.studies import WholeStudy, whole_study
 
 IMPOSSIBLE = why_impossible()
 

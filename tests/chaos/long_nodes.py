@@ -11,13 +11,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from service.prepare import prepare_search
-from service.spec import SearchSpec
-from tests.service.processes import search_spec
-from tests.workers.test_pool import expected_scores, scores_of
+from service.searches.prepare import prepare_search
+from service.specs.search import SearchSpec
+from tests.helpers.controllers import search_spec
+from tests.workers.pool.test_scoring import expected_scores, scores_of
 from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
-from workers.cluster import ensure_ray, shutdown_ray
-from workers.pool import ScoringPool
+from workers.pool.cluster import ensure_ray, shutdown_ray
+from workers.pool.scoring import ScoringPool
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage.database import Database
-from storage.jobs import JobStore
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
 from storage.records import Event
-from tests.proxy import Proxy
-from tests.service.processes import LEASE_SECONDS, controller_process, has_ended, submit, wait_until
-from tests.service.studies import WholeStudy, whole_study
-from tests.storage.test_retries import END_ALL
+from tests.helpers.controllers import LEASE_SECONDS, controller_process, has_ended, submit, wait_until
+from tests.helpers.proxy import Proxy
+from tests.helpers.studies import WholeStudy, whole_study
+from tests.storage.postgres.test_retries import END_ALL
 
 SLOW = 0.03  # seconds per document: a search then lasts some seconds
 

@@ -9,12 +9,11 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from evaluation.corpus import Corpus, load_corpus
-from evaluation.documents import DocumentFactory
-from evaluation.needle import NEEDLE
-from evaluation.tokenizer import HFTokenizer
-
-POCKET = Path(__file__).resolve().parents[2] / "examples" / "pocket" / "model"
+from evaluation.documents.corpus import Corpus, load_corpus
+from evaluation.documents.factory import DocumentFactory
+from evaluation.documents.needle import NEEDLE
+from evaluation.models.tokenizer import HFTokenizer
+from tests.helpers.paths import POCKET
 
 
 def train_backend(text: str, *, vocabulary: int = 700, split_digits: bool = True) -> Backend:

@@ -1,18 +1,17 @@
 """The shipped pocket model keeps its promises: small, plain to load, right inside its window, lost beyond it."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evaluation.needle import NEEDLE, QUESTION
+from evaluation.documents.needle import NEEDLE, QUESTION
 from examples.pocket.report import Examiner
 from examples.pocket.text import END_OF_TEXT, VOCABULARY
 from examples.pocket.train import ROPE_THETA, WINDOW
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "examples" / "pocket" / "model"
 MEBIBYTE = 2**20
 

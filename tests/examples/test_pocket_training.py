@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evaluation.corpus import load_corpus
-from evaluation.keys import keys_of
-from evaluation.needle import Split
-from evaluation.splitting import window_hashes
+from evaluation.documents.corpus import load_corpus
+from evaluation.documents.keys import keys_of
+from evaluation.documents.needle import Split
+from evaluation.documents.splitting import window_hashes
 from examples.pocket import train
 from examples.pocket.muon import Muon, orthogonalise
 from examples.pocket.sequences import ANSWER_WEIGHT, DIGITS, SequenceMaker, make_sequences

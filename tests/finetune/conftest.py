@@ -7,13 +7,13 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from evaluation.corpus import Corpus, load_corpus
-from evaluation.model_source import ModelSource, model_sha256, resolve_model
-from evaluation.needle import NEEDLE, QUESTION
+from evaluation.documents.corpus import Corpus, load_corpus
+from evaluation.documents.needle import NEEDLE, QUESTION
+from evaluation.models.source import ModelSource, model_sha256, resolve_model
 from finetune.language_model import load_model
-from search_space.baselines import baseline
-from search_space.factor_file import FactorFile, ModelIdentity
-from search_space.rescale_factors import RescaleFactors
+from search_space.candidates.baselines import baseline
+from search_space.factors.factor_file import FactorFile, ModelIdentity
+from search_space.rope.rescale_factors import RescaleFactors
 
 ORIGINAL_LENGTH = 128
 TARGET_LENGTH = 320

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from evaluation.model_source import ModelSource
+from evaluation.models.source import ModelSource
 from finetune import job
 from finetune.adapters import merge_adapter
 from finetune.config import FinetuneSettings
@@ -18,7 +18,7 @@ from finetune.errors import FactorsDoNotFit, InvalidAdapter, OutputNotEmpty
 from finetune.job import run_finetune
 from finetune.language_model import load_model
 from finetune.rotary import RotarySwitch
-from search_space.factor_file import FactorFile
+from search_space.factors.factor_file import FactorFile
 from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH
 
 pytest.importorskip("peft")

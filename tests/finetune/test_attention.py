@@ -6,8 +6,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from evaluation.corpus import Corpus
-from evaluation.model_source import load_tokenizer, resolve_model
+from evaluation.documents.corpus import Corpus
+from evaluation.models.source import load_tokenizer, resolve_model
 from finetune.attention import ATTENTION, document_attention
 from finetune.config import FinetuneSettings
 from finetune.data import MicroBatch, Row, TrainingData, TrainingDocument, stack

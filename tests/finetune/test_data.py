@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.corpus import Corpus
+from evaluation.documents.corpus import Corpus
+from evaluation.documents.keys import keys_of
 from evaluation.errors import CorpusTooShort, InvalidDocumentRequest
-from evaluation.keys import keys_of
-from evaluation.model_source import ModelSource, load_tokenizer
-from evaluation.tokenizer import Tokenizer
+from evaluation.models.source import ModelSource, load_tokenizer
+from evaluation.models.tokenizer import Tokenizer
 from finetune.config import FinetuneSettings, Kind
 from finetune.data import MicroBatch, TrainingData
 from finetune.language_model import LanguageModelLoss

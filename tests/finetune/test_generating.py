@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.corpus import Corpus
-from evaluation.model_source import load_tokenizer, resolve_model
-from finetune.checkpoint import write_checkpoint
+from evaluation.documents.corpus import Corpus
+from evaluation.models.source import load_tokenizer, resolve_model
 from finetune.generating import generate_across_switch
 from finetune.language_model import load_model
+from finetune.output.checkpoint import write_checkpoint
 from tests.finetune.conftest import make_factor_file
 
 ORIGINAL, TARGET = 256, 1024

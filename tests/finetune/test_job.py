@@ -11,9 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 
 from evaluation.errors import CorpusNotFound
-from evaluation.model_source import ModelSource
+from evaluation.models.source import ModelSource
 from finetune import job
-from finetune.checkpoint import write_checkpoint
 from finetune.config import FinetuneSettings
 from finetune.errors import (
     FactorsDoNotFit,
@@ -23,13 +22,14 @@ from finetune.errors import (
     TrainingDiverged,
     TrainingStopped,
 )
-from finetune.fitting import check_fits
-from finetune.job import FinetuneResult, run_finetune
+from finetune.job import run_finetune
 from finetune.language_model import load_model
+from finetune.output.checkpoint import write_checkpoint
+from finetune.output.fitting import check_fits
+from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
-from finetune.training import TrainingProgress
-from search_space.factor_file import FactorFile
-from search_space.rescale_factors import RescaleFactors
+from search_space.factors.factor_file import FactorFile
+from search_space.rope.rescale_factors import RescaleFactors
 from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH, make_factor_file
 
 QUICK = FinetuneSettings(steps=4, warmup_steps=1, long_documents_per_step=1, short_sequences_per_step=1)

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch import distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from evaluation.model_source import ModelSource, resolve_model
+from evaluation.models.source import ModelSource, resolve_model
 from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
-from finetune.training import TrainingProgress
+from finetune.results import TrainingProgress
 from finetune.training_state import newest_state
-from search_space.factor_file import FactorFile
+from search_space.factors.factor_file import FactorFile
 
 ALONE = FinetuneSettings(
     steps=4, warmup_steps=1, learning_rate=1e-4, long_documents_per_step=2, middle_sequences_per_step=2,

@@ -6,16 +6,16 @@ from statistics import fmean
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.corpus import Corpus
-from evaluation.model_source import load_tokenizer, resolve_model
+from evaluation.documents.corpus import Corpus
+from evaluation.models.source import load_tokenizer, resolve_model
 from finetune.config import FinetuneSettings
 from finetune.data import MicroBatch, TrainingData
 from finetune.job import run_finetune
 from finetune.language_model import LanguageModelLoss, load_model
 from finetune.parallel import Ranks
+from finetune.results import TrainingProgress
 from finetune.rotary import RotarySwitch
 from finetune.token_store import open_token_store
-from finetune.training import TrainingProgress
 from tests.finetune.conftest import make_factor_file
 
 TARGET_LENGTH = 1024

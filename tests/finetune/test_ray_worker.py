@@ -1,15 +1,14 @@
-"""What a worker tells when it cannot succeed; the rest of it runs in tests/service/test_finetuning.py."""
+"""What a worker tells when it cannot succeed; the rest of it runs in tests/service/finetunes/test_run.py."""
 
 from pathlib import Path
 
 from evaluation.errors import CorpusNotFound
-from evaluation.model_source import ModelSource
+from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
-from finetune.job import FinetuneResult
 from finetune.ray_worker import train_worker
-from finetune.training import TrainingProgress
+from finetune.results import FinetuneResult, TrainingProgress
 from finetune.worker_task import WorkerTask
-from search_space.factor_file import FactorFile
+from search_space.factors.factor_file import FactorFile
 
 
 class Listener:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.model_source import ModelSource, resolve_model
+from evaluation.models.source import ModelSource, resolve_model
 from finetune.config import FinetuneSettings
 from finetune.errors import InvalidFinetuneSettings
 from finetune.recipes import settings_of
-from search_space.rope import RopeConfig
+from search_space.rope.config import RopeConfig
 
 LARGE: dict[str, object] = {"num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128_256}
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.corpus import Corpus
-from evaluation.model_source import ModelSource, resolve_model
+from evaluation.documents.corpus import Corpus
+from evaluation.models.source import ModelSource, resolve_model
 from finetune import job
 from finetune.config import FinetuneSettings
 from finetune.errors import CannotResume, NotEnoughMemory
 from finetune.job import run_finetune
 from finetune.language_model import LanguageModelLoss, load_model
 from finetune.memory import GIB, MemoryEstimate, check_memory, estimate, use_checkpointing
-from finetune.training import TrainingProgress
+from finetune.results import TrainingProgress
 from finetune.training_state import newest_state
-from search_space.factor_file import FactorFile
+from search_space.factors.factor_file import FactorFile
 from tests.finetune.conftest import TARGET_LENGTH
 from tests.finetune.test_parallel import KeptStates, Killed
 

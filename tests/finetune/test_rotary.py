@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from evaluation.model_source import ModelSource
+from evaluation.models.source import ModelSource
 from finetune.errors import MixedWindow, ModelNotTrainable
 from finetune.rotary import RotarySwitch, inv_freq, rotary_modules
 from search_space.errors import InvalidRescaleFactors
-from search_space.rescale_factors import RescaleFactors
-from search_space.rope import RopeConfig, compute_inv_freq
+from search_space.rope.config import RopeConfig, compute_inv_freq
+from search_space.rope.rescale_factors import RescaleFactors
 from tests.finetune.conftest import ORIGINAL_LENGTH
 
 FACTORS = RescaleFactors((1.0, 1.2, 1.5, 2.0, 2.2, 2.5, 2.6, 3.0))

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import corpus as corpus_module
-from evaluation.corpus import Corpus, load_corpus
+from evaluation.documents import corpus as corpus_module
+from evaluation.documents.corpus import Corpus, load_corpus
+from evaluation.documents.splitting import window_hashes
 from evaluation.errors import CorpusTooShort
-from evaluation.model_source import ModelSource, load_tokenizer
-from evaluation.splitting import window_hashes
-from evaluation.tokenizer import Tokenizer
+from evaluation.models.source import ModelSource, load_tokenizer
+from evaluation.models.tokenizer import Tokenizer
 from finetune import mix, text
 from finetune.config import FinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes

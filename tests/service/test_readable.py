@@ -10,10 +10,13 @@ from typing import Any, get_args
 
 import pytest
 
-from evaluation.model_source import resolve_model
+from evaluation.models.source import resolve_model
 from service.errors import PathNotAllowed
 from service.readable import Readable, named_files, read_as
-from service.spec import EvaluationSpec, FinetuneJobSpec, SearchSpec, Spec
+from service.specs.base import Spec
+from service.specs.evaluation import EvaluationSpec
+from service.specs.finetune import FinetuneSpec
+from service.specs.search import SearchSpec
 from tests.finetune.conftest import make_factor_file
 
 #: Fields of text that make nothing be read.
@@ -41,8 +44,8 @@ def _evaluation(**fields: Any) -> EvaluationSpec:
     return EvaluationSpec.model_validate({"target_length": 1024, **fields})
 
 
-def _finetune(**fields: Any) -> FinetuneJobSpec:
-    return FinetuneJobSpec.model_validate({"search_id": "srch_x", **fields})
+def _finetune(**fields: Any) -> FinetuneSpec:
+    return FinetuneSpec.model_validate({"search_id": "srch_x", **fields})
 
 
 _WITH: dict[str, Callable[[str], Spec]] = {
@@ -141,7 +144,7 @@ def test_every_field_of_text_is_marked_or_known_to_name_no_file() -> None:
     """Whoever adds a path to a spec must mark it, or it would be read from everywhere."""
     unmarked = {
         name
-        for spec in _specs(SearchSpec) | _specs(FinetuneJobSpec) | _specs(EvaluationSpec)
+        for spec in _specs(SearchSpec) | _specs(FinetuneSpec) | _specs(EvaluationSpec)
         for name, field in spec.model_fields.items()
         if _holds_text(field.annotation) and read_as(field) is None
     }

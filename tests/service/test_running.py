@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from service import running
-from service.failures import RetryPolicy
-from service.finetuning import forget_states
-from service.lease import LeaseKeeper
+from service.finetunes.run import forget_states
 from service.running import run_job
-from service.runtime import Runtime
-from service.spec import FinetuneJobSpec
-from storage.database import Database
+from service.runtime.failures import RetryPolicy
+from service.runtime.job import Runtime
+from service.runtime.lease import LeaseKeeper
+from service.specs.finetune import FinetuneSpec
 from storage.errors import DatabaseUnreachable
-from storage.jobs import JobStore
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
 from storage.records import JobKind, JobState
-from storage.score_cache import ScoreCache
-from storage.scores import ScoreStore
+from storage.scores.cache import ScoreCache
+from storage.scores.store import ScoreStore
 
 
 def _claimed(database: Database, home: Path, kind: JobKind, spec_json: str) -> Runtime:
@@ -52,7 +52,7 @@ def test_a_pause_that_becomes_a_cancellation_before_it_is_obeyed(database: Datab
 def test_training_states_stay_until_the_success_is_recorded(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = FinetuneJobSpec(search_id="srch_01m7zv2x5e0000000000000001")
+    spec = FinetuneSpec(search_id="srch_01m7zv2x5e0000000000000001")
     runtime = _claimed(database, tmp_path, "finetune", spec.canonical_json())
     state = runtime.artifacts / "training" / "step-5"
     state.mkdir(parents=True)

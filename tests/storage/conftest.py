@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
-from storage.database import Database
-from storage.jobs import JobStore
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
 from storage.records import JobKind, JobState, Lease
 
 ClaimedJob = Callable[..., Lease]

@@ -28,17 +28,17 @@ from optuna.trial import TrialState
 from psycopg import sql
 from sqlalchemy import event
 
-from search_space.candidate import Candidate, Gene
-from search_space.rescale_factors import RescaleFactors
-from search_space.step import Step
-from storage.database import Database, parse_url
-from storage.embedded import EmbeddedPostgres
-from storage.optuna_storage import upgrade_tables
-from storage.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
-from storage.step_codec import step_to_json
-from storage.study import STEP
-from storage.trial_codec import to_trial
-from storage.versions import alembic_config
+from search_space.candidates.candidate import Candidate, Gene
+from search_space.candidates.step import Step
+from search_space.rope.rescale_factors import RescaleFactors
+from storage.embedded.server import EmbeddedPostgres
+from storage.optuna_tables.storage import upgrade_tables
+from storage.postgres.database import Database, parse_url
+from storage.postgres.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
+from storage.postgres.versions import alembic_config
+from storage.study.record import STEP
+from storage.study.step_codec import step_to_json
+from storage.study.trial_codec import to_trial
 
 SCHEMAS = Path(__file__).with_name("schemas")
 

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from storage.api_keys import ApiKeys
-from storage.database import Database
+from storage.postgres.database import Database
 
 
 def test_a_token_opens_its_key_until_it_is_revoked(database: Database) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from storage.database import Database
 from storage.errors import InvalidTransition
-from storage.jobs import JobStore
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
 from storage.records import JOB_KINDS, JobKind, JobState
 from storage.transitions import ACTIVE, CLAIMABLE, FINAL, MOVES, STATES, UNLEASED, check_move
 

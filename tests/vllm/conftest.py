@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.vllm.models import save_phi3, save_smollm2
-from tests.workers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
-from workers import vllm_process
+from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
+from tests.helpers.vllm_models import save_phi3, save_smollm2
 from workers.base import ScorerSettings
-from workers.vllm_scorer import VllmScorer
+from workers.vllm_backend import process as vllm_process
+from workers.vllm_backend.scorer import VllmScorer
 
 # Real vLLM has an environment of its own; tests/conftest.py says so where it is missing.
 collect_ignore_glob = [] if importlib.util.find_spec("vllm") else ["test_*.py"]
@@ -58,8 +58,8 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Make engines start as one of tests/vllm/children.py."""
-    return lambda kind: monkeypatch.setattr(vllm_process, "_CHILD", ("tests.vllm.children", kind))
+    """Make engines start as one of tests/helpers/vllm_children.py."""
+    return lambda kind: monkeypatch.setattr(vllm_process, "_CHILD", ("tests.helpers.vllm_children", kind))
 
 
 def _opened(settings: ScorerSettings) -> Iterator[VllmScorer]:

@@ -12,14 +12,14 @@ import psutil
 import pytest
 import ray
 
-from tests.workers.conformance import score
-from tests.workers.samples import documents
-from workers.actor import start_actor
+from tests.helpers.samples import documents
+from tests.helpers.scorer_conformance import score
 from workers.base import ScorerSettings
-from workers.cluster import ensure_ray, shutdown_ray
 from workers.errors import ScorerClosed
-from workers.vllm_process import EngineLost
-from workers.vllm_scorer import VllmScorer
+from workers.pool.actor import start_actor
+from workers.pool.cluster import ensure_ray, shutdown_ray
+from workers.vllm_backend.process import EngineLost
+from workers.vllm_backend.scorer import VllmScorer
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_killing_the_actor_leaves_no_engine(phi3_settings: ScorerSettings) -> No
     identity = ray.get(actor.open.remote())
     assert identity.info.backend == "vllm"
     below = psutil.Process(identity.pid).children(recursive=True)
-    engines = [process for process in below if "workers.vllm_child" in process.cmdline()]
+    engines = [process for process in below if "workers.vllm_backend.child" in process.cmdline()]
     assert len(engines) == 1
     os.kill(identity.pid, signal.SIGKILL)
     _wait_for(lambda: not any(process.is_running() for process in below))

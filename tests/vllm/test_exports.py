@@ -9,13 +9,13 @@ import gguf
 import numpy as np
 import pytest
 
-from finetune.gguf_model import write_gguf
-from search_space.exports import export
-from search_space.factor_file import FactorFile, ModelIdentity
-from search_space.rescale_factors import RescaleFactors
-from search_space.rope import RopeConfig
-from tests.consumers import score_with
-from tests.exporting import (
+from finetune.output.gguf import write_gguf
+from search_space.factors.exports import export
+from search_space.factors.factor_file import FactorFile, ModelIdentity
+from search_space.rope.config import RopeConfig
+from search_space.rope.rescale_factors import RescaleFactors
+from tests.helpers.consumers import score_with
+from tests.helpers.exporting import (
     LONG,
     ORIGINAL_LENGTH,
     SCALED,
@@ -27,7 +27,7 @@ from tests.exporting import (
     pocket_factors,
     scored,
 )
-from tests.pocket_gguf import POCKET
+from tests.helpers.paths import POCKET
 
 PER_TOKEN = 1e-4  # nats
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import transformers
 
+from tests.helpers.generator_conformance import ROPE, GeneratorConformance, prompt
+from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH, VOCABULARY
+from tests.helpers.vllm_models import save_phi3
 from tests.vllm.conftest import vllm_settings
-from tests.vllm.models import save_phi3
-from tests.workers.generator_conformance import ROPE, GeneratorConformance, prompt
-from tests.workers.samples import ORIGINAL_LENGTH, TARGET_LENGTH, VOCABULARY
 from workers.base import ScorerSettings
 from workers.errors import ScorerClosed
 from workers.generator import Generator

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from api.cli import run
-from search_space.rescale_factors import RescaleFactors
+from search_space.rope.rescale_factors import RescaleFactors
+from tests.helpers.samples import documents
+from tests.helpers.scorer_conformance import score
 from tests.vllm.conftest import vllm_settings
-from tests.workers.conformance import score
-from tests.workers.samples import documents
 from workers.errors import DocumentTooLong, ScorerUnavailable
 from workers.factory import make_scorer
-from workers.vllm_scorer import VllmScorer
+from workers.vllm_backend.scorer import VllmScorer
 
 PAIRS = 16
 

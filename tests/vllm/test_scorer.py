@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.needle import NeedleDocument
-from search_space.baselines import baseline, own_attention_factor
-from search_space.rescale_factors import RescaleFactors
-from search_space.rope import RopeConfig
+from evaluation.documents.needle import NeedleDocument
+from evaluation.models.scaled import find_model
+from search_space.candidates.baselines import baseline, own_attention_factor
+from search_space.rope.config import RopeConfig
+from search_space.rope.rescale_factors import RescaleFactors
+from tests.helpers.samples import document, documents
+from tests.helpers.scorer_conformance import ScorerConformance, score
+from tests.helpers.vllm_models import spread
 from tests.vllm.conftest import POCKET_ORIGINAL, POCKET_TARGET, vllm_settings
-from tests.vllm.models import spread
-from tests.workers.conformance import ScorerConformance, score
-from tests.workers.samples import document, documents
 from workers.base import DifferentiableScorer, Scorer, ScorerSettings
-from workers.factory import BackendChoice, choose_backend, vllm_problem
-from workers.model_files import find_model
-from workers.transformers_scorer import TransformersScorer
-from workers.vllm_scorer import VllmScorer
+from workers.factory import BackendChoice, choose_backend
+from workers.transformers_backend.scorer import TransformersScorer
+from workers.vllm_backend.scorer import VllmScorer
+from workers.vllm_backend.version import vllm_problem
 
 PER_TOKEN = 1e-4  # nats: how far apart two programs may be in float32
 CANDIDATES = ("plain", "yarn", "random-1", "random-2")

@@ -7,9 +7,9 @@ import psutil
 import pytest
 
 from api.client import RopewalkClient
-from api.reports import SearchReport, report_of
-from search_space.factor_file import FactorFile
-from tests.acceptance.servers import START_SECONDS, free_port, server, wait_for
+from api.wire.results import SearchReport, report_of
+from search_space.factors.factor_file import FactorFile
+from tests.helpers.server_process import START_SECONDS, free_port, server, wait_for
 
 SPEC: dict[str, Any] = {
     "model": "pocket",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.samples import ORIGINAL_LENGTH, TARGET_LENGTH, save_llama
+from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH, save_llama
 from workers.base import ScorerSettings
-from workers.cluster import ensure_ray, shutdown_ray
+from workers.pool.cluster import ensure_ray, shutdown_ray
 
 
 @pytest.fixture(scope="session")

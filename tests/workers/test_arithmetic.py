@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workers.hardware import pretend_gpu
+from tests.helpers.hardware import pretend_gpu
 from workers import arithmetic
 from workers.errors import ScorerUnavailable
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.hardware import install_vllm, pretend_gpu
+from tests.helpers.hardware import install_vllm, pretend_gpu
 from workers.base import Backend
 from workers.errors import ScorerUnavailable
-from workers.factory import BackendChoice, check_scorer, choose_backend, vllm_problem
+from workers.factory import BackendChoice, check_scorer, choose_backend
+from workers.vllm_backend.version import vllm_problem
 
 
 def test_auto_without_vllm() -> None:

@@ -11,16 +11,16 @@ import psutil
 import pytest
 import transformers
 
-from evaluation.text_windows import WindowScore
-from tests.workers.generator_conformance import ROPE, GeneratorConformance, prompt, window
-from tests.workers.samples import STRETCHED, TARGET_LENGTH, VOCABULARY, llama_config, longrope_config, save_llama
-from workers import vllm_process
+from evaluation.documents.windows import WindowScore
+from tests.helpers.generator_conformance import ROPE, GeneratorConformance, prompt, window
+from tests.helpers.samples import STRETCHED, TARGET_LENGTH, VOCABULARY, llama_config, longrope_config, save_llama
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable, ScoringFailed, WorkerLost
-from workers.generation_pool import GenerationPool
 from workers.generator import Generated, GenerationTask, ReadingTask, ServingTask
 from workers.generator_factory import check_generator, make_generator
-from workers.vllm_generator import VllmGenerator
+from workers.pool.generation import GenerationPool
+from workers.vllm_backend import process as vllm_process
+from workers.vllm_backend.generator import VllmGenerator
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +63,15 @@ class TestVllmEngine:
     def test_an_engine_that_is_lost_is_started_again_and_asked_again(
         self, settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(vllm_process, "_CHILD", ("tests.workers.engine_stand_in", "breaks"))
+        monkeypatch.setattr(vllm_process, "_CHILD", ("tests.helpers.engine_stand_in", "breaks"))
         generator = VllmGenerator(settings)
-        monkeypatch.setattr(vllm_process, "_CHILD", ("tests.workers.engine_stand_in", "scores"))
+        monkeypatch.setattr(vllm_process, "_CHILD", ("tests.helpers.engine_stand_in", "scores"))
         assert generator.generate(ROPE, prompt(60), 9) == (1,) * 9
         assert generator.read(ROPE, window(40)).correct == 20
         generator.close()
 
     def test_no_number_is_no_answer(self, settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(vllm_process, "_CHILD", ("tests.workers.engine_stand_in", "no_number"))
+        monkeypatch.setattr(vllm_process, "_CHILD", ("tests.helpers.engine_stand_in", "no_number"))
         generator = VllmGenerator(settings)
         with pytest.raises(ScoringFailed, match="finite logits"):
             generator.generate(ROPE, prompt(60), 9)
@@ -114,7 +114,7 @@ def test_a_model_that_cannot_be_opened_ends_the_run(
 def test_a_cluster_that_has_died_ends_the_run(
     ray_cluster: None, transformers_settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.generation_pool.is_any_machine_alive", lambda: False)
+    monkeypatch.setattr("workers.pool.generation.is_any_machine_alive", lambda: False)
     task = GenerationTask(key="0", rope=ROPE, token_ids=prompt(4), max_new_tokens=1)
     with (
         GenerationPool(transformers_settings, workers=1) as pool,

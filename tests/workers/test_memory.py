@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
+from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
 from workers import memory
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable

@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from evaluation.errors import ModelNotFound
+from evaluation.models.scaled import find_model, without_longrope
 from search_space.errors import UnsupportedRope
-from search_space.rope import RopeConfig
-from tests.workers.conformance import score
-from tests.workers.samples import IDENTITY, ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, documents, longrope_config
+from search_space.rope.hf_config import read_rope
+from tests.helpers.samples import IDENTITY, ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, documents, longrope_config
+from tests.helpers.scorer_conformance import score
 from workers.base import ScorerInfo, ScorerSettings
 from workers.errors import InvalidScorerSettings, ScorerUnavailable, WorkersError
 from workers.factory import make_scorer
-from workers.model_files import find_model, without_longrope
-from workers.passes import forward_groups
-from workers.transformers_scorer import TransformersScorer
+from workers.transformers_backend.passes import forward_groups
+from workers.transformers_backend.scorer import TransformersScorer
 
 
 def settings(**changes: Any) -> ScorerSettings:
@@ -160,7 +160,7 @@ def test_a_legacy_longrope_config_is_read_too() -> None:
         "original_max_position_embeddings": 64,
         "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
     }
-    assert RopeConfig.from_hf(without_longrope(config, original_length=64)) == ROPE
+    assert read_rope(without_longrope(config, original_length=64)) == ROPE
 
 
 def test_forward_groups_have_a_shape_that_follows_from_the_length() -> None:

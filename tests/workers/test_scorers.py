@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.score import summarise
-from search_space.rescale_factors import RescaleFactors
-from tests.workers.conformance import ScorerConformance, score
-from tests.workers.samples import IDENTITY, documents
+from evaluation.scores.score import summarise
+from search_space.rope.rescale_factors import RescaleFactors
+from tests.helpers.samples import IDENTITY, documents
+from tests.helpers.scorer_conformance import ScorerConformance, score
+from workers.analytic_backend.scorer import AnalyticScorer
 from workers.base import ScorerSettings
-from workers.testing import AnalyticScorer
 
 
 class TestTransformersScorer(ScorerConformance):

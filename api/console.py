@@ -1,0 +1,33 @@
+"""What the command line prints: for people on a terminal, or JSON for programs."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel
+from rich.console import Console
+
+WIDE = 200  # columns
+
+
+def out() -> Console:
+    """Standard output, for people; where it is not a terminal, nothing is cut to fit one."""
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
+def err() -> Console:
+    """Standard error: progress and notes."""
+    return Console(stderr=True)
+
+
+def print_json(value: BaseModel | Mapping[str, object] | Sequence[object]) -> None:
+    """One JSON document on one line."""
+    text = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, allow_nan=False)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_line(text: str) -> None:
+    """One line of standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,90 @@
+"""The HTTP application: routes, access, problem documents, the read-only dashboard."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+
+from api.http.auth import DOCS_ASSETS, AccessMiddleware, Gatekeeper
+from api.http.dashboard import DashboardRoute
+from api.http.handlers import install_handlers
+from api.http.metrics import Metrics
+from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from api.http.routes import evaluations, finetunes, health, searches
+from api.rate_limits import RateLimits
+from api.settings import Settings
+from api.wire.problems import Problem
+from evaluation.models.user_path import user_path
+from search_space.version import ROPEWALK_VERSION
+from service.door import Door
+from storage.api_keys import ApiKeys
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+DESCRIPTION = """
+Finds the RoPE rescale factors that extend a language model's context window, and hands them to a fine-tuning job.
+
+Errors are RFC 9457 problem documents with a stable `code`. An `Idempotency-Key` makes a repeated POST return the first
+job. Lists are paged by keyset. Event lists become streams with `Accept: text/event-stream`. Keys are sent as
+`Authorization: Bearer rw_...`; a server without keys answers on loopback only. Who asks too often is answered 429 with
+Retry-After.
+"""
+
+
+def create_app(
+    door: Door,
+    keys: ApiKeys,
+    settings: Settings,
+    *,
+    open_optuna_storage: "Callable[[], BaseStorage]",
+) -> FastAPI:
+    """The application; nothing is opened and no database is asked until the first request."""
+    app = FastAPIOffline(  # Swagger UI from this machine: many clusters see no CDN
+        title="Ropewalk",
+        version=ROPEWALK_VERSION,
+        description=DESCRIPTION,
+        redoc_url=None,
+        static_url=DOCS_ASSETS,
+        redirect_slashes=False,  # an address has one spelling
+    )
+    app.state.door = door
+    app.state.roots = (*settings.roots, user_path(str(settings.home)).absolute() / "artifacts")
+    app.state.metrics = Metrics(door)
+    install_handlers(app)
+    for router in (searches.router, finetunes.router, evaluations.router, health.router):
+        app.include_router(router)
+    app.router.routes.append(DashboardRoute(open_optuna_storage))
+    app.add_middleware(BodyLimitMiddleware)
+    limits = RateLimits(settings.requests)
+    app.add_middleware(AccessMiddleware, gatekeeper=Gatekeeper(keys, host=settings.host, limits=limits))
+    app.add_middleware(RequestContextMiddleware)  # added last is outermost
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    return app
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI 3.1 document: problem documents instead of FastAPI's own validation body, bearer keys."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=DESCRIPTION,
+            routes=app.routes,
+            openapi_version="3.1.0",
+        )
+        components = document["components"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(name, None)
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        components["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        components["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "bearerFormat": "rw_<id>_<secret>"}
+        }
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [{"key": []}, {}] if path.startswith(("/v1", "/metrics")) else []
+        app.openapi_schema = document
+    return app.openapi_schema

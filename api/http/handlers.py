@@ -1,0 +1,137 @@
+"""Every error of the application as a problem document: those of all rooms, FastAPI's own, and Starlette's."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api.errors import PROBLEM_KINDS
+from api.wire.problems import MEDIA_TYPE, ROOM_ERRORS, FieldProblem, Refusal, problem_of, refusal_of
+
+logger = logging.getLogger("ropewalk.api")
+
+_SHOWN_CHARACTERS = 80
+_OWN_WORDS = ("missing", "value_error")  # errors that have no value, or that name it themselves
+
+
+def response_of(refusal: Refusal, *, instance: str, request_id: str | None) -> Response:
+    """The response of one refusal, with Retry-After where trying again makes sense."""
+    problem = problem_of(refusal, instance=instance, request_id=request_id)
+    headers = dict(refusal.headers)
+    retry = PROBLEM_KINDS[refusal.code].retry_after_seconds
+    if retry is not None:
+        headers.setdefault("Retry-After", str(retry))
+    body = problem.model_dump_json(exclude_none=True)
+    return Response(body, status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make every refusal of this application a problem document."""
+    for room in ROOM_ERRORS:
+        app.add_exception_handler(room, _on_room_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def request_id_of(request: Request) -> str | None:
+    """The id that the request's middleware gave it."""
+    value = request.scope.get("state", {}).get("request_id")
+    return value if isinstance(value, str) else None
+
+
+async def _on_room_error(request: Request, error: Exception) -> Response:
+    refusal = refusal_of(error)
+    if PROBLEM_KINDS[refusal.code].status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.warning("%s %s: %s: %s", request.method, request.url.path, refusal.code, error)
+    return response_of(refusal, instance=request.url.path, request_id=request_id_of(request))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    refusal = _refusal_of_validation(error, request.headers.get("content-type", ""))
+    return response_of(refusal, instance=request.url.path, request_id=request_id_of(request))
+
+
+def _refusal_of_validation(error: RequestValidationError, content_type: str) -> Refusal:
+    found = error.errors()
+    first = found[0]
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", "invalid JSON")
+        return Refusal(code="MALFORMED_REQUEST", detail=f"The body is not JSON: {reason} (byte {first['loc'][-1]})")
+    unread_body = first["loc"] == ("body",) and first["type"] in {"model_attributes_type", "dict_type"}
+    if unread_body and "json" not in content_type:
+        return Refusal(
+            code="UNSUPPORTED_MEDIA_TYPE",
+            detail=f"Content-Type must be application/json, but got {content_type or 'none'}",
+        )
+    fields = tuple(_field_problem(item, error.body) for item in found)
+    detail = "; ".join(f"{field.pointer or '/'}: {field.detail}" for field in fields[:3])
+    return Refusal(code="VALIDATION_FAILED", detail=detail, errors=fields)
+
+
+def _field_problem(item: Mapping[str, object], body: object) -> FieldProblem:
+    where = item["loc"]
+    assert isinstance(where, tuple)
+    location, path = where[0], list(where[1:])
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] not in _OWN_WORDS:
+        message = f"{message}, but got {_shown(item['input'])}"
+    return FieldProblem(
+        pointer=_pointer(path, body) if location == "body" else "".join(f"/{part}" for part in path),
+        location=str(location),
+        detail=message,
+        code=str(item["type"]).upper(),
+    )
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _pointer(path: Sequence[str | int], body: object) -> str:
+    """The JSON pointer of a pydantic location, without the names of union branches, which are not in the body."""
+    pointer = ""
+    for index, part in enumerate(path):
+        if isinstance(body, Mapping) and (part in body or index == len(path) - 1):
+            body = body.get(part)
+        elif isinstance(body, list) and isinstance(part, int):
+            body = body[part] if part < len(body) else None
+        else:
+            continue
+        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+    return pointer
+
+
+_HTTP_CODES = {
+    HTTPStatus.NOT_FOUND: "NOT_FOUND",
+    HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED_MEDIA_TYPE",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "PAYLOAD_TOO_LARGE",
+    HTTPStatus.BAD_REQUEST: "MALFORMED_REQUEST",
+}
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(HTTPStatus(error.status_code), "HTTP_ERROR")
+    detail = {
+        "NOT_FOUND": f"There is nothing at {request.url.path}",
+        "METHOD_NOT_ALLOWED": f"{request.method} is not allowed at {request.url.path}",
+    }.get(code, str(error.detail))
+    headers = {**(error.headers or {})}
+    if code == "METHOD_NOT_ALLOWED" and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(methods)
+    refusal = Refusal(code=code, detail=detail, status=error.status_code, headers=tuple(headers.items()))
+    return response_of(refusal, instance=request.url.path, request_id=request_id_of(request))
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What the path takes; Starlette names the methods of its first route alone."""
+    routes = (route for route in request.app.routes if isinstance(route, APIRoute))
+    return sorted({method for route in routes if route.path_regex.match(request.url.path) for method in route.methods})

@@ -1,0 +1,106 @@
+"""Prometheus text about all jobs of the database: what one API process tells is true of every controller."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, SummaryMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from search_space.version import ROPEWALK_VERSION
+from service.door import Door
+from storage.jobs.statistics import Statistics, Waiting
+from storage.records import JOB_KINDS, JobState
+
+COUNTS_SECONDS = 10.0  # scrapes closer together than this share one count
+
+_NOBODY = Waiting(jobs=0, longest_seconds=0.0)
+
+
+class _StatisticsCollector(Collector):
+    def __init__(self, found: Statistics) -> None:
+        self._found = found
+
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily("ropewalk_build", "What is running", value={"version": ROPEWALK_VERSION})
+        yield from self._states()
+        yield from self._work()
+        yield from self._failures()
+
+    def _states(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("ropewalk_jobs", "Jobs by kind and state", labels=["kind", "state"])
+        queue = GaugeMetricFamily("ropewalk_queue_depth", "Jobs that a controller could claim now", labels=["kind"])
+        longest = GaugeMetricFamily(
+            "ropewalk_queue_longest_seconds", "How long the longest of them has been waiting", labels=["kind"]
+        )
+        for kind in JOB_KINDS:
+            for state in JobState:
+                jobs.add_metric([kind, state.value], self._found.jobs.get((kind, state), 0))
+            waiting = self._found.waiting.get(kind, _NOBODY)
+            queue.add_metric([kind], waiting.jobs)
+            longest.add_metric([kind], waiting.longest_seconds)
+        yield from (jobs, queue, longest)
+        yield GaugeMetricFamily("ropewalk_controllers", "Controllers that hold a job", value=self._found.controllers)
+
+    def _work(self) -> Iterator[Metric]:
+        scores = CounterMetricFamily(
+            "ropewalk_document_passes",
+            "Document passes whose scores were accepted, by what paid for them: a forward pass, or the score cache",
+            labels=["kind", "source"],
+        )
+        for kind in JOB_KINDS:
+            passes, cached = self._found.passes.get(kind, (0, 0))
+            scores.add_metric([kind, "forward"], passes - cached)
+            scores.add_metric([kind, "cache"], cached)
+        stages = SummaryMetricFamily(
+            "ropewalk_stage_seconds", "Seconds that jobs spent in a state before the next", labels=["kind", "stage"]
+        )
+        for (kind, stage), time_in in sorted(self._found.stages.items()):
+            stages.add_metric([kind, stage], count_value=time_in.times, sum_value=time_in.seconds)
+        yield from (scores, stages)
+
+    def _failures(self) -> Iterator[Metric]:
+        jobs = CounterMetricFamily("ropewalk_job_failures", "Jobs that failed, by error code", labels=["kind", "code"])
+        for (kind, code), count in sorted(self._found.failed_jobs.items()):
+            jobs.add_metric([kind, code], count)
+        infrastructure = CounterMetricFamily(
+            "ropewalk_infrastructure_failures", "Jobs put back to be tried again, by reason", labels=["reason"]
+        )
+        for reason, count in sorted(self._found.infrastructure_failures.items()):
+            infrastructure.add_metric([reason], count)
+        yield from (jobs, infrastructure)
+        yield CounterMetricFamily(
+            "ropewalk_trial_failures", "Candidates that could not be scored", value=self._found.failed_trials
+        )
+        yield CounterMetricFamily(
+            "ropewalk_lease_losses", "Leases that ran out, so that jobs were taken over", value=self._found.lease_losses
+        )
+
+
+class Metrics:
+    """The metrics of one application. Thread-safe."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._lock = threading.Lock()
+        self._found: Statistics | None = None
+        self._counted_at = float("-inf")
+
+    def text(self) -> bytes:
+        """The exposition format.
+
+        Raises:
+            StorageError: the database cannot be asked.
+        """
+        registry = CollectorRegistry()
+        registry.register(_StatisticsCollector(self._fresh()))
+        return generate_latest(registry)
+
+    def _fresh(self) -> Statistics:
+        with self._lock:
+            if self._found is None or time.monotonic() - self._counted_at >= COUNTS_SECONDS:
+                self._found = self._door.statistics()
+                self._counted_at = time.monotonic()
+            return self._found

@@ -1,0 +1,199 @@
+"""`/v1/searches`: submit a search, watch it, steer it, take its factors away."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from pydantic import AfterValidator
+
+from api.errors import FormatNeedsModel
+from api.http import deps
+from api.http.routes import common
+from api.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
+from api.wire.jobs import EXAMPLE_SEARCH_SPEC, EstimateResource, EventList, JobPage, JobResource
+from api.wire.strict_json import StrictRoute
+from search_space.factors.exports import export
+from search_space.factors.notes import GGUF, export_notes
+from service.pictures.data import SearchPictures
+from service.specs.search import SearchSpec
+
+router = APIRouter(prefix="/v1/searches", tags=["searches"], route_class=StrictRoute)
+
+SpecBody = Annotated[
+    SearchSpec,
+    AfterValidator(deps.without_nul),
+    Body(
+        openapi_examples={
+            "pocket": {"summary": "the pocket model, four times its length", "value": EXAMPLE_SEARCH_SPEC},
+            "smallest": {"summary": "defaults only", "value": {"model": "pocket", "target_length": 1024}},
+            "finetune": {
+                "summary": "search, then fine-tune with the winner",
+                "value": {"model": "pocket", "target_length": 1024, "finetune": {"steps": 60}},
+            },
+        }
+    ),
+]
+NOTE_HEADER = "Ropewalk-Note"
+SCORE_KEY = r"^[0-9]{1,9}:.+$"
+"""A trial number and a document id, as `next_after` of a page of scores."""
+FactorFormat = Literal["json", "hf", "vllm", "mlx", "csv", "gguf"]
+
+
+@router.post(
+    "",
+    status_code=202,
+    operation_id="create_search",
+    response_model=JobResource,
+    responses={
+        200: {"model": EstimateResource, "description": "validate_only: the spec is valid"},
+        **common.CREATE_RESPONSES,
+    },
+)
+def create_search(
+    spec: SpecBody,
+    door: deps.TheDoor,
+    who: deps.Who,
+    key: deps.IdempotencyKey,
+    request: Request,
+    response: Response,
+    validate_only: Annotated[bool, Query(description="check the spec and tell its cost, submit nothing")] = False,
+) -> JobResource | Response:
+    """Submit a search. Everything that can be wrong with the spec is refused here, before the job exists."""
+    deps.check_readable(spec, who, request)
+    if validate_only:
+        estimate = EstimateResource.of(door.validate_search(spec))
+        return Response(estimate.model_dump_json(), media_type="application/json")
+    created = door.submit_search(spec, idempotency=deps.idempotency(key, who, request, spec))
+    return common.accepted(created, response)
+
+
+@router.get("", operation_id="list_searches", responses=common.problems())
+def list_searches(
+    door: deps.TheDoor,
+    limit: deps.Limit,
+    label: deps.Label,
+    state: deps.State = None,
+    page_token: deps.PageToken = None,
+) -> JobPage:
+    """Searches, newest first, without their specs and results."""
+    return JobPage.of(door.jobs("search", state=state, label=label, limit=limit, page_token=page_token))
+
+
+@router.get("/{search_id}", operation_id="get_search", responses=common.problems(404))
+def get_search(search_id: str, door: deps.TheDoor) -> JobResource:
+    """One search: state, progress, and at the end its result."""
+    return JobResource.of(door.job("search", search_id))
+
+
+@router.post("/{search_id}:cancel", operation_id="cancel_search", responses=common.problems(404, 409))
+def cancel_search(search_id: str, door: deps.TheDoor) -> JobResource:
+    """End the search. Its controller obeys within one document; until then the state is `cancelling`."""
+    return JobResource.of(door.request("search", search_id, "cancel"))
+
+
+@router.post("/{search_id}:pause", operation_id="pause_search", responses=common.problems(404, 409))
+def pause_search(search_id: str, door: deps.TheDoor) -> JobResource:
+    """Pause the search; what was scored is kept."""
+    return JobResource.of(door.request("search", search_id, "pause"))
+
+
+@router.post("/{search_id}:resume", operation_id="resume_search", responses=common.problems(404, 409))
+def resume_search(search_id: str, door: deps.TheDoor) -> JobResource:
+    """Continue a paused search, on any controller."""
+    return JobResource.of(door.request("search", search_id, "resume"))
+
+
+@router.get("/{search_id}/trials", operation_id="list_trials", responses=common.problems(404))
+def list_trials(
+    search_id: str,
+    door: deps.TheDoor,
+    limit: deps.Limit,
+    after: Annotated[deps.TrialNumber, Query(description="only trials with a greater number")] = None,
+    view: Annotated[Literal["compact", "full"], Query(description="full adds the factors")] = "compact",
+) -> TrialPage:
+    """The search's candidates by number."""
+    trials = door.trials(search_id, after=after, limit=limit + 1)
+    items = [TrialResource.of(trial, full=view == "full") for trial in trials[:limit]]
+    return TrialPage(items=items, next_after=items[-1].number if len(trials) > limit else None)
+
+
+@router.get("/{search_id}/scores", operation_id="list_scores", responses=common.problems(404))
+def list_scores(
+    search_id: str,
+    door: deps.TheDoor,
+    limit: deps.Limit,
+    split: Annotated[Literal["search", "validation"], Query(description="which documents")] = "validation",
+    trial: Annotated[deps.TrialNumber, Query(description="only this trial's")] = None,
+    after: Annotated[
+        str | None, Query(description="next_after of the page before", pattern=SCORE_KEY, max_length=1000)
+    ] = None,
+) -> ScoreList:
+    """Document scores: one candidate on one document each, by trial and document."""
+    number, _, document = (after or "").partition(":")
+    key = (int(number), document) if after else None
+    scores = door.scores(search_id, split=split, trial=trial, after=key, limit=limit + 1)
+    items = [ScoreResource.of(score) for score in scores[:limit]]
+    last = scores[limit - 1] if len(scores) > limit else None
+    return ScoreList(items=items, next_after=None if last is None else f"{last.trial}:{last.score.document_id}")
+
+
+@router.get("/{search_id}/pictures", operation_id="get_pictures", responses=common.problems(404))
+def get_pictures(search_id: str, door: deps.TheDoor) -> SearchPictures:
+    """What is drawn of the search: factors, best so far, race by document, needles by depth; as of the last finished
+    generation. Large searches are thinned out; `ropewalk plot` makes PNG files of it."""
+    return door.pictures(search_id)
+
+
+@router.get(
+    "/{search_id}/events",
+    operation_id="list_search_events",
+    response_model=EventList,
+    responses=common.EVENT_RESPONSES,
+)
+def list_search_events(
+    search_id: str,
+    door: deps.TheDoor,
+    request: Request,
+    after: deps.After = 0,
+    last_event_id: deps.LastEventId = None,
+) -> EventList | Response:
+    """The search's history, as JSON or as a stream of server-sent events."""
+    return common.events(door, "search", search_id, request=request, after=after, last_event_id=last_event_id)
+
+
+@router.get(
+    "/{search_id}/factors",
+    operation_id="get_factors",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "json: the factor file; hf, vllm, mlx: a config fragment; csv: one row per pair",
+            "content": {"application/json": {}, "text/csv": {}},
+            "headers": {
+                NOTE_HEADER: {
+                    "schema": {"type": "string"},
+                    "description": "what the format's consumer ignores, one sentence; sent several times",
+                }
+            },
+        },
+        **common.problems(404, 409),
+    },
+)
+def get_factors(
+    search_id: str,
+    door: deps.TheDoor,
+    format: Annotated[FactorFormat, Query(description="for whom; gguf is made by the command line only")] = "json",
+) -> Response:
+    """The winning factors."""
+    if format == GGUF:
+        raise FormatNeedsModel(
+            "a GGUF holds the model's weights, so it is made where the model is: "
+            f"ropewalk factors {search_id} --format gguf --model-gguf MODEL.gguf -o OUTPUT.gguf"
+        )
+    file = door.factor_file(search_id)
+    suffix = "csv" if format == "csv" else "json"
+    name = f"factors.{suffix}" if format in ("json", "csv") else f"{search_id}.{format}.{suffix}"
+    response = Response(export(file, format), media_type="text/csv" if format == "csv" else "application/json")
+    response.headers["Content-Disposition"] = f'inline; filename="{name}"'
+    for note in export_notes(file, format):
+        response.headers.append(NOTE_HEADER, note)
+    return response

@@ -1,0 +1,177 @@
+"""How good are the factors that each strategy finds on the pocket model, and what do they cost?
+
+    python -m benchmarks.search --store DIR [--lengths 1024 2048] [--seeds 0 1 2 3 4] [--methods ...] [--processes 2]
+    python -m benchmarks.search --store DIR --report benchmarks/reports/NAME
+
+The first form runs what is missing, in any order, interrupted and resumed at will: every score and every finished run
+is kept under DIR. The second writes the table and the plot from what is there. x is document passes (a pass that also
+returns derivatives counts 3), y is NLL on 400 held-out documents that no strategy saw, of what the strategy would have
+returned then. Strategies, races and rounds are the product's own; the forward pass is
+`benchmarks/search/pocket_scorer.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from benchmarks.search.methods import HELD_OUT, HELD_OUT_SEED, LENGTHS, METHODS, SEEDS, Cell, Method, Returned
+from benchmarks.search.pocket_scorer import PocketScorer
+from evaluation.documents.needle import NeedleDocument
+from search_space.candidates.baselines import baselines
+from search_space.candidates.candidate import ScoredCandidate
+from search_space.rope.attention import yarn_attention_factor
+from search_space.rope.rescale_factors import RescaleFactors
+from search_space.strategies.base import StrategyContext
+from search_space.strategies.seeds import seed_baselines
+from service.searches.offline import OfflineSearch, run_offline
+from service.searches.prepare import prepare_model, prepare_search
+
+CHECKPOINTS = (128, 256, 537, 1344, 5000, 13440)  # document passes at which the leader is looked at
+INTERMEDIATE = 60  # held-out documents of a leader that is not the end of its run
+
+
+def run(method: Method, length: int, seed: int, store: Path) -> tuple[Returned, ...]:
+    """One search; what it would have returned at each checkpoint and what it returns, on held-out documents."""
+    scorer = PocketScorer(store / "scores.sqlite")
+    search = run_offline(prepare_search(method.spec(length, seed)), scorer)
+    documents = held_out_documents(length)
+    found = [_checkpoint(search, passes) for passes in CHECKPOINTS if passes < search.search_passes]
+    found.append(_returned(search.trace[-1].leader, search.search_passes, "validated" if method.validates else "final"))
+    if method.validates:
+        found[-1] = replace(found[-1], kind="before validation")
+        winner = next(one for one in search.history if one.trial == search.result.winner.trial)
+        found.append(_returned(winner, search.search_passes + search.validation_passes, "final"))
+        found[-1] = replace(found[-1], verdict=search.result.verdict)
+    if method.strategy["name"] == "evolution":
+        bred = min((one for one in search.history if one.candidate.genes), key=lambda one: (one.nll, one.trial))
+        found.append(_returned(bred, search.search_passes, "bred only"))
+    try:
+        return tuple(_on_held_out(one, method, documents, scorer) for one in found)
+    finally:
+        scorer.close()
+
+
+def _checkpoint(search: OfflineSearch, passes: int) -> Returned:
+    point = search.leader_at(passes)
+    return _returned(None if point is None else point.leader, passes, "checkpoint")
+
+
+def _returned(one: ScoredCandidate | None, passes: int, kind: str) -> Returned:
+    if one is None:  # before the first step is paid for: nothing but the model as it is
+        return Returned(passes=passes, kind=kind, origin="", long_factor=(1.0,) * 16, attention_factor=1.0)
+    return Returned(
+        passes=passes,
+        kind=kind,
+        origin=one.candidate.origin,
+        long_factor=one.candidate.factors.values,
+        attention_factor=one.candidate.attention_factor,
+        search_nll=one.nll,
+    )
+
+
+def _on_held_out(one: Returned, method: Method, documents: Sequence[NeedleDocument], scorer: PocketScorer) -> Returned:
+    count = INTERMEDIATE if one.kind == "checkpoint" else method.held_out
+    factors = RescaleFactors(one.long_factor)
+    scores = scorer.score(factors=factors, attention_factor=one.attention_factor, documents=documents[:count])
+    return replace(
+        one,
+        held_out=tuple(score.nats / score.tokens for score in scores),
+        exact_match=sum(score.exact for score in scores) / len(scores),
+    )
+
+
+@functools.cache
+def held_out_documents(length: int) -> tuple[NeedleDocument, ...]:
+    """The documents that decide, the same for every method and seed."""
+    model = prepare_model("pocket", corpus=None, target_length=length)
+    return model.documents(split="validation", length=length, count=HELD_OUT, needles=1, seed=HELD_OUT_SEED)
+
+
+def lines(length: int, store: Path) -> tuple[Returned, ...]:
+    """Every baseline as searches are seeded with it, and MrRoPE-Pro at YaRN's attention factor, for the plot."""
+    rope = prepare_model("pocket", corpus=None).rope
+    context = StrategyContext(rope=rope, target_length=length, seed=0, attention_factor=None)
+    scaled = yarn_attention_factor(length / rope.original_max_position_embeddings)
+    seeds = list(seed_baselines(context))
+    seeds += [
+        replace(one, attention_factor=scaled, origin=f"{one.origin}+YaRN's factor")
+        for one in baselines(rope, length)
+        if one.baseline_name == "mrrope_pro"
+    ]
+    scorer = PocketScorer(store / "scores.sqlite")
+    method = Method(label="baseline", about="", strategy={})
+    found = [
+        Returned(
+            passes=0,
+            kind="baseline",
+            origin=one.origin,
+            long_factor=one.factors.values,
+            attention_factor=one.attention_factor,
+        )
+        for one in seeds
+    ]
+    return tuple(_on_held_out(one, method, held_out_documents(length), scorer) for one in found)
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def run_cell(cell: Cell, store: Path) -> float:
+    """Run `cell` and keep its outcome; returns the seconds it took."""
+    started = time.perf_counter()
+    if cell.method == "baselines":
+        found = lines(cell.length, store)
+    else:
+        found = run(next(one for one in METHODS if one.label == cell.method), cell.length, cell.seed, store)
+    path = cell.path(store)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps([asdict(one) for one in found]), encoding="utf-8")
+    temporary.replace(path)
+    return time.perf_counter() - started
+
+
+def _run_and_print(task: tuple[Cell, Path]) -> None:
+    cell, store = task
+    seconds = run_cell(cell, store)
+    print(f"{cell.length} {cell.method} seed {cell.seed}: {seconds:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Run what is missing, or write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, default=Path(".ropewalk/benchmarks/search"))
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--methods", nargs="+", default=[one.label for one in METHODS])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--report", type=Path, help="write PATH.md and PATH.png from what is there")
+    given = parser.parse_args()
+    if given.report is not None:
+        from benchmarks.search.report import write_report
+
+        write_report(given.store, given.report)
+        return
+    cells = [Cell(method="baselines", length=length, seed=0) for length in given.lengths]
+    cells += [
+        Cell(method=method, length=length, seed=seed)
+        for seed in given.seeds
+        for length in given.lengths
+        for method in given.methods
+    ]
+    missing = [(cell, given.store) for cell in cells if not cell.path(given.store).exists()]
+    with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
+        for _ in pool.imap_unordered(_run_and_print, missing):
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Where haystacks come from, and how a text is dealt out so that no two splits share any of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.documents.needle import Split, check_split
+from evaluation.documents.sources import (
+    BUILTIN,
+    DEFAULT_COLUMN,
+    read_dataset,
+    read_jsonl,
+    read_parquet,
+    read_pydoc,
+    read_text,
+)
+from evaluation.documents.splitting import split_lines
+from evaluation.errors import CorpusNotFound, InvalidCorpus
+from evaluation.models.user_path import exists, is_directory, is_file, user_path
+
+# Room for several 128k-token haystacks in each split; bounds the time and the memory that a corpus of any size takes.
+MAX_CHARACTERS = 8_000_000
+BETWEEN = "\n\n"  # two documents
+
+_Reader = Callable[[Path, str | None], Iterator[str]]
+_FILES: dict[str, _Reader] = {
+    ".txt": read_text,
+    ".md": read_text,
+    ".jsonl": read_jsonl,
+    ".parquet": read_parquet,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """A text and its name. sha256 is of the text, so it tells whether two corpora of one name are the same."""
+
+    name: str
+    text: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise InvalidCorpus(f"a corpus must hold some text, but {self.name!r} is empty")
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the text in UTF-8."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def split_text(self, split: Split) -> str:
+        """The text of one split: train 20 %, search 40 %, validation 40 % of the corpus, in contiguous blocks.
+
+        No 40 characters in a row are in two splits: text that the corpus repeats is kept by one split only, so the
+        shares are approximate. Empty when the corpus is too short to be dealt out.
+        """
+        check_split(split)
+        return _split_texts(self.text)[split]
+
+
+def load_corpus(source: str | None) -> Corpus:
+    """Read a corpus, its documents apart by an empty line, up to MAX_CHARACTERS; `source` as of `iter_documents`.
+
+    Raises CorpusNotFound for a missing file or column, InvalidCorpus for one that cannot be read as text, or that is
+    neither a regular file nor a directory.
+    """
+    texts: list[str] = []
+    characters = 0
+    for text in iter_documents(source):
+        texts.append(text)
+        characters += len(text) + len(BETWEEN)
+        if characters >= MAX_CHARACTERS + len(BETWEEN):
+            break
+    name = BUILTIN if source is None else source
+    return Corpus(name=name, text=BETWEEN.join(texts)[:MAX_CHARACTERS])
+
+
+def iter_documents(source: str | None) -> Iterator[str]:
+    """The texts of a corpus of any size, one after the other: None or "builtin:pydoc" (the Python reference), a .txt or
+    .md file, a .jsonl or .parquet file with "#column" (by default "text"), or a directory written by
+    `datasets.save_to_disk`, with "#column" too.
+
+    Raises as `load_corpus`; a malformed row is told when it is reached.
+    """
+    if source is None or source == BUILTIN:
+        return read_pydoc()
+    if is_builtin(source):
+        raise CorpusNotFound(f"the only built-in corpus is {BUILTIN!r}, but got corpus={source!r}")
+    path, column = _path_and_column(source)
+    if not exists(path):
+        raise CorpusNotFound(f"a corpus must be {BUILTIN!r} or an existing path, but got corpus={source!r}")
+    return _reader(path, source)(path, column)
+
+
+def corpus_path(source: str | None) -> Path | None:
+    """The file or the directory of a corpus; None of a built-in one."""
+    return None if source is None or is_builtin(source) else _path_and_column(source)[0]
+
+
+def is_builtin(source: str) -> bool:
+    """Whether the name is no path, but one of the corpora that come with the project (or none that is known)."""
+    return source.startswith("builtin:")
+
+
+def possible_paths(source: str) -> tuple[Path, ...]:
+    """Every path that reading a corpus of this name may open: `#` may be a part of it, or begin a column."""
+    return (user_path(source), *([user_path(source.rsplit("#", 1)[0])] if "#" in source else []))
+
+
+def _path_and_column(source: str) -> tuple[Path, str | None]:
+    whole = user_path(source)
+    if exists(whole) or "#" not in source:
+        return whole, None
+    path, column = source.rsplit("#", 1)
+    return user_path(path), column or DEFAULT_COLUMN
+
+
+def _reader(path: Path, source: str) -> _Reader:
+    if is_directory(path):
+        return read_dataset
+    if not is_file(path):
+        raise InvalidCorpus(f"a corpus must be a regular file or a directory, but got corpus={source!r}")
+    reader = _FILES.get(path.suffix.lower())
+    if reader is None:
+        kinds = ", ".join(_FILES)
+        raise InvalidCorpus(f"a corpus file must end in one of {kinds}, or be a directory, but got corpus={source!r}")
+    return reader
+
+
+@functools.lru_cache(maxsize=4)
+def _split_texts(text: str) -> dict[Split, str]:
+    return split_lines(text)

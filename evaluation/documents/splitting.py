@@ -1,0 +1,110 @@
+"""Dealing a text out to splits that share nothing.
+
+Documentation, books and web pages repeat themselves: a sentence that search and validation both hold would let a
+search fit the very text that it is judged on. So blocks are dealt out first, and what is repeated across splits is then
+removed from all of them but one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.documents.needle import SPLITS, Split
+
+WINDOW = 40  # no run of this many characters may be in two splits
+BLOCK_CHARACTERS = 6_000
+_MIN_BLOCK_CHARACTERS = 400
+# Train 20 %, search 40 %, validation 40 %; the two that are compared lie next to each other everywhere.
+_DEAL: tuple[Split, ...] = ("validation", "search", "train", "search", "validation")
+# Which split keeps a text that several hold. Validation is the one that claims rest on.
+_KEEPERS: tuple[Split, ...] = ("validation", "search", "train")
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+def split_lines(text: str) -> dict[Split, str]:
+    """Deal `text` out: no window of WINDOW characters is in two of the texts given back."""
+    dealt: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    for index, block in enumerate(_blocks(_without_repeats(text))):
+        dealt[_DEAL[index % len(_DEAL)]].extend(block)
+    kept = np.zeros(0, dtype=np.uint64)
+    for split in _KEEPERS:
+        dealt[split] = _without_windows(dealt[split], kept)
+        kept = np.sort(np.concatenate([kept, window_hashes("".join(dealt[split]))]))
+    return {split: "".join(lines) for split, lines in dealt.items()}
+
+
+def window_hashes(text: str) -> NDArray[np.uint64]:
+    """A 64-bit polynomial hash of every window of WINDOW characters of `text`, (len(text) - WINDOW + 1,).
+
+    Equal windows have equal hashes, so a repeat is never missed; two different windows share one by a chance of
+    about 1e-19, which costs a line of text.
+    """
+    characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    count = max(len(characters) - WINDOW + 1, 0)
+    hashes = np.zeros(count, dtype=np.uint64)
+    for offset in range(WINDOW):
+        hashes *= _MULTIPLIER
+        hashes += characters[offset : offset + count] + np.uint64(1)
+    return hashes
+
+
+def _without_repeats(text: str) -> list[str]:
+    """The lines of `text`, each paragraph only where it comes first."""
+    seen: set[str] = set()
+    lines: list[str] = []
+    for paragraph in text.split("\n\n"):
+        if paragraph not in seen:
+            seen.add(paragraph)
+            lines.extend(f"{paragraph}\n\n".splitlines(keepends=True))
+    return lines
+
+
+def _blocks(lines: list[str]) -> list[list[str]]:
+    """Contiguous runs of lines of about BLOCK_CHARACTERS, shorter in a short text so that every split gets some."""
+    total = sum(map(len, lines))
+    size = min(BLOCK_CHARACTERS, max(_MIN_BLOCK_CHARACTERS, total // (4 * len(_DEAL))))
+    blocks: list[list[str]] = [[]]
+    filled = 0
+    for line in _cut_long(lines, size):
+        # A block ends between paragraphs where there is one, and at any line once it is half as long again.
+        if filled >= size and (line == "\n" or filled >= size + size // 2):
+            blocks.append([])
+            filled = 0
+        blocks[-1].append(line)
+        filled += len(line)
+    return blocks
+
+
+def _cut_long(lines: list[str], size: int) -> list[str]:
+    """Lines longer than a block (a text without line ends) are cut after a word."""
+    pieces: list[str] = []
+    for line in lines:
+        while len(line) > size:
+            cut = line.rfind(" ", 1, size) + 1 or size
+            pieces.append(line[:cut])
+            line = line[cut:]
+        pieces.append(line)
+    return pieces
+
+
+def _without_windows(lines: list[str], taken: NDArray[np.uint64]) -> list[str]:
+    """Drop the lines in which a window in `taken` (sorted) ends; again for the windows that the gaps create."""
+    while lines:
+        shared = _is_in(window_hashes("".join(lines)), taken)
+        if not shared.any():
+            break
+        # Dropping the line where a window ends breaks the window.
+        ends = np.cumsum([len(line) for line in lines])
+        dropped = set(np.searchsorted(ends, np.flatnonzero(shared) + WINDOW - 1, side="right").tolist())
+        lines = [line for index, line in enumerate(lines) if index not in dropped]
+    return lines
+
+
+def _is_in(hashes: NDArray[np.uint64], taken: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """np.isin for a sorted `taken`; a search by halves, as numpy's hash table is 10 times slower on such numbers."""
+    if not len(taken):
+        return np.zeros(len(hashes), dtype=np.bool_)
+    found = np.searchsorted(taken, hashes).clip(max=len(taken) - 1)
+    same: NDArray[np.bool_] = taken[found] == hashes
+    return same

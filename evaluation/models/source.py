@@ -1,0 +1,139 @@
+"""Models by name: where the files are, which rotary embedding they have, their tokenizer, and what identifies them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokenizer
+from evaluation.models.hub import is_hub_id, snapshot
+from evaluation.models.tokenizer import HFTokenizer, Tokenizer
+from evaluation.models.user_path import is_directory, is_file, user_path
+from search_space.rope.config import RopeConfig
+from search_space.rope.hf_config import read_rope
+
+POCKET = "pocket"
+_POCKET_PATH = Path(__file__).resolve().parents[2] / "examples" / "pocket" / "model"
+_CHUNK_BYTES = 1 << 20
+# Two first imports of transformers at once break, and a server resumes one job while it takes another.
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSource:
+    """A model's files. name: as it was asked for; revision: the Hub's commit, None for a directory."""
+
+    name: str
+    path: Path
+    rope: RopeConfig
+    revision: str | None = None
+
+
+def resolve_model(name: str, *, weights: bool = True) -> ModelSource:
+    """Find a model: "pocket", a directory with a config.json, or a Hugging Face Hub id (local cache first).
+
+    A name that could be a Hub id is one, whatever lies in the working directory: see :func:`model_directory`.
+
+    With weights=False only a Hub model's small files are fetched, which is enough for analytic factors.
+    Raises ModelNotFound; UnsupportedModel for a directory that is no model; UnsupportedRope (search_space) with the
+    reason for a model whose positions are not plain RoPE.
+    """
+    path, revision = _locate(name, weights)
+    return ModelSource(name=name, path=path, rope=read_rope(read_config(path)), revision=revision)
+
+
+def model_directory(name: str) -> Path | None:
+    """The directory that a model's name stands for; None for "pocket" and for what has the form of a Hub id.
+
+    So "model" and "owner/model" mean the same on every machine and in every working directory; a directory of that name
+    is written "./model".
+    """
+    return None if name == POCKET or is_hub_id(name) else user_path(name)
+
+
+def load_tokenizer(source: ModelSource) -> Tokenizer:
+    """The model's own tokenizer; code that comes with a model is never run. Raises UnsupportedTokenizer."""
+    try:
+        with _LOADING:
+            from transformers import AutoTokenizer
+
+            return HFTokenizer(AutoTokenizer.from_pretrained(str(source.path), trust_remote_code=False))
+    except Exception as error:  # the library raises whatever the broken file raises
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UnsupportedTokenizer(
+            f"a model must come with a tokenizer, but {source.name!r} has none: {reason}"
+        ) from error
+
+
+def model_sha256(source: ModelSource) -> str:
+    """sha256 over the names and contents of the weight files, sorted by name. Raises UnsupportedModel without any."""
+    files = sorted(source.path.glob("*.safetensors"))
+    if not files:
+        raise UnsupportedModel(
+            f"a model must have weights in .safetensors files, but {source.name!r} has none in {source.path}"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name}\0{_file_sha256(file, status.st_mtime_ns, status.st_size)}\n".encode())
+    return digest.hexdigest()
+
+
+def config_sha256(source: ModelSource) -> str:
+    """sha256 of config.json as it lies there: all that a forward pass follows beside the weights.
+
+    The whole file, because no short list of its fields is complete: rope_theta, heads, norms, activations and windows
+    are only the known ones.
+    """
+    return hashlib.sha256((source.path / "config.json").read_bytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _file_sha256(file: Path, mtime_ns: int, size: int) -> str:
+    """Streamed; mtime and size are only there to tell a changed file from the one remembered."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _locate(name: str, weights: bool) -> tuple[Path, str | None]:
+    if name == POCKET:
+        if not (_POCKET_PATH / "config.json").is_file():
+            raise ModelNotFound(f"the pocket model must be in {_POCKET_PATH}, but is not: run examples/pocket/train.py")
+        return _POCKET_PATH, None
+    directory = model_directory(name)
+    if directory is None:
+        path = snapshot(name, weights=weights)
+        return path, path.name
+    if name and is_directory(directory):
+        return directory.resolve(), None
+    raise ModelNotFound(f"a model must be {POCKET!r}, an existing directory or a Hub id, but got model={name!r}")
+
+
+def read_config(directory: Path) -> Mapping[str, object]:
+    """The config.json of a model, whose other files can be opened too. Raises UnsupportedModel."""
+    _check_files(directory)
+    file = directory / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UnsupportedModel(f"a model directory must hold a config.json, but {directory} does not") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnsupportedModel(f"config.json must be readable JSON, but {file} is not: {error}") from error
+    if not isinstance(config, dict):
+        raise UnsupportedModel(f"config.json must be a JSON object, but {file} holds a {type(config).__name__}")
+    return config
+
+
+def _check_files(directory: Path) -> None:
+    """Raise UnsupportedModel for a FIFO, a device, a directory or a broken link among the files that are opened."""
+    for file in (*directory.glob("*.json"), *directory.glob("*.safetensors")):
+        if not is_file(file):
+            raise UnsupportedModel(f"the files of a model must be regular files, but {file} is none")

@@ -1,0 +1,135 @@
+"""Writing the trained model as a directory that other programs load unchanged.
+
+    config.json            the model's own, with `longrope`: see `longrope_config`
+    model.safetensors      trained weights, float32
+    tokenizer files        copied from the source
+    factors.json           the factor file trained with
+    README.md              the model card
+
+The directory appears whole or not at all: everything is written beside it and renamed into place.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from evaluation.models.source import ModelSource
+from finetune.errors import OutputNotEmpty
+from finetune.output.output_files import CARD_NAME, FACTORS_NAME
+from search_space.factors.exports import hf_config_fragment
+from search_space.factors.factor_file import FactorFile
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+
+
+def check_output(output: Path) -> None:
+    """Raise OutputNotEmpty when `output` is a file or a directory that holds anything."""
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    if output.exists() or output.is_symlink():
+        raise OutputNotEmpty(f"the output must be a new or an empty directory, but got output={output}")
+
+
+def longrope_config(config: PreTrainedConfig, file: FactorFile) -> PreTrainedConfig:
+    """The model's config with `longrope`: factors, both lengths at both places, and the attention factor three times.
+
+    transformers reads `attention_factor`, vLLM `short_mscale` and `long_mscale`; `factor` is exactly L'/L, and
+    `original_max_position_embeddings` is at the top level too, because without it either program falls back silently.
+    """
+    updated: PreTrainedConfig = type(config).from_dict({**config.to_dict(), **hf_config_fragment(file)})
+    return updated
+
+
+def write_checkpoint(
+    model: PreTrainedModel,
+    *,
+    source: ModelSource,
+    file: FactorFile,
+    model_card: str,
+    output: Path,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write the checkpoint directory `output`; `weights` instead of the model's own where those are sharded.
+
+    Raises OutputNotEmpty, or OSError when the disk does not take it.
+    """
+
+    def write_model(directory: Path) -> None:
+        with no_progress_bars():
+            model.save_pretrained(directory, state_dict=None if weights is None else dict(weights))
+        longrope_config(model.config, file).save_pretrained(directory)
+
+    write_output(write_model, source=source, file=file, model_card=model_card, output=output)
+
+
+def write_output(
+    write_model: Callable[[Path], None], *, source: ModelSource, file: FactorFile, model_card: str, output: Path
+) -> None:
+    """What every output directory has, around the files that `write_model` puts there. Raises as `write_checkpoint`."""
+    check_output(output)
+    with _appearing_whole(output) as directory:
+        write_model(directory)
+        _copy_tokenizer(source.path, directory, file.target_length)
+        (directory / FACTORS_NAME).write_text(file.to_json(), encoding="utf-8")
+        (directory / CARD_NAME).write_text(model_card, encoding="utf-8")
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers' bars off the terminal, which belongs to the caller, while it loads or saves."""
+    were_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if were_on:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _appearing_whole(output: Path) -> Iterator[Path]:
+    """A directory beside `output` that takes its place when the block ends well and vanishes when it does not."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        scratch.chmod(0o755)  # mkdtemp makes it private
+        yield scratch
+        try:
+            scratch.rename(output)  # replaces an empty directory, refuses any other
+        except OSError as error:
+            check_output(output)
+            raise error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _copy_tokenizer(source: Path, target: Path, target_length: int) -> None:
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    settings_path = target / "tokenizer_config.json"
+    if settings_path.is_file():
+        settings = json.loads(settings_path.read_text(encoding="utf-8"))
+        # Else tokenizers warn about, or cut, what the model can now read.
+        if isinstance(settings.get("model_max_length"), int) and settings["model_max_length"] < target_length:
+            settings["model_max_length"] = target_length
+            settings_path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

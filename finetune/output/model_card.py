@@ -1,0 +1,143 @@
+"""The README.md of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evaluation.models.source import ModelSource
+from finetune.config import FinetuneSettings
+from finetune.results import FinetuneResult
+from search_space.factors.factor_file import FactorFile
+from search_space.version import ROPEWALK_VERSION
+
+_CARD = """\
+---
+library_name: transformers
+tags: [longrope, long-context]
+---
+
+# {name}, context extended to {target} tokens
+
+{name} was trained on windows of {original} tokens. This checkpoint reads {target}: RoPE rescale factors ({found}) and
+{steps} steps of mixed-context-window training (LongRoPE2, arXiv 2502.20082) by Ropewalk {version}.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")
+```
+
+| training | |
+|---|---|
+| steps, learning rate | {steps}, {learning_rate:g} (AdamW, warm-up {warmup}, cosine) |
+| per step, long factors | {long_rows} documents of {target} tokens |
+| per step, long factors | {middle_rows} rows of {target} tokens, packed from documents of more than {original} |
+| per step, original RoPE | {short_rows} rows of {target} tokens, packed from documents of at most {original} |
+| trained | {trained} |
+| tokens | {tokens:,} |
+| corpus | {corpus}, train split |
+| attention factor | {attention_factor:g} |
+| seed | {seed} |
+
+Weighted mean loss, nats per token:
+
+| documents | over the first steps | over the last |
+|---|---|---|
+{losses}
+
+{validation}
+## How it switches
+
+Up to {original} tokens the short factors, all 1, are used: original RoPE{short_note}. Past that, `long_factor`.
+
+- transformers decides per forward pass by the largest position. A generation that crosses {original} tokens needs a
+  fresh KV cache there: the keys cached before were rotated by the short factors. The Phi-3 family drops its cache by
+  itself; Llama, Qwen and Mistral keep it, and the text goes wrong. Ropewalk's `generate_across_switch` reads everything
+  anew at that point, once:
+
+  ```python
+  from finetune.generating import generate_across_switch
+
+  ids = generate_across_switch(model, input_ids, max_new_tokens=2000)
+  ```
+
+- vLLM decides once per engine and has no switch to cross: with `max_model_len` above {original} it uses the long
+  factors from the first token on, otherwise never. Short requests get the short factors from a second engine, run with
+  `max_model_len={original}`.
+
+`factors.json` holds the factors and where they come from.
+"""
+
+_VALIDATION = """\
+Needle retrieval at {target} tokens on held-out documents, **before** this training:
+
+| factors | documents | NLL, nats per answer token | exact match |
+|---|---|---|---|
+{rows}
+
+"""
+
+MERGE_SECTION = """
+## Merge
+
+This directory holds an adapter (LoRA), which is no model by itself: the RoPE that it was trained with is in
+`factors.json`. `ropewalk merge ADAPTER --output DIRECTORY` writes the whole model.
+"""
+
+
+def model_card(source: ModelSource, file: FactorFile, settings: FinetuneSettings, result: FinetuneResult) -> str:
+    """Markdown that says what the checkpoint is, how it was made and how it must be used."""
+    return _CARD.format(
+        name=_display_name(source),
+        target=file.target_length,
+        original=file.original_max_position_embeddings,
+        found=f"search `{file.search.id}`, trial {file.search.trial}" if file.search else "not from a search",
+        version=ROPEWALK_VERSION,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup=settings.warmup_steps,
+        long_rows=settings.long_documents_per_step,
+        middle_rows=settings.middle_sequences_per_step,
+        short_rows=settings.short_sequences_per_step,
+        trained=f"LoRA adapters of rank {settings.lora_rank}" if settings.lora_rank else "all weights",
+        tokens=result.tokens,
+        corpus=settings.corpus or "built-in (the Python reference)",
+        losses=_losses(result),
+        attention_factor=file.attention_factor,
+        short_note="" if file.attention_factor == 1 else ", with the attention factor, as it was trained",
+        seed=settings.seed,
+        validation=_validation(file),
+    )
+
+
+def _display_name(source: ModelSource) -> str:
+    """A hub id or an alias as it is; of a directory only the last part, for cards travel."""
+    return source.path.name if Path(source.name).is_absolute() else source.name
+
+
+def _losses(result: FinetuneResult) -> str:
+    rows = (
+        ("long", result.initial_loss_long, result.final_loss_long),
+        ("middle", result.initial_loss_middle, result.final_loss_middle),
+        ("short", result.initial_loss_short, result.final_loss_short),
+    )
+    return "\n".join(f"| {kind} | {_loss(initial)} | {_loss(final)} |" for kind, initial, final in rows)
+
+
+def _loss(value: float | None) -> str:
+    return "not trained on" if value is None else f"{value:.3f}"
+
+
+def _validation(file: FactorFile) -> str:
+    found = file.validation
+    if found is None:
+        return ""
+    rows = [f"| these factors | {found.documents} | {found.nll:.4f} | {found.exact_match:.3f} |"]
+    rows += [
+        f"| {result.name} | {result.documents or found.documents} | {result.nll:.4f} | {result.exact_match:.3f} |"
+        for result in file.baselines
+    ]
+    if not file.baselines:
+        rows.append(f"| {found.best_baseline} | {found.documents} | {found.best_baseline_nll:.4f} | |")
+    return _VALIDATION.format(target=file.target_length, rows="\n".join(rows))

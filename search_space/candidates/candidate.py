@@ -1,0 +1,140 @@
+"""What a search proposes and what comes back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from search_space.errors import InvalidStrategy
+from search_space.rope.rescale_factors import RescaleFactors
+
+# Grid values are decimals rounded to 6 places (genome.py), so real misfits are far larger than this.
+_GRID_TOLERANCE = 1e-6
+
+BASELINE_ORIGIN = "baseline:"  # how the origin of an analytic candidate begins
+
+GRADIENT_COST = 3
+"""Forward passes that a pass with gradients counts as: one forward, two for the way back. Measured on a CPU at 2048 and
+4096 tokens: 3.1 and 3.2; more where memory makes a scorer run layers twice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gene:
+    """One searched number with its range, everything a study needs to record it as a parameter.
+
+    With a `step`, values lie on low + k * step and `high` is on that grid too.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    step: float | None = None
+    integer: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.value <= self.high:
+            raise InvalidStrategy(
+                f"a gene must lie within its range, but got {self.name}={self.value!r}, "
+                f"low={self.low!r}, high={self.high!r}"
+            )
+        if self.integer and not float(self.value).is_integer():
+            raise InvalidStrategy(f"an integer gene must be whole, but got {self.name}={self.value!r}")
+        if self.step is not None:
+            self._check_grid(self.step)
+
+    def _check_grid(self, step: float) -> None:
+        if not (math.isfinite(step) and step > 0):
+            raise InvalidStrategy(f"a gene's step must be positive, but got {self.name}: step={step!r}")
+        for label, number in (("value", self.value), ("high", self.high)):
+            steps = (number - self.low) / step
+            if abs(steps - round(steps)) > _GRID_TOLERANCE:
+                raise InvalidStrategy(
+                    f"a gene must lie on its grid, but got {self.name}: {label}={number!r}, "
+                    f"low={self.low!r}, step={step!r}"
+                )
+
+
+CandidateKey = tuple[tuple[float, ...], float]
+"""Factors and attention factor: all that a score can depend on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One factor vector to score, with the genes that it was bred from.
+
+    `origin` is "baseline:<name>" or how the strategy came to it ("initial", "mutation", "crossover", ...); `parents`
+    are trial numbers. Candidates without genes (baselines) are scored and reported, but not bred from.
+    """
+
+    factors: RescaleFactors
+    attention_factor: float = 1.0
+    critical_pair: int | None = None
+    genes: tuple[Gene, ...] = ()
+    origin: str = ""
+    parents: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.attention_factor) and self.attention_factor > 0):
+            raise InvalidStrategy(
+                f"attention_factor must be finite and positive, but got attention_factor={self.attention_factor!r}"
+            )
+        if self.critical_pair is not None and not 0 <= self.critical_pair < len(self.factors):
+            raise InvalidStrategy(
+                f"critical_pair must be a pair in [0, {len(self.factors)}), but got critical_pair={self.critical_pair}"
+            )
+        names = [gene.name for gene in self.genes]
+        if len(set(names)) != len(names):
+            raise InvalidStrategy(f"gene names must be unique, but got {names}")
+
+    @property
+    def baseline_name(self) -> str | None:
+        """The analytic baseline that this candidate is; None for a bred one."""
+        return self.origin.removeprefix(BASELINE_ORIGIN) if self.origin.startswith(BASELINE_ORIGIN) else None
+
+    @property
+    def key(self) -> CandidateKey:
+        """Equal for candidates that are the same one to score, wherever they come from."""
+        return self.factors.values, self.attention_factor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentNats:
+    """What one search document says about a candidate: the sum of nats over its answer tokens, and their number.
+
+    `gradient`, where it was asked for: d nats / d ln lambda_i for each pair, then d nats / d ln A.
+    """
+
+    index: int
+    nats: float
+    tokens: int
+    gradient: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredCandidate:
+    """A candidate with its trial number and mean NLL in nats per answer token (+inf when it could not be scored).
+
+    `scores` are the documents that the mean is over, by index; `pruned` when a step raced it out.
+    """
+
+    trial: int
+    generation: int
+    candidate: Candidate
+    nll: float
+    scores: tuple[DocumentNats, ...] = ()
+    pruned: bool = False
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.nll):
+            raise InvalidStrategy(f"nll must be a number (+inf when failed), but got nan for trial {self.trial}")
+
+    @property
+    def document_passes(self) -> int:
+        """What its scores cost, in forward passes."""
+        return sum(1 if score.gradient is None else GRADIENT_COST for score in self.scores)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be scored."""
+        return math.isinf(self.nll)

@@ -1,0 +1,25 @@
+"""The analytic candidates that every strategy starts with, so that no search ends below a formula."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_space.candidates.baselines import baselines, own_attention_factor
+from search_space.candidates.candidate import BASELINE_ORIGIN, Candidate
+from search_space.strategies.base import StrategyContext
+
+
+def seed_baselines(context: StrategyContext) -> tuple[Candidate, ...]:
+    """Each baseline at the fixed attention factor; where it is searched, at 1 and at the method's own.
+
+    The second form of a baseline is called "baseline:<name>+attention", so that names stay unique.
+    """
+    plain = baselines(context.rope, context.target_length)
+    if context.attention_factor is not None:
+        return tuple(replace(seed, attention_factor=context.attention_factor) for seed in plain)
+    scaled = []
+    for seed in plain:
+        own = own_attention_factor(seed.origin.removeprefix(BASELINE_ORIGIN), context.rope, context.target_length)
+        if own != seed.attention_factor:
+            scaled.append(replace(seed, attention_factor=own, origin=f"{seed.origin}+attention"))
+    return (*plain, *scaled)

@@ -1,0 +1,32 @@
+"""How far an evaluation is, over all its parts."""
+
+from service.runtime.job import ProgressWriter, Runtime
+from storage.records import Progress
+
+
+class EvaluationProgress:
+    """Counts what is done of `total` units: documents scored, prompts answered, texts read, harness runs."""
+
+    def __init__(self, runtime: Runtime, *, total: int) -> None:
+        self._writer = ProgressWriter(runtime)
+        self._done = 0
+        self._total = total
+
+    def advance(self, note: str) -> None:
+        """One more; `note` says of what."""
+        self._done += 1
+        self._write(note, flush=self._done == self._total)
+
+    def note(self, note: str) -> None:
+        """Say what is at work now."""
+        self._write(note, flush=False)
+
+    def _write(self, note: str, *, flush: bool) -> None:
+        progress = Progress(
+            stage="evaluating",
+            document_passes=self._done,
+            total_document_passes=self._total,
+            fraction=self._done / self._total,
+            note=note,
+        )
+        self._writer.write(progress, flush=flush)

@@ -1,0 +1,49 @@
+"""The run of an evaluation: needles, RULER, plain text and harness tasks, for every contender at several lengths."""
+
+from service.evaluations.harness import run_harnesses
+from service.evaluations.needles import score_needles, setups
+from service.evaluations.prepare import PreparedEvaluation
+from service.evaluations.progress import EvaluationProgress
+from service.evaluations.result import EvaluationResult
+from service.evaluations.serving import serve
+from service.runtime.job import Runtime
+from storage.records import JobState
+
+
+def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> EvaluationResult:
+    """Measure everything that the spec asks for; what two contenders share is measured once.
+
+    Raises:
+        LeaseLost, RunStopped: see `LeaseKeeper.check`.
+        ScoringFailed: a document, a prompt or a text could not be scored, or the harness failed.
+    """
+    runtime.enter(JobState.evaluating)
+    spec, settings = prepared.spec, prepared.settings()
+    work, harness = prepared.served_work(), prepared.harness_requests()
+    needle_setups = setups(prepared.contenders, prepared.lengths)
+    total = len(needle_setups) * spec.documents + work.units(prepared.contenders) + len(harness)
+    progress = EvaluationProgress(runtime, total=total)
+    # First: a task that the harness does not have, or has no data for, is told before anything long begins.
+    harness_rows = tuple(run_harnesses(runtime, harness, progress=progress))
+    documents = {length: prepared.documents(length) for length in prepared.lengths}
+    needles = tuple(
+        score_needles(
+            runtime,
+            prepared.contenders,
+            documents,
+            settings=settings,
+            workers=spec.workers,
+            progress=progress,
+        )
+    )
+    ruler, text = serve(runtime, prepared.contenders, work, settings=settings, workers=spec.workers, progress=progress)
+    return EvaluationResult(
+        model=prepared.model.source.name,
+        original_length=prepared.original_length,
+        target_length=prepared.target_length,
+        threshold=spec.threshold,
+        needles=needles,
+        ruler=ruler,
+        text=text,
+        harness=harness_rows,
+    )

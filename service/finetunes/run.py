@@ -1,0 +1,187 @@
+"""Fine-tuning on Ray Train: an actor that drives the training, and the controller's loop that follows it.
+
+    controller ── FinetuneActor ── Ray Train's controller ── one worker per device (`finetune.ray_worker`)
+
+Killed, the actor takes its processes with it but leaves their placement group, which Ray cleans up only where its
+dashboard runs. So a training is ended through Ray Train's controller, which lets go of everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import cast
+
+import ray
+from ray.actor import ActorHandle, ActorProxy
+from ray.exceptions import RayError, RayTaskError
+
+from finetune.results import FinetuneResult, TrainingProgress
+from finetune.worker_task import WorkerTask
+from service.errors import RunFailed, RunStopped
+from service.finetunes.actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
+from service.finetunes.prepare import PreparedFinetune
+from service.runtime.failures import is_infrastructure
+from service.runtime.job import ProgressWriter, Runtime
+from storage.records import JobState, Progress
+
+POLL_SECONDS = 0.5
+
+
+def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> FinetuneResult:
+    """Train on Ray, follow it, and leave the checkpoint among the job's artifacts.
+
+    The training goes on from the last state that any owner of this job has kept, and ends at the same weights as one
+    that was never interrupted: the data of a step is a function of the seed. States go when the job ends for good;
+    after a success the caller drops them (`forget_states`), once it is recorded.
+
+    Raises:
+        LeaseLost, RunStopped: see `LeaseKeeper.check`; the training is killed.
+        RunFailed: the training processes died too often or refused; says why.
+    """
+    runtime.enter(JobState.training)
+    states = _states(runtime)
+    states.mkdir(parents=True, exist_ok=True)
+    try:
+        return _run(runtime, _task(runtime, prepared, states))
+    except (RunStopped, RunFailed) as error:
+        refused = isinstance(error, RunFailed) and not is_infrastructure(error)
+        if refused or runtime.keeper.request == "cancel":
+            forget_states(runtime)
+        raise
+
+
+def forget_states(runtime: Runtime) -> None:
+    """Delete what the training could be resumed from."""
+    shutil.rmtree(_states(runtime), ignore_errors=True)
+
+
+def _states(runtime: Runtime) -> Path:
+    return (runtime.artifacts / "training").absolute()
+
+
+def _task(runtime: Runtime, prepared: PreparedFinetune, states: Path) -> WorkerTask:
+    return WorkerTask(
+        source=prepared.source,
+        file=prepared.file,
+        settings=prepared.settings,
+        # A directory of this owner's own: what a controller before it left half-done is in nobody's way.
+        output=states.parent / f"checkpoint-{runtime.keeper.lease.epoch}",
+        states=states,
+        token_cache=(runtime.home / "tokens").absolute(),
+    )
+
+
+def _run(runtime: Runtime, task: WorkerTask) -> FinetuneResult:
+    use_gpu = _use_gpu(task)
+    actor = start_actor()
+    try:
+        result = actor.run.remote(task, f"owner-{runtime.keeper.lease.epoch}", use_gpu)
+        return _follow(runtime, actor, result, steps_kept=task.settings.checkpoint_every)
+    except RayTaskError as error:
+        raise _failure(error.cause) from error
+    except RayError as error:
+        raise RunFailed(f"the fine-tuning process died: {_last_line(error)}", code="WORKER_LOST") from error
+    except Exception:  # the lease is lost, the user asked, the database is away: the training goes on without us
+        with contextlib.suppress(RayError):
+            ray.get(actor.end.remote())
+        raise
+    finally:
+        ray.kill(cast("ActorHandle[FinetuneActor]", actor))
+
+
+def _use_gpu(task: WorkerTask) -> bool:
+    gpus = int(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+    workers = task.settings.workers
+    if gpus == 0 or task.settings.device == "cpu":
+        return False
+    if workers > gpus:
+        raise RunFailed(
+            f"workers must be at most the GPUs of the cluster, {gpus}, but got workers={workers}",
+            code="INVALID_FINETUNE_SETTINGS",
+        )
+    return True
+
+
+def _failure(cause: Exception) -> RunFailed:
+    """What the job shows: a refusal by its own code, lost processes as such, anything else as a failed fine-tuning."""
+    from ray.train import WorkerGroupError
+
+    from service.finetunes.train_controller import is_lost_worker
+
+    code = getattr(cause, "code", "FINETUNE_FAILED")
+    if isinstance(cause, WorkerGroupError):
+        failures = list(cause.worker_failures.values())
+        lost = [failure for failure in failures if is_lost_worker(failure)]  # what the others say comes of it
+        if lost:
+            times = MAX_WORKER_FAILURES + 1
+            return RunFailed(f"the fine-tuning lost workers {times} times: {_last_line(lost[0])}", code="WORKER_LOST")
+        cause = failures[0]
+    return RunFailed(f"fine-tuning failed: {_last_line(cause)}", code=code)
+
+
+def _last_line(error: Exception) -> str:
+    """Errors from other processes carry their traceback; it ends with what went wrong."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def _follow(
+    runtime: Runtime,
+    actor: ActorProxy[FinetuneActor],
+    result: ray.ObjectRef[FinetuneResult],
+    *,
+    steps_kept: int,
+) -> FinetuneResult:
+    book = _ProgressBook(runtime, steps_kept=steps_kept)
+    while True:
+        runtime.keeper.check()
+        done, _ = ray.wait([result], timeout=POLL_SECONDS)
+        asked = actor.progress.remote()
+        answered, _ = ray.wait([asked], timeout=POLL_SECONDS)  # none while the actor starts
+        if answered and (progress := ray.get(asked)) is not None:
+            book.note(progress)
+        if done:
+            return ray.get(result)
+
+
+class _ProgressBook:
+    """Writes down how a training goes, as often as it is looked at."""
+
+    def __init__(self, runtime: Runtime, *, steps_kept: int) -> None:
+        self._runtime = runtime
+        self._steps_kept = steps_kept
+        self._writer = ProgressWriter(runtime)
+        self._last: TrainingProgress | None = None
+        self._kept = 0
+        """The first step under this lease that a state of this lease may hold."""
+
+    def note(self, progress: TrainingProgress) -> None:
+        """Progress column and events; nothing when it was seen before."""
+        if self._last is None or progress.began_at != self._last.began_at:
+            self._kept = progress.began_at + self._steps_kept
+            if progress.began_at > 0:
+                self._runtime.event("training.resumed", step=progress.began_at)
+        if progress == self._last:
+            return
+        self._last = progress
+        if progress.step >= self._kept:
+            self._runtime.keeper.accepted(self._runtime.keeper.request)
+        self._writer.write(_to_record(progress), flush=progress.step == progress.total)
+        self._runtime.event(
+            "training.step",
+            step=progress.step,
+            steps=progress.total,
+            loss_long=progress.loss_long,
+            loss_middle=progress.loss_middle,
+            loss_short=progress.loss_short,
+            learning_rate=progress.learning_rate,
+        )
+
+
+def _to_record(progress: TrainingProgress) -> Progress:
+    return Progress(
+        stage="training",
+        fraction=progress.step / progress.total,
+        note=f"step {progress.step} of {progress.total}",
+    )

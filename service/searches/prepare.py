@@ -1,0 +1,252 @@
+"""From a spec to everything a run needs; what the user's spec got wrong is refused here, before a job exists."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from evaluation.documents.corpus import Corpus, load_corpus
+from evaluation.documents.factory import DocumentFactory, DocumentRequest, check_lengths
+from evaluation.documents.needle import NeedleDocument, Split
+from evaluation.errors import EvaluationError
+from evaluation.models.source import ModelSource, load_tokenizer, model_directory, model_sha256, resolve_model
+from finetune.config import FinetuneSettings
+from finetune.errors import FinetuneError, InvalidFinetuneSettings
+from finetune.mix import check_long_text, demands, estimated_sizes
+from finetune.recipes import settings_of
+from search_space.candidates.step import Budget
+from search_space.errors import SearchSpaceError
+from search_space.factors.factor_file import FactorFile, ModelIdentity
+from search_space.rope.config import RopeConfig
+from search_space.strategies.base import Strategy, StrategyContext
+from search_space.strategies.registry import make_strategy
+from service.errors import InvalidSpec
+from service.specs.finetune import FinetuneOptions
+from service.specs.search import ScorerSpec, SearchSpec
+from workers.base import ScorerSettings
+from workers.errors import WorkersError
+from workers.factory import check_model_fits, check_scorer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedModel:
+    """A model on disk and the corpus that its documents are cut from."""
+
+    source: ModelSource
+    rope: RopeConfig
+    corpus: Corpus
+    factory: DocumentFactory
+
+    @property
+    def worker_name(self) -> str:
+        """What workers load: a directory by its absolute path, an alias or a hub id by its name."""
+        is_directory = model_directory(self.source.name) is not None
+        return str(self.source.path.resolve()) if is_directory else self.source.name
+
+    def identity(self) -> ModelIdentity:
+        """How factor files name this model."""
+        return ModelIdentity.of(
+            self.rope, name=self.source.name, revision=self.source.revision, sha256=model_sha256(self.source)
+        )
+
+    def documents(
+        self, *, split: Split, length: int, count: int, needles: int, seed: int
+    ) -> tuple[NeedleDocument, ...]:
+        """`count` needle documents of `length` tokens."""
+        request = DocumentRequest(target_length=length, count=count, seed=seed, split=split, needles=needles)
+        return self.factory.build(request)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedSearch:
+    """A search ready to run: the same spec prepares to the same search on every machine with the same files."""
+
+    spec: SearchSpec
+    model: PreparedModel
+    strategy: Strategy
+
+    @property
+    def num_baselines(self) -> int:
+        """Analytic baselines that generation 0 is seeded with."""
+        first = self.strategy.propose(0, ())
+        return len(first.candidates) - len(first.bred)
+
+    def documents(self, split: Split) -> tuple[NeedleDocument, ...]:
+        """The documents that candidates (split "search") or finalists (split "validation") are scored on."""
+        objective = self.spec.objective
+        return self.model.documents(
+            split=split,
+            length=self.spec.target_length,
+            count=self.strategy.max_documents if split == "search" else objective.validation_documents,
+            needles=objective.needles_per_document,
+            seed=self.spec.seed,
+        )
+
+    def scorer_settings(self) -> ScorerSettings:
+        """What the workers load."""
+        settings = scorer_settings(self.spec.scorer, self.model.worker_name, self.model.rope, self.spec.target_length)
+        return dataclasses.replace(settings, gradients=needs_gradients(self.spec))
+
+
+def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
+    """Resolve the model, the corpus and the strategy, and build one document of each split.
+
+    With weights=False the small files of a model on the hub are enough, which is all that a check needs.
+
+    Raises:
+        InvalidSpec: a field breaks a rule that needs the model to be known; names the field.
+        EvaluationError, SearchSpaceError, WorkersError: the room that refused says why.
+    """
+    model = prepare_model(
+        spec.model,
+        corpus=spec.objective.corpus,
+        original_length=spec.original_length,
+        target_length=spec.target_length,
+        weights=weights,
+    )
+    if spec.target_length <= model.rope.original_max_position_embeddings:
+        raise InvalidSpec(
+            "target_length must be greater than the model's original length, but got "
+            f"target_length={spec.target_length}, original_length={model.rope.original_max_position_embeddings}",
+            pointer="/target_length",
+        )
+    searched = spec.scorer.attention_factor == "search"
+    context = StrategyContext(
+        rope=model.rope,
+        target_length=spec.target_length,
+        seed=spec.seed,
+        attention_factor=None if searched else float(spec.scorer.attention_factor),
+        documents=spec.objective.documents,
+        budget=Budget(
+            max_candidates=spec.budget.max_trials,
+            max_document_passes=spec.budget.max_document_passes,
+            patience=spec.budget.patience,
+        ),
+    )
+    strategy = make_strategy(spec.strategy.name, spec.strategy.arguments(), context)
+    check_scorer(
+        spec.scorer.backend,
+        tensor_parallel=spec.scorer.tensor_parallel,
+        dtype=spec.scorer.dtype,
+        gradients=needs_gradients(spec),
+    )
+    check_model_fits(model.source.path, scorer_settings(spec.scorer, model.worker_name, model.rope, spec.target_length))
+    if spec.finetune is not None:
+        check_training_data(
+            model.source,
+            finetune_settings(spec.finetune, model.source, spec.target_length),
+            original_length=model.rope.original_max_position_embeddings,
+            target_length=spec.target_length,
+        )
+    for split in ("search", "validation"):
+        model.documents(
+            split=split,
+            length=spec.target_length,
+            count=1,
+            needles=spec.objective.needles_per_document,
+            seed=spec.seed,
+        )
+    return PreparedSearch(spec=spec, model=model, strategy=strategy)
+
+
+def needs_gradients(spec: SearchSpec) -> bool:
+    """Whether the strategy asks for derivatives, which not every scorer has."""
+    return spec.strategy.name == "gradient"
+
+
+def prepare_model(
+    name: str,
+    *,
+    corpus: str | None,
+    original_length: int | None = None,
+    target_length: int | None = None,
+    weights: bool = True,
+) -> PreparedModel:
+    """Find a model's files, its RoPE and its tokenizer, and load the corpus."""
+    source = resolve_model(name, weights=weights)
+    rope = source.rope
+    if original_length is not None:
+        rope = dataclasses.replace(rope, original_max_position_embeddings=original_length)
+    if target_length is not None:
+        check_lengths(rope.original_max_position_embeddings, target_length)
+    return PreparedModel(
+        source=source,
+        rope=rope,
+        corpus=(loaded := load_corpus(corpus)),
+        factory=_factory(source, loaded),
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _factory(source: ModelSource, corpus: Corpus) -> DocumentFactory:
+    # Tokenising a corpus takes seconds, and the door and the controller ask for the same one again.
+    return DocumentFactory(load_tokenizer(source), corpus)
+
+
+def scorer_settings(spec: ScorerSpec, model: str, rope: RopeConfig, target_length: int) -> ScorerSettings:
+    """What a scoring worker loads for this model and these lengths."""
+    return ScorerSettings(
+        model=model,
+        backend=spec.backend,
+        dtype=spec.dtype,
+        target_length=target_length,
+        original_length=rope.original_max_position_embeddings,
+        tensor_parallel=spec.tensor_parallel,
+    )
+
+
+def parse_factor_file(value: Mapping[str, Any], *, pointer: str) -> FactorFile:
+    """A factor file given inside a spec.
+
+    Raises:
+        InvalidSpec: it is not a valid factor file; names the field inside it.
+    """
+    try:
+        return FactorFile.from_json(json.dumps(value))
+    except SearchSpaceError as error:
+        raise InvalidSpec(str(error), pointer=pointer) from error
+
+
+def finetune_settings(spec: FinetuneOptions, source: ModelSource, target_length: int) -> FinetuneSettings:
+    """The recipe with what the user set.
+
+    Raises:
+        InvalidFinetuneSettings: a value breaks a rule of the recipe, or needs a library that is not here.
+    """
+    given = spec.model_dump(exclude_none=True, exclude={"recipe"})
+    settings = settings_of(given, spec.recipe, source, target_length=target_length)
+    if settings.lora_rank and find_spec("peft") is None:
+        raise InvalidFinetuneSettings(
+            f"adapters need the library peft (extra lora), but got lora_rank={settings.lora_rank} without it"
+        )
+    return settings
+
+
+def check_training_data(
+    source: ModelSource, settings: FinetuneSettings, *, original_length: int, target_length: int
+) -> None:
+    """Build one training document and count the text, so that a corpus that is missing or too short for the mix is
+    told before the job exists.
+
+    Raises:
+        EvaluationError: what is wrong with the corpus.
+    """
+    corpus = load_corpus(settings.corpus)
+    needles = settings.needles_per_document
+    if settings.needle_fraction > 0:
+        _factory(source, corpus).build(
+            DocumentRequest(target_length=target_length, count=1, seed=settings.seed, split="train", needles=needles)
+        )
+    check_long_text(
+        demands(settings, original_length=original_length, target_length=target_length),
+        estimated_sizes(load_tokenizer(source), corpus, settings.corpus),
+        corpus=corpus.name,
+        repeats=settings.text_repeats,
+    )
+
+
+#: What a run may raise because of the user's spec or files, as opposed to infrastructure.
+USER_ERRORS = (InvalidSpec, SearchSpaceError, EvaluationError, WorkersError, FinetuneError)

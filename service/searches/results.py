@@ -1,0 +1,197 @@
+"""What a finished search says: the winner on held-out documents, against every baseline, as a factor file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evaluation.scores.score import DocumentScore, PairedDifference, ScoreSummary, paired_difference, summarise
+from search_space.candidates.candidate import ScoredCandidate
+from search_space.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
+from search_space.rope.rescale_factors import RescaleFactors
+from search_space.version import ROPEWALK_VERSION
+from service.searches.prepare import PreparedSearch
+from service.searches.validation import Outcome
+
+Verdict = Literal["beats_best_baseline", "within_noise_of_best_baseline", "is_best_baseline"]
+
+ScoresByTrial = Mapping[int, Sequence[DocumentScore]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finalist:
+    """One candidate on the validation documents that it got to."""
+
+    scored: ScoredCandidate
+    summary: ScoreSummary
+
+    @property
+    def trial(self) -> int:
+        """Its number."""
+        return self.scored.trial
+
+    @property
+    def name(self) -> str:
+        """The baseline's name, or the trial's number."""
+        return self.scored.candidate.baseline_name or f"trial {self.trial}"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is an analytic baseline rather than a bred candidate."""
+        return self.scored.candidate.baseline_name is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchResult:
+    """The winner, chosen on documents that no candidate was bred on.
+
+    The best bred candidate wins where it beats the best baseline beyond noise; otherwise the result is that baseline.
+    """
+
+    winner: Finalist
+    best_baseline: Finalist
+    best_bred: Finalist | None
+    difference: PairedDifference | None
+    """Best bred candidate minus best baseline, nats per answer token, paired by document, 95 % bootstrap interval."""
+    finalists: tuple[Finalist, ...]
+    factor_file: FactorFile
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether what was found beats the best baseline beyond noise."""
+        if not self.winner.is_baseline:
+            return "beats_best_baseline"
+        lower = self.difference is not None and self.difference.mean < 0.0
+        return "within_noise_of_best_baseline" if lower else "is_best_baseline"
+
+    def to_json(self) -> str:
+        """What the search's resource shows as `result`."""
+        return json.dumps(
+            {
+                "verdict": self.verdict,
+                "statement": self.statement(),
+                "comparison": self._comparison(),
+                "factors": json.loads(self.factor_file.to_json()),
+                "finalists": [_finalist_row(finalist) for finalist in self.finalists],
+            }
+        )
+
+    def statement(self) -> str:
+        """The verdict as a sentence or two."""
+        best = f"{self.best_baseline.name} ({self.best_baseline.summary.nll:.4f} nats per answer token)"
+        result = f"the result is that baseline, {self.best_baseline.name}"
+        if self.best_bred is None or self.difference is None:
+            return f"No searched candidate could be compared with the best analytic baseline {best}: {result}."
+        interval = f"difference {self.difference.mean:+.4f}, 95 % interval [{self.difference.low:+.4f}, "
+        interval += f"{self.difference.high:+.4f}] on {self.best_bred.summary.documents} held-out documents"
+        found = f"{self.best_bred.name} ({self.best_bred.summary.nll:.4f})"
+        if self.verdict == "beats_best_baseline":
+            return f"{found} beats the best analytic baseline {best}: {interval}."
+        if self.verdict == "within_noise_of_best_baseline":
+            return f"{found} is within noise of the best analytic baseline {best}: {interval}; {result}."
+        return f"Nothing searched beat the best analytic baseline {best}: {found} came closest, {interval}; {result}."
+
+    def _comparison(self) -> dict[str, object] | None:
+        if self.best_bred is None or self.difference is None:
+            return None
+        return {
+            "trial": self.best_bred.trial,
+            "nll": self.best_bred.summary.nll,
+            "best_baseline": self.best_baseline.name,
+            "best_baseline_nll": self.best_baseline.summary.nll,
+            "documents": self.best_bred.summary.documents,
+            "difference": self.difference.mean,
+            "ci95": [self.difference.low, self.difference.high],
+        }
+
+
+def decide(
+    prepared: PreparedSearch,
+    search_id: str,
+    history: Sequence[ScoredCandidate],
+    finalists: Sequence[ScoredCandidate],
+    validation: ScoresByTrial,
+    found: Outcome,
+) -> SearchResult:
+    """What the validation's outcome makes of the finalists; those with more documents first, then by NLL."""
+    ranked = sorted(
+        (Finalist(scored=one, summary=summarise(validation[one.trial])) for one in finalists),
+        key=lambda one: (-one.summary.documents, one.summary.nll, one.trial),
+    )
+    by_trial = {finalist.trial: finalist for finalist in ranked}
+    winner, best_baseline = by_trial[found.winner], by_trial[found.best_baseline]
+    against = paired_difference(validation[winner.trial], validation[best_baseline.trial], seed=prepared.spec.seed)
+    return SearchResult(
+        winner=winner,
+        best_baseline=best_baseline,
+        best_bred=None if found.best_bred is None else by_trial[found.best_bred],
+        difference=found.difference,
+        finalists=tuple(ranked),
+        factor_file=_factor_file(prepared, search_id, history, ranked, winner, best_baseline, against),
+    )
+
+
+def _factor_file(
+    prepared: PreparedSearch,
+    search_id: str,
+    history: Sequence[ScoredCandidate],
+    ranked: Sequence[Finalist],
+    winner: Finalist,
+    best_baseline: Finalist,
+    against: PairedDifference,
+) -> FactorFile:
+    candidate = winner.scored.candidate
+    return FactorFile(
+        model=prepared.model.identity(),
+        original_max_position_embeddings=prepared.model.rope.original_max_position_embeddings,
+        target_length=prepared.spec.target_length,
+        critical_pair=candidate.critical_pair,
+        attention_factor=candidate.attention_factor,
+        short_factor=RescaleFactors.identity(len(candidate.factors)),
+        long_factor=candidate.factors,
+        search=SearchSummary(
+            id=search_id,
+            trial=winner.trial,
+            nll=winner.scored.nll,
+            documents=len(winner.scored.scores),
+            document_passes=sum(one.document_passes for one in history),
+        ),
+        validation=ValidationSummary(
+            nll=winner.summary.nll,
+            exact_match=winner.summary.exact_match,
+            documents=winner.summary.documents,
+            best_baseline=best_baseline.name,
+            best_baseline_nll=best_baseline.summary.nll,
+            delta_ci95=(against.low, against.high),
+        ),
+        baselines=tuple(
+            BaselineResult(
+                name=finalist.name,
+                nll=finalist.summary.nll,
+                exact_match=finalist.summary.exact_match,
+                documents=finalist.summary.documents,
+            )
+            for finalist in ranked
+            if finalist.is_baseline
+        ),
+        seed=prepared.spec.seed,
+        ropewalk_version=ROPEWALK_VERSION,
+    )
+
+
+def _finalist_row(finalist: Finalist) -> dict[str, object]:
+    candidate, summary = finalist.scored.candidate, finalist.summary
+    return {
+        "trial": finalist.trial,
+        "name": finalist.name,
+        "origin": candidate.origin,
+        "critical_pair": candidate.critical_pair,
+        "attention_factor": candidate.attention_factor,
+        "long_factor": list(candidate.factors.values),
+        "search_nll": finalist.scored.nll,
+        "nll": summary.nll,
+        "nll_standard_error": summary.nll_standard_error,
+        "perplexity": summary.perplexity,
+        "exact_match": summary.exact_match,
+        "documents": summary.documents,
+    }

@@ -1,0 +1,152 @@
+"""Finalists on held-out documents in growing rounds, until the winner is separated or the documents end.
+
+Pure: what to score next and what the outcome is follow from the scores alone, so that a controller that takes over goes
+on with the same round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.scores.score import DocumentScore, PairedDifference, paired_difference, summarise
+from search_space.strategies.racing import is_worse
+
+FIRST_ROUND = 8  # documents; each later round doubles them
+ALPHA = 0.05
+# A bootstrap over fewer documents than this is too narrow on heavy-tailed scores to end a search on.
+SEPARATION_DOCUMENTS = 40
+# From this many documents on, half of the bred finalists are dropped in a round, whatever the test says.
+HALVING_DOCUMENTS = 16
+
+Scores = Mapping[int, Sequence[DocumentScore]]
+"""trial -> its validation scores in the order of the documents, so far."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """A finalist: an analytic baseline or a bred candidate."""
+
+    trial: int
+    is_baseline: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """The first `documents` validation documents, for these trials."""
+
+    documents: int
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """Who is left after the last round: the best bred finalist (None: none could be scored) against the best baseline.
+
+    `difference`: its NLL minus the best baseline's, nats per answer token, paired by document, 95 % bootstrap interval.
+    """
+
+    best_baseline: int
+    best_bred: int | None
+    difference: PairedDifference | None
+
+    @property
+    def winner(self) -> int:
+        """The bred finalist where it beats the best baseline beyond noise, and the baseline otherwise."""
+        if self.best_bred is None or self.difference is None or self.difference.high >= 0.0:
+            return self.best_baseline
+        return self.best_bred
+
+
+def next_round(
+    contenders: Sequence[Contender], scores: Scores, *, documents: int, failed: frozenset[int], seed: int
+) -> Round | None:
+    """The next round, out of `documents` held-out ones; None when the outcome is clear or the documents are used up.
+
+    Everybody enters the first round. After each round a contender is out when the leader beats it beyond chance
+    (:func:`search_space.strategies.racing.is_worse`); from 16 documents on at most half of the bred
+    ones go on, by NLL. The best baseline always goes on, as what the winner is measured against. `failed` ones take no
+    part.
+    """
+    alive = [contender for contender in contenders if contender.trial not in failed]
+    size = min(FIRST_ROUND, documents)
+    while alive:
+        if any(len(scores.get(contender.trial, ())) < size for contender in alive):
+            return Round(documents=size, trials=tuple(contender.trial for contender in alive))
+        if size == documents or _is_separated(alive, scores, size, seed):
+            return None
+        alive = _survivors(alive, scores, size)
+        size = min(2 * size, documents)
+    return None
+
+
+def outcome(contenders: Sequence[Contender], scores: Scores, *, failed: frozenset[int], seed: int) -> Outcome | None:
+    """The comparison on the documents that both sides have; None when no baseline could be scored."""
+    alive = [one for one in contenders if one.trial not in failed and scores.get(one.trial)]
+    most = max((len(scores[one.trial]) for one in alive), default=0)
+    finals = [one for one in alive if len(scores[one.trial]) == most]
+    ranked = _ranked(finals, scores, most)
+    baseline = next((one for one in ranked if one.is_baseline), None)
+    if baseline is None:
+        return None
+    bred = next((one for one in ranked if not one.is_baseline), None)
+    difference = None
+    if bred is not None:
+        difference = paired_difference(scores[bred.trial], scores[baseline.trial], seed=seed)
+    return Outcome(best_baseline=baseline.trial, best_bred=None if bred is None else bred.trial, difference=difference)
+
+
+def most_passes(contenders: int, baselines: int, documents: int) -> int:
+    """An upper bound on validation passes: nobody is rejected by the test, and bred ones are halved."""
+    passes, size, alive = contenders * min(FIRST_ROUND, documents), min(FIRST_ROUND, documents), contenders - baselines
+    while size < documents:
+        alive = _halved(alive, size)
+        larger = min(2 * size, documents)
+        passes, size = passes + (alive + baselines) * (larger - size), larger
+    return passes
+
+
+def _survivors(alive: Sequence[Contender], scores: Scores, size: int) -> list[Contender]:
+    ranked = _ranked(alive, scores, size)
+    leader = _per_token(ranked[0], scores, size)
+    best_baseline = next((one for one in ranked if one.is_baseline), None)
+    kept = [
+        one
+        for one in ranked
+        if one is best_baseline or not is_worse(_per_token(one, scores, size), leader, alpha=ALPHA)
+    ]
+    bred = [one for one in kept if not one.is_baseline]
+    allowed = bred[: _halved(len(bred), size)]
+    return [one for one in kept if one.is_baseline or one in allowed]
+
+
+def _halved(bred: int, size: int) -> int:
+    return (bred + 1) // 2 if size >= HALVING_DOCUMENTS else bred
+
+
+def _is_separated(alive: Sequence[Contender], scores: Scores, size: int, seed: int) -> bool:
+    """One bred finalist and one baseline are left, and their interval leaves out zero; or one baseline alone."""
+    if len(alive) == 1:
+        return True
+    ranked = _ranked(alive, scores, size)
+    bred = [one for one in ranked if not one.is_baseline]
+    if len(alive) != 2 or len(bred) != 1 or size < SEPARATION_DOCUMENTS:
+        return False
+    baseline = next(one for one in ranked if one.is_baseline)
+    difference = paired_difference(scores[bred[0].trial][:size], scores[baseline.trial][:size], seed=seed)
+    return difference.high < 0.0 or difference.low > 0.0
+
+
+def _ranked(contenders: Sequence[Contender], scores: Scores, size: int) -> list[Contender]:
+    """By NLL on the first `size` documents; among equals baselines first, then the earlier trial."""
+    return sorted(
+        contenders,
+        key=lambda one: (summarise(scores[one.trial][:size]).nll, not one.is_baseline, one.trial),
+    )
+
+
+def _per_token(contender: Contender, scores: Scores, size: int) -> NDArray[np.float64]:
+    return np.array([score.nats / score.tokens for score in scores[contender.trial][:size]], dtype=np.float64)

@@ -1,0 +1,40 @@
+"""What the specs that users submit have in common.
+
+Frozen and validated on construction; unknown fields are refused. What can be checked from the spec alone is checked
+here; what needs the model or the corpus is checked in `prepare` before the job is accepted.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Labels = Annotated[dict[Label, Label], Field(max_length=32, description="free text to find the job by")]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="all randomness is derived from it")]
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Marks a field whose text makes the service read: a model, a corpus or another file. See `service.readable`."""
+
+    what: Literal["model", "corpus", "file"]
+
+
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=1024), Reads("model")]
+CorpusName = Annotated[str, StringConstraints(min_length=1, max_length=4096), Reads("corpus")]
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=4096), Reads("file")]
+JobId = Annotated[str, StringConstraints(max_length=64)]
+TaskName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\w.+-]+$")]
+MAX_TARGET_LENGTH = 16 * 1024 * 1024  # tokens; no RoPE model reaches further today
+MAX_DOCUMENTS = 10_000
+
+
+class Spec(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def canonical_json(self) -> str:
+        """The text that is stored and hashed: every field, defaults included, in declaration order."""
+        return self.model_dump_json()

@@ -1,0 +1,95 @@
+"""The spec of a search."""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec
+from service.specs.finetune import FinetuneOptions
+
+MAX_ARGUMENTS_CHARACTERS = 10_000  # of JSON
+
+
+class ObjectiveSpec(Spec):
+    """What a candidate is scored on."""
+
+    documents: int = Field(24, ge=1, le=MAX_DOCUMENTS, description="search documents per candidate, at most")
+    validation_documents: int = Field(
+        80, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist, at most"
+    )
+    needles_per_document: int = Field(1, ge=1, le=64)
+    corpus: CorpusName | None = Field(
+        None, description="null: the Python reference; or a .txt, .jsonl#column, .parquet#column or HF dataset path"
+    )
+
+
+class StrategySpec(Spec):
+    """How candidates are bred: a strategy's name, and its own arguments beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    name: Annotated[str, StringConstraints(max_length=64)] = Field(
+        "auto", description="auto, evolution, optuna or gradient; their arguments: docs/ablation.md"
+    )
+
+    @model_validator(mode="after")
+    def _arguments_are_few(self) -> Self:
+        if (size := len(json.dumps(self.arguments()))) > MAX_ARGUMENTS_CHARACTERS:
+            raise ValueError(
+                f"the arguments of a strategy must be at most {MAX_ARGUMENTS_CHARACTERS} characters, but got {size}"
+            )
+        return self
+
+    def arguments(self) -> dict[str, Any]:
+        """What the spec gives beside the name; the strategy itself checks it."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class BudgetSpec(Spec):
+    """When to stop. The first limit reached ends the search; the strategy may end earlier by itself."""
+
+    max_trials: int = Field(1344, ge=1, le=1_000_000, description="candidates, analytic baselines not counted")
+    max_document_passes: int | None = Field(None, ge=1, le=10**12, description="forward passes over search documents")
+    patience: int | None = Field(
+        None, ge=1, le=1_000_000, description="generations without a better candidate before stopping"
+    )
+    max_failed_trials: int = Field(
+        32, ge=0, le=1_000_000, description="candidates that cannot be scored before the search is given up as failed"
+    )
+
+
+class ScorerSpec(Spec):
+    """What scores a candidate."""
+
+    backend: Literal["auto", "transformers", "vllm", "analytic"] = Field(
+        "auto",
+        description="auto: vllm where it is installed and a GPU is present, else transformers; "
+        "analytic: a formula in place of the model, for tests",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention_factor: Annotated[float, Field(ge=0.5, le=4.0)] | Literal["search"] = Field(
+        "search", description="of searches: a number for every candidate, or a gene; evaluations take the factors' own"
+    )
+    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs that one vLLM engine is spread over; 1 otherwise")
+
+
+class SearchSpec(Spec):
+    """A search: a model, a target length, and how much to spend on finding its factors."""
+
+    model: ModelName = Field(description="`pocket`, a directory, or a hub id")
+    target_length: int = Field(ge=2, le=MAX_TARGET_LENGTH, description="L', tokens")
+    original_length: int | None = Field(None, ge=2, description="L, tokens; null: what the model's config says")
+    objective: ObjectiveSpec = ObjectiveSpec()
+    strategy: StrategySpec = StrategySpec()
+    budget: BudgetSpec = BudgetSpec()
+    scorer: ScorerSpec = ScorerSpec()
+    workers: int = Field(1, ge=1, le=4096, description="scoring workers, one model copy each")
+    seed: Seed = 0
+    finetune: FinetuneOptions | None = Field(None, description="start a fine-tuning job with the winner")
+    labels: Labels = Field({})
+
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _true_means_defaults(cls, value: object) -> object:
+        return {} if value is True else None if value is False else value

@@ -1,0 +1,89 @@
+"""What can be said of a job beside its state: a few conditions, each with a reason and the time of its last change.
+
+As in Kubernetes: programs read `status` and `reason`, people read `message`. They are columns of the job's row, so that
+whoever reads a job reads them too, and every one is written by a transaction that holds the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from storage.jobs import events
+from storage.jobs.leases import JobRow
+from storage.records import Condition, ConditionType, JobState
+
+#: What a state that nobody works in says about progress; states at work say who has claimed the job.
+_RESTING: Mapping[JobState, tuple[str, str]] = {
+    JobState.queued: ("Queued", "waits for a controller"),
+    JobState.paused: ("Paused", "paused on request; goes on when resumed"),
+    JobState.finetuning: ("FineTuning", "waits for its fine-tuning job"),
+    JobState.succeeded: ("Succeeded", "has its result"),
+    JobState.failed: ("Failed", "cannot go on; its error says why"),
+    JobState.cancelled: ("Cancelled", "ended on request"),
+}
+
+
+def resting(state: JobState) -> Condition | None:
+    """The condition of a job that is moved to `state`, which nobody works in; None for a state at work."""
+    if state not in _RESTING:
+        return None
+    reason, message = _RESTING[state]
+    return Condition(type="Progressing", status=False, reason=reason, message=message)
+
+
+def claimed(row: JobRow, owner: str) -> Condition:
+    """The condition of a job that `owner` claims; `row` is from before, with `db_now`."""
+    if row.lease_owner is None:
+        return Condition(type="Progressing", status=True, reason="Claimed", message=f"{owner} is at work")
+    late = (row.db_now - row.lease_expires_at).total_seconds()
+    message = f"{owner} took over from {row.lease_owner}, whose lease had expired {late:.1f} s before"
+    return Condition(type="Progressing", status=True, reason="TakenOver", message=message)
+
+
+def merged(known: Mapping[str, Any], conditions: Iterable[Condition], at: datetime) -> dict[str, Any]:
+    """The column's value after `conditions`; the time stays where neither status nor reason changes."""
+    result = dict(known)
+    for condition in conditions:
+        before = known.get(condition.type, {})
+        same = (before.get("status"), before.get("reason")) == (condition.status, condition.reason)
+        result[condition.type] = {
+            "status": condition.status,
+            "reason": condition.reason,
+            "message": condition.message,
+            "changed_at": before["changed_at"] if same else at.isoformat(),
+        }
+    return result
+
+
+def record_changes(connection: sa.Connection, row: JobRow, conditions: Iterable[Condition]) -> None:
+    """An event for each of `conditions` whose status or reason is another than in `row`, which is from before."""
+    for condition in conditions:
+        before = row.conditions.get(condition.type, {})
+        if (before.get("status"), before.get("reason")) != (condition.status, condition.reason):
+            events.record(
+                connection,
+                row.id,
+                "condition.changed",
+                condition=condition.type,
+                status=condition.status,
+                reason=condition.reason,
+                message=condition.message,
+            )
+
+
+def from_column(value: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """The conditions by type."""
+    return tuple(
+        Condition(
+            type=cast("ConditionType", name),
+            status=one["status"],
+            reason=one["reason"],
+            message=one["message"],
+            changed_at=datetime.fromisoformat(one["changed_at"]),
+        )
+        for name, one in sorted(value.items())
+    )

@@ -1,0 +1,209 @@
+"""Commands that need no service."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from api.__main__ import main
+from api.cli import run
+from search_space.candidates.baselines import BASELINE_NAMES, baseline
+from tests.helpers.http_server import ROPE, factor_file
+
+POCKET = ["--model", "pocket", "--target-length", "512"]
+LONG_NAME = "x" * 5_000  # no file system takes it
+
+
+def _json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    told = capsys.readouterr()
+    assert told.out.count("\n") == 1, told.out
+    value: dict[str, Any] = json.loads(told.out)
+    return value
+
+
+def test_baselines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["baselines", "--model", "pocket", "--target-length", "1024", "--json"]) == 0
+    told = _json(capsys)
+    assert tuple(told["baselines"]) == BASELINE_NAMES
+    assert (told["num_pairs"], told["original_max_position_embeddings"]) == (16, 256)
+    assert told["baselines"]["pi"]["long_factor"] == [4.0] * 16
+    assert told["baselines"]["yarn"]["own_attention_factor"] > 1
+    assert run(["baselines", "--model", "pocket", "--target-length", "1024", "--critical-pair", "3", "--json"]) == 0
+    moved = _json(capsys)["baselines"]
+    assert moved["ntk_critical"]["long_factor"][3] == 4.0
+    assert moved["ntk"] == told["baselines"]["ntk"]
+
+
+def test_baselines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["baselines", "--model", "pocket", "--target-length", "1024"]) == 0
+    assert "mrrope_pro" in capsys.readouterr().out
+
+
+def test_baselines_load_nothing_heavy() -> None:
+    code = (
+        "import sys; from api.cli import run; "
+        "code = run(['baselines', '--model', 'pocket', '--target-length', '1024', '--json']); "
+        "heavy = {'torch', 'transformers', 'ray', 'optuna', 'sqlalchemy', 'fastapi', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(f'{code} {heavy}' if code or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_needles_are_documents_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["needles", *POCKET, "--documents", "3", "--seed", "7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    documents = [json.loads(line) for line in lines]
+    assert [set(document) for document in documents] == [{"id", "text", "token_ids", "answer_spans", "depth"}] * 3
+    assert [len(document["token_ids"]) for document in documents] == [512] * 3
+    for document in documents:
+        for start, end in document["answer_spans"]:
+            assert 0 < start < end <= 512
+    output = tmp_path / "needles" / "n.jsonl"
+    assert run(["needles", *POCKET, "--documents", "2", "--seed", "7", "-o", str(output), "--json"]) == 0
+    assert output.read_text().splitlines() == lines[:2], "the same seed makes the same documents, in nested sets"
+
+
+def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    common = ["score", *POCKET, "--documents", "3", "--seed", "7", "--json"]
+    assert run([*common, "--factors", "yarn"]) == 0
+    by_name = _json(capsys)
+    assert by_name["documents"] == len(by_name["document_scores"]) == 3
+    assert set(by_name["document_scores"][0]) == {"id", "nats", "tokens", "exact"}
+    nats = sum(one["nats"] for one in by_name["document_scores"])
+    tokens = sum(one["tokens"] for one in by_name["document_scores"])
+    assert by_name["nll"] == pytest.approx(nats / tokens), "summed first, divided once"
+    assert 0 <= by_name["exact_match"] <= 1
+    path = tmp_path / "factors.json"
+    path.write_text(factor_file().to_json())
+    assert run([*common, "--factors", str(path)]) == 0
+    from_file = _json(capsys)
+    assert from_file["nll"] != by_name["nll"], "the file's factors are those of 1024 tokens"
+    assert run([*common, "--factors", "yarn", "--attention-factor", "1.2"]) == 0
+    assert _json(capsys)["attention_factor"] == 1.2
+    assert baseline("yarn", ROPE, 512).factors != factor_file().long_factor
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["baselines", "--model", "/no/such/model", "--target-length", "1024"], "MODEL_NOT_FOUND", "/no/such/model"),
+        (["baselines", "--model", "pocket", "--target-length", "100"], "INVALID_TARGET_LENGTH", "target_length=100"),
+        (["baselines", "--model", "pocket"], "BAD_INPUT", "target-length"),
+        (["baselines", *POCKET, "--critical-pair", "99"], "INVALID_STRATEGY", "99"),
+        (["needles", *POCKET, "--split", "secret"], "BAD_INPUT", "secret"),
+        (["needles", *POCKET, "--corpus", "/no/such/file.txt"], "CORPUS_NOT_FOUND", "/no/such/file.txt"),
+        (["needles", *POCKET, "--documents", "0"], "BAD_INPUT", "documents"),
+        (["score", *POCKET, "--factors", "hope"], "BAD_INPUT", "yarn"),
+        (["score", "--model", "pocket", "--target-length", "9", "--factors", "pi"], "INVALID_DOCUMENT_REQUEST", "256"),
+        (["score", *POCKET, "--factors", "pi", "--backend", "abacus"], "INVALID_SCORER_SETTINGS", "abacus"),
+        (["submit", "--model", "pocket"], "BAD_INPUT", "--target-length"),
+        (["submit", "/no/such/spec.json"], "BAD_INPUT", "/no/such/spec.json"),
+        (["submit", "pyproject.toml"], "BAD_INPUT", "must be JSON"),
+        (["submit", *POCKET, "--attention-factor", "nan"], "BAD_INPUT", "--attention-factor must be a finite number"),
+        (["submit", *POCKET, "--attention-factor", "1e400"], "BAD_INPUT", "--attention-factor must be a finite number"),
+        (["submit", *POCKET, "--idempotency-key", "é"], "BAD_INPUT", "must be printable ASCII, but got 'é'"),
+        (["submit", "--model", "\udcff", "--target-length", "512"], "BAD_INPUT", "must be Unicode text"),
+        (["list", "--label", "\udcff=1"], "BAD_INPUT", "must be text that HTTP can carry"),
+        (["finetune", "--search", "srch_1", "--learning-rate", "inf"], "BAD_INPUT", "--learning-rate must be a finite"),
+        (["evaluate", "--threshold", "nan"], "BAD_INPUT", "--threshold must be a finite number, but got nan"),
+        (["score", *POCKET, "--factors", "pi", "--attention-factor", "nan"], "BAD_INPUT", "must be a finite number"),
+        (
+            ["score", *POCKET, "--factors", "pi", "--attention-factor", "0"],
+            "BAD_INPUT",
+            "must be positive",
+        ),
+        (["score", *POCKET, "--factors", LONG_NAME], "BAD_INPUT", "must be a file or one of"),
+        (["factors", LONG_NAME], "BAD_INPUT", "srch_"),
+        (["merge", LONG_NAME, "-o", LONG_NAME], "BAD_INPUT", "too long"),
+        (["baselines", "--model", "~nobody-here/x", "--target-length", "512"], "MODEL_NOT_FOUND", "~nobody-here/x"),
+        (["needles", *POCKET, "--corpus", LONG_NAME], "CORPUS_NOT_FOUND", LONG_NAME),
+        (["demo", "-o", "pyproject.toml"], "BAD_INPUT", "must be a directory"),
+        (["keys", "create", ""], "BAD_INPUT", "must be printable and not empty"),
+        (["show", "nonsense"], "BAD_INPUT", "srch_"),
+        (["finetune"], "BAD_INPUT", "--search"),
+        (["evaluate", "--lengths", "a,b"], "BAD_INPUT", "--lengths"),
+        (["keys", "create", "x", "--scope", "everything"], "BAD_INPUT", "everything"),
+        (["worker"], "BAD_INPUT", "RAY_ADDRESS"),
+        (["dance"], "BAD_INPUT", "dance"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], code: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("ropewalk: ")
+    assert told.err.count("\n") == 1
+    assert said in told.err
+    assert run([*arguments, "--json"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    problem = json.loads(told.err)
+    assert said in problem["detail"]
+    assert problem["code"] == code or code == "BAD_INPUT"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"seed": NaN}', "finite numbers only, but got NaN"),
+        ('{"seed": 1e400}', "finite numbers"),
+        ('{"seed": 1, "seed": 2}', "'seed' twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"seed": ' + "9" * 5_000 + "}", "4300 digits"),
+        ('{"model": "\\ud800"}', "Unicode text"),
+    ],
+    ids=["nan", "infinite", "twice", "deep", "digits", "surrogate"],
+)
+@pytest.mark.parametrize("command", [["submit"], ["finetune", "--factors"], ["evaluate", "--factors"]])
+def test_json_that_no_server_would_take(
+    command: list[str], text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    assert run([*command, str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert said in told
+
+
+def test_ctrl_c_while_the_program_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "api.cli", Interrupted("api.cli"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_broken_factor_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "factors.json"
+    path.write_text('{"format": "ropewalk.factors/1"}')
+    assert run(["score", *POCKET, "--factors", str(path), "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["code"] == "INVALID_FACTOR_FILE"
+
+
+def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(["needles", *POCKET, "--documents", "1", "-o", str(tmp_path / "file" / "n.jsonl")]) == 2
+    assert "must be writable" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    told = capsys.readouterr().out
+    commands = ["serve", "controller", "worker", "submit", "list", "show", "watch", "cancel", "pause", "resume"]
+    commands += ["factors", "baselines", "needles", "score", "finetune", "evaluate", "demo", "db", "doctor", "keys"]
+    for command in commands:
+        assert f"\n  {command} " in told, command

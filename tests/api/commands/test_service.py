@@ -1,0 +1,218 @@
+"""Commands that talk to a server, against a real one."""
+
+import json
+import os
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.cli import run
+from api.client import RopewalkClient
+from api.errors import BadInput
+from search_space.factors.factor_file import FactorFile
+from storage.postgres.database import Database
+from storage.records import JobState, Progress
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, claimed_search, factor_file, finish_search, free_port
+
+
+@pytest.fixture(autouse=True)
+def _settings(server: RunningServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ROPEWALK_URL", server.url)
+    monkeypatch.chdir(tmp_path)
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert run(arguments) == code
+    told = capsys.readouterr()
+    return told.out if code == 0 else told.err
+
+
+def _json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(_run(capsys, *arguments, "--json"))
+    return value
+
+
+def test_submit_a_file_with_flags_over_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, server: RunningServer
+) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({**POCKET_SPEC, "labels": {"a": "1"}, "budget": {"max_trials": 5, "patience": 2}}))
+    job_id = _run(
+        capsys, "submit", str(path), "--max-trials", "40", "--label", "b=2", "--attention-factor", "search"
+    ).strip()
+    spec = json.loads(server.jobs.get(job_id).spec_json)
+    assert spec["budget"].items() >= {"max_trials": 40, "max_document_passes": None, "patience": 2}.items()
+    assert spec["labels"] == {"a": "1", "b": "2"}
+    assert spec["scorer"]["attention_factor"] == "search"
+
+
+def test_submit_flags_alone_with_a_key(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    arguments = ["submit", "--model", "pocket", "--target-length", "1024", "--finetune", "--idempotency-key", "k"]
+    first, again = _json(capsys, *arguments), _json(capsys, *arguments)
+    assert first["id"] == again["id"]
+    assert first["spec"]["finetune"] is not None
+
+
+def test_submit_can_only_check(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    told = _json(capsys, "submit", "--model", "pocket", "--target-length", "1024", "--validate-only")
+    assert told["document_passes"] > 0
+    with server.client() as client:
+        assert client.jobs().items == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--max-trials", "-5"], "/budget/max_trials"),
+        (["--strategy", "wishing"], "wishing"),
+        (["--target-length", "100"], "target_length=100"),
+        (["--model", "/no/such/model"], "/no/such/model"),
+        (["--corpus", "/no/such.txt"], "/no/such.txt"),
+    ],
+)
+def test_what_the_server_refuses_is_one_line(capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
+    arguments = ["submit", "--model", "pocket", "--target-length", "1024", *flags]
+    told = _run(capsys, *arguments, code=2)
+    assert said in told
+    assert told.count("\n") == 1
+    assert said in json.loads(_run(capsys, *arguments, "--json", code=2))["detail"]
+
+
+def test_the_life_of_a_search(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    job_id = server.jobs.create("search", json.dumps(POCKET_SPEC), [("team", "nlp")]).job.id
+    assert _run(capsys, "pause", job_id) == f"{job_id} paused\n"
+    assert _run(capsys, "resume", job_id) == f"{job_id} queued\n"
+    assert [item["id"] for item in _json(capsys, "list", "--label", "team=nlp")["items"]] == [job_id]
+    assert _json(capsys, "list", "--kind", "finetune")["items"] == []
+    assert job_id in _run(capsys, "list")
+    assert "pocket" in _run(capsys, "show", job_id)
+    assert _json(capsys, "show", job_id)["state"] == "queued"
+    assert _json(capsys, "cancel", job_id)["state"] == "cancelled"
+    told = json.loads(_run(capsys, "resume", job_id, "--json", code=1))
+    assert (told["status"], told["code"]) == (409, "INVALID_TRANSITION")
+    assert _run(capsys, "watch", job_id, code=1).count("cancelled") >= 1, "a job that did not succeed is no success"
+
+
+def test_an_id_cannot_say_another_action(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    job_id = server.jobs.create("search", json.dumps(POCKET_SPEC)).job.id
+    for given in (f"{job_id}:cancel#", f"{job_id}/", f"../searches/{job_id}", f"{job_id}\n"):
+        assert "an id must be one of srch_..." in _run(capsys, "pause", given, code=2)
+    assert server.jobs.get(job_id).state is JobState.queued
+
+
+def test_what_no_header_can_carry_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    told = _run(capsys, "submit", "--model", "pocket", "--target-length", "1024", "--idempotency-key", "x ", code=2)
+    assert "must be text that HTTP can carry" in told
+    with RopewalkClient(os.environ["ROPEWALK_URL"], key="hunter2\n") as client:
+        with pytest.raises(BadInput) as refused:
+            client.jobs()
+        assert "hunter2" not in str(refused.value)
+
+
+def test_watch_shows_bars_and_ends_with_the_job(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    server.jobs.update_progress(
+        lease, Progress(stage="searching", document_passes=5, total_document_passes=10, best_nll=0.5)
+    )
+    ender = threading.Timer(1.0, finish_search, (server.jobs, lease))
+    ender.start()
+    assert run(["watch", lease.job_id]) == 0
+    ender.join()
+    told = capsys.readouterr()
+    assert "yarn it is" in told.out
+    assert "succeeded" in told.err
+
+
+def test_watch_as_json_prints_an_event_a_line(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    finish_search(server.jobs, lease)
+    lines = _run(capsys, "watch", lease.job_id, "--json").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [event.id for event in server.jobs.events(lease.job_id)]
+
+
+def test_submit_and_wait(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    def work() -> None:
+        while (claimed := server.jobs.claim("worker", 60)) is None:
+            time.sleep(0.05)
+        for state in (JobState.preparing, JobState.searching):
+            server.jobs.transition(claimed[1], state)
+        finish_search(server.jobs, claimed[1])
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    told = _json(capsys, "submit", "--model", "pocket", "--target-length", "1024", "--wait")
+    worker.join()
+    assert told["state"] == "succeeded"
+    assert told["result"]["statement"] == "yarn it is"
+
+
+def test_factors_to_a_file_and_to_standard_output(
+    capsys: pytest.CaptureFixture[str], server: RunningServer, tmp_path: Path
+) -> None:
+    lease = claimed_search(server.jobs)
+    assert "state is searching" in _run(capsys, "factors", lease.job_id, code=1)
+    finish_search(server.jobs, lease)
+    path = tmp_path / "out" / "factors.json"
+    assert _run(capsys, "factors", lease.job_id, "-o", str(path)).strip() == str(path)
+    assert FactorFile.from_json(path.read_text()) == factor_file()
+    assert FactorFile.from_json(_run(capsys, "factors", lease.job_id)) == factor_file()
+    assert _json(capsys, "factors", lease.job_id, "--format", "hf")
+    assert "csv" in _json(capsys, "factors", lease.job_id, "--format", "csv")
+    _run(capsys, "factors", lease.job_id, "--format", "stone-tablet", code=2)
+
+
+def test_finetune_and_evaluate(capsys: pytest.CaptureFixture[str], server: RunningServer, tmp_path: Path) -> None:
+    lease = claimed_search(server.jobs)
+    finish_search(server.jobs, lease)
+    path = tmp_path / "factors.json"
+    path.write_text(factor_file().to_json())
+    finetune = _json(capsys, "finetune", "--search", lease.job_id, "--steps", "3", "--label", "a=b")
+    assert finetune["spec"]["settings"]["steps"] == 3
+    assert _run(capsys, "finetune", "--factors", str(path)).startswith("ft_")
+    evaluation = _json(capsys, "evaluate", "--search", lease.job_id, "--documents", "4", "--lengths", "256,512")
+    assert evaluation["spec"]["lengths"] == [256, 512]
+    assert evaluation["spec"]["model"] is None
+    assert _run(capsys, "evaluate", "--factors", str(path), "--no-baselines").startswith("eval_")
+    alone = _json(capsys, "evaluate", "--model", "pocket", "--target-length", "512")
+    assert alone["spec"]["model"] == "pocket"
+
+
+def test_no_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROPEWALK_URL", f"http://127.0.0.1:{free_port()}")
+    told = _run(capsys, "list", code=1)
+    assert "ropewalk serve" in told
+    assert told.count("\n") == 1
+    for command in (["list"], ["watch", "srch_1"]):
+        assert json.loads(_run(capsys, *command, "--json", code=1))["code"] == "SERVER_UNREACHABLE"
+    assert "ropewalk serve" in _run(capsys, "watch", "srch_1", code=1), "only a server that has answered is waited for"
+
+
+def test_keys_and_migrations(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, empty_database_url: str
+) -> None:
+    monkeypatch.setenv("ROPEWALK_DATABASE_URL", empty_database_url)
+    assert _json(capsys, "db", "upgrade") == {"status": "current"}
+    with closing(Database(empty_database_url)) as database:
+        database.check()
+    made = _json(capsys, "keys", "create", "ann", "--scope", "read")
+    assert made["token"].startswith("rw_")
+    assert _run(capsys, "keys", "create", "bob").startswith("rw_")
+    items = _json(capsys, "keys", "list")["items"]
+    assert [(item["name"], item["scopes"]) for item in items] == [("ann", ["read"]), ("bob", ["read", "submit"])]
+    assert made["token"] not in _run(capsys, "keys", "list")
+    assert _json(capsys, "keys", "revoke", items[0]["id"])["revoked"] is True
+    for key_id in (items[0]["id"], "\udcff"):
+        assert "active key" in _run(capsys, "keys", "revoke", key_id, code=2)
+
+
+def test_a_database_that_cannot_be_reached(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROPEWALK_DATABASE_URL", f"postgresql://u:hunter2@127.0.0.1:{free_port()}/none")
+    for arguments in (["db", "upgrade"], ["keys", "list"], ["serve", "--port", str(free_port())]):
+        told = _run(capsys, *arguments, code=1)
+        assert "127.0.0.1" in told
+        assert "hunter2" not in told
+        assert told.count("\n") == 1

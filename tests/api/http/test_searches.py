@@ -1,0 +1,217 @@
+"""The life of a search over HTTP, through the typed client."""
+
+import json
+
+import pytest
+
+from api.client import ApiError
+from api.http.routes.common import COLLECTIONS
+from search_space.factors.factor_file import FactorFile
+from storage.records import Condition, JobState, Progress
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, add_trials, claimed_search, factor_file, finish_search
+
+
+def test_a_search_is_accepted_as_its_own_operation(server: RunningServer) -> None:
+    with server.http as http:
+        response = http.post("/v1/searches", json={**POCKET_SPEC, "labels": {"team": "nlp"}})
+        assert response.status_code == 202
+        job = response.json()
+        assert response.headers["location"] == f"/v1/searches/{job['id']}"
+        assert int(response.headers["retry-after"]) > 0
+        assert "idempotent-replayed" not in response.headers
+        assert http.get(response.headers["location"]).json() == job
+    assert job["id"].startswith("srch_")
+    assert (job["kind"], job["state"], job["request"]) == ("search", "queued", "none")
+    assert job["labels"] == {"team": "nlp"}
+    assert job["spec"]["budget"]["max_trials"] == 1344, "the stored spec has every default filled in"
+    assert job["created_at"].endswith("Z")
+
+
+def test_a_spec_can_be_checked_without_submitting(server: RunningServer) -> None:
+    with server.http as http:
+        response = http.post("/v1/searches?validate_only=true", json={**POCKET_SPEC, "budget": {"max_trials": 20}})
+        assert response.status_code == 200
+        assert http.get("/v1/searches").json()["items"] == []
+    estimate = response.json()
+    assert (estimate["candidates"], estimate["baselines"]) == (20, 10)  # two of them at their own attention factor, too
+    assert (20 + 10) * 4 <= estimate["document_passes"] <= (20 + 10) * 24
+    assert estimate["spec"]["seed"] == 0
+    with server.client() as client:
+        assert client.validate_search(POCKET_SPEC).document_passes > 0
+
+
+def test_lists_are_paged_newest_first(server: RunningServer) -> None:
+    ids = [server.jobs.create("search", "{}").job.id for _ in range(5)]
+    with server.client() as client:
+        first = client.jobs(limit=2)
+        second = client.jobs(limit=2, page_token=first.next_page_token)
+        third = client.jobs(limit=2, page_token=second.next_page_token)
+        assert [job.id for page in (first, second, third) for job in page.items] == ids[::-1]
+        assert third.next_page_token is None
+        with pytest.raises(ApiError) as refused:
+            client.jobs(state=JobState.failed, page_token=first.next_page_token)
+    assert (refused.value.status, refused.value.code) == (400, "INVALID_PAGE_TOKEN")
+
+
+def test_page_size_has_a_default_and_a_cap(server: RunningServer) -> None:
+    for _ in range(205):
+        server.jobs.create("search", "{}")
+    with server.client() as client:
+        assert len(client.jobs().items) == 20
+        assert len(client.jobs(limit=100_000).items) == 200
+
+
+def test_lists_are_filtered(server: RunningServer) -> None:
+    ours = server.jobs.create("search", "{}", [("team", "nlp")]).job.id
+    cancelled = server.jobs.create("search", "{}", [("team", "vision")]).job.id
+    server.jobs.request(cancelled, "cancel")
+    other_kind = server.jobs.create("evaluation", "{}", [("team", "nlp")]).job.id
+    with server.client() as client:
+        assert [job.id for job in client.jobs(label="team=nlp").items] == [ours]
+        assert [job.id for job in client.jobs(state=JobState.cancelled).items] == [cancelled]
+        assert [job.id for job in client.jobs("evaluation").items] == [other_kind]
+        assert client.jobs("finetune").items == []
+
+
+def test_actions_follow_the_state_machine(server: RunningServer) -> None:
+    job_id = server.jobs.create("search", "{}").job.id
+    with server.client() as client:
+        assert client.pause(job_id).state == "paused"
+        assert client.pause(job_id).state == "paused", "doing it twice is doing it once"
+        assert client.resume(job_id).state == "queued"
+        assert client.cancel(job_id).state == "cancelled"
+        assert client.cancel(job_id).state == "cancelled"
+        with pytest.raises(ApiError) as refused:
+            client.resume(job_id)
+    assert (refused.value.status, refused.value.code) == (409, "INVALID_TRANSITION")
+    assert "cancelled" in refused.value.detail
+
+
+def test_an_active_search_is_asked_to_stop(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    with server.client() as client:
+        assert client.pause(lease.job_id).request == "pause"
+        assert client.cancel(lease.job_id).state == "cancelling"
+
+
+def test_an_evaluation_can_be_cancelled_but_not_paused(server: RunningServer) -> None:
+    job_id = server.jobs.create("evaluation", "{}").job.id
+    with server.client() as client:
+        with pytest.raises(ApiError) as refused:
+            client.pause(job_id)
+        assert refused.value.status in (404, 405)
+        assert client.cancel(job_id).state == "cancelled"
+        assert client.job(job_id).kind == "evaluation"
+
+
+def test_an_id_of_another_kind_is_not_found(server: RunningServer) -> None:
+    job_id = server.jobs.create("evaluation", "{}").job.id
+    with server.http as http:
+        for collection in set(COLLECTIONS.values()) - {"evaluations"}:
+            assert http.get(f"/v1/{collection}/{job_id}").status_code == 404
+
+
+def test_progress_and_failure_are_shown(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    progress = Progress(stage="searching", generation=2, trials=9, document_passes=216, best_nll=0.25, best_trial=3)
+    server.jobs.update_progress(lease, progress)
+    with server.client() as client:
+        shown = client.job(lease.job_id).progress
+        assert (shown.generation, shown.trials, shown.best_nll, shown.best_trial) == (2, 9, 0.25, 3)
+        server.jobs.transition(lease, JobState.failed, error_code="WORKER_LOST", error_message="the last one died")
+        failed = client.job(lease.job_id)
+    assert failed.is_final
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.message) == ("WORKER_LOST", "the last one died")
+
+
+def test_conditions_say_why_a_search_waits(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    why = Condition(type="Progressing", status=False, reason="WorkerLost", message="tried again in 60 s: it died")
+    server.jobs.put_back(lease, why, failures=2, retry_in=60)
+    with server.client() as client:
+        shown = client.job(lease.job_id)
+    (condition,) = shown.conditions
+    assert (condition.type, condition.status, condition.reason) == ("Progressing", False, "WorkerLost")
+    assert condition.message == why.message
+    assert condition.last_transition_time is not None
+    assert (shown.state, shown.failures, shown.retry_at is not None) == ("searching", 2, True)
+
+
+def test_trials_by_number(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    with server.client() as client:
+        assert client.trials(lease.job_id).items == []
+        count = add_trials(server.database, lease, scored=3)
+        first = client.trials(lease.job_id, limit=3)
+        assert [trial.number for trial in first.items] == [0, 1, 2]
+        assert [trial.nll for trial in first.items] == pytest.approx([0.1, 0.2, 0.3])
+        assert first.items[0].factors is None, "factors only with view=full"
+        assert first.items[0].origin == "baseline:none"
+        assert first.next_after == 2
+        numbers = [trial.number for page in client.all_trials(lease.job_id) for trial in page.items]
+        assert numbers == list(range(count))
+        full = client.trials(lease.job_id, after=count - 2, full=True)
+    assert full.next_after is None
+    assert full.items[0].factors is not None
+    assert len(full.items[0].factors) == 16
+    assert full.items[0].state == "waiting"
+
+
+def test_document_scores(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    add_trials(server.database, lease, scored=2)
+    with server.client() as client:
+        scores = client.scores(lease.job_id).items
+        assert [(score.trial, score.document_id) for score in scores] == [
+            (trial, f"validation-0-1024-{index:05d}") for trial in (0, 1) for index in (0, 1)
+        ]
+        assert [score.trial for score in client.scores(lease.job_id, trial=1).items] == [1, 1]
+        assert client.scores(lease.job_id, split="search").items == []
+        with pytest.raises(ApiError) as refused:
+            client.scores(lease.job_id, split="train")
+    assert refused.value.status == 422
+    with server.http as http:
+        first = http.get(f"/v1/searches/{lease.job_id}/scores?limit=3").json()
+        assert first["next_after"] == "1:validation-0-1024-00000"
+        rest = http.get(f"/v1/searches/{lease.job_id}/scores", params={"after": first["next_after"]}).json()
+        assert ([item["trial"] for item in rest["items"]], rest["next_after"]) == ([1], None)
+        assert http.get(f"/v1/searches/{lease.job_id}/scores?after=one").status_code == 422
+
+
+def test_factors_in_every_format(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    with server.client() as client:
+        with pytest.raises(ApiError) as early:
+            client.factors(lease.job_id)
+        assert (early.value.status, early.value.code) == (409, "FACTORS_NOT_READY")
+        finish_search(server.jobs, lease)
+        assert FactorFile.from_json(client.factors(lease.job_id)) == factor_file()
+        assert json.loads(client.factors(lease.job_id, format="hf"))
+        assert json.loads(client.factors(lease.job_id, format="vllm"))
+        assert client.factors(lease.job_id, format="csv").count("\n") >= 16
+        with pytest.raises(ApiError) as unknown:
+            client.factors(lease.job_id, format="stone-tablet")
+    assert unknown.value.status == 422
+    with server.http as http:
+        response = http.get(f"/v1/searches/{lease.job_id}/factors?format=csv")
+    assert response.headers["content-type"].startswith("text/csv")
+
+
+def test_a_finetune_and_an_evaluation_of_a_finished_search(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    finish_search(server.jobs, lease)
+    with server.client() as client:
+        finetune = client.submit_finetune({"search_id": lease.job_id, "settings": {"steps": 3}})
+        evaluation = client.submit_evaluation({"search_id": lease.job_id, "model": None, "documents": 4})
+        alone = client.submit_evaluation({"factors": json.loads(factor_file().to_json()), "documents": 4})
+    assert (finetune.kind, finetune.state) == ("finetune", "queued")
+    assert finetune.spec["search_id"] == lease.job_id
+    assert (evaluation.kind, alone.kind) == ("evaluation", "evaluation")
+
+
+def test_a_finetune_of_a_search_without_factors_is_refused(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    with server.client() as client, pytest.raises(ApiError) as refused:
+        client.submit_finetune({"search_id": lease.job_id})
+    assert (refused.value.status, refused.value.code) == (409, "FACTORS_NOT_READY")

@@ -1,0 +1,215 @@
+"""Every kind of corpus, every way to get one wrong, and splits that share nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.documents.corpus import Corpus, load_corpus
+from evaluation.documents.needle import SPLITS, Split
+from evaluation.documents.splitting import WINDOW, split_lines, window_hashes
+from evaluation.errors import CorpusNotFound, InvalidCorpus
+
+ROWS = ["First row.\nOf two lines.", "Second row, with ünïcode."]
+JOINED = "\n\n".join(ROWS)
+
+
+def windows(text: str) -> set[str]:
+    return {text[at : at + WINDOW] for at in range(len(text) - WINDOW + 1)}
+
+
+def share_nothing(texts: Mapping[Split, str]) -> bool:
+    found = [windows(text) for text in texts.values()]
+    return sum(map(len, found)) == len(set().union(*found))
+
+
+def test_the_built_in_corpus_is_the_python_reference(pydoc: Corpus) -> None:
+    assert load_corpus("builtin:pydoc") == pydoc
+    assert "assert" in pydoc.text
+    assert pydoc.text.isascii()
+    assert len(pydoc.text) > 300_000
+    assert pydoc.sha256 == hashlib.sha256(pydoc.text.encode()).hexdigest()
+    assert "\n\n\n" not in pydoc.text
+    assert "  " not in pydoc.text
+
+
+def test_its_splits_share_nothing_and_have_their_sizes(pydoc: Corpus) -> None:
+    texts = {split: pydoc.split_text(split) for split in SPLITS}
+    assert share_nothing(texts)
+    total = sum(map(len, texts.values()))
+    assert total > 0.7 * len(pydoc.text)
+    shares = {split: len(text) / total for split, text in texts.items()}
+    assert shares == pytest.approx({"train": 0.2, "search": 0.4, "validation": 0.4}, abs=0.04)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), lines=st.integers(1, 400), phrases=st.integers(2, 60))
+def test_a_text_full_of_repeats_is_dealt_out_without_any(seed: int, lines: int, phrases: int) -> None:
+    rng = random.Random(seed)
+    bank = ["".join(rng.choices("abcde \n", k=rng.randint(5, 90))) for _ in range(phrases)]
+    text = "\n".join(rng.choice(bank) + str(rng.randint(0, 9)) for _ in range(lines))
+    texts = split_lines(text)
+    assert share_nothing(texts)
+    assert all(line in text for part in texts.values() for line in part.splitlines())
+
+
+def test_a_text_without_repeats_is_kept_whole() -> None:
+    rng = random.Random(0)
+    text = "".join("".join(rng.choices("abcdefghij ", k=60)) + "\n" for _ in range(3000))
+    texts = split_lines(text)
+    assert sum(map(len, texts.values())) in (len(text), len(text) + 2)
+    blocks = [block for part in texts.values() for block in part.splitlines()]
+    assert sorted(block for block in blocks if block) == sorted(text.splitlines())
+
+
+def test_a_text_without_lines_is_dealt_out_too() -> None:
+    rng = random.Random(0)
+    texts = split_lines(" ".join("".join(rng.choices("abcdefghij", k=7)) for _ in range(20_000)))
+    assert min(map(len, texts.values())) > 20_000
+    assert share_nothing(texts)
+
+
+def test_window_hashes_know_equal_from_different() -> None:
+    text = "".join(random.Random(1).choices("ab\u4e00", k=500)) * 2
+    hashes = window_hashes(text)
+    assert len(hashes) == len(text) - WINDOW + 1
+    assert len(set(hashes.tolist())) == len(windows(text)) == 500
+    assert len(window_hashes("short")) == 0
+
+
+def test_text_files(tmp_path: Path) -> None:
+    for name in ("book.txt", "book.md", "Book.TXT"):
+        path = tmp_path / name
+        path.write_bytes(b"\xef\xbb\xbf" + JOINED.replace("\n", "\r\n").encode())
+        corpus = load_corpus(str(path))
+        assert corpus.text == JOINED
+        assert corpus.name == str(path)
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"text": row, "body": row[:5], "n": 1}) for row in ROWS) + "\n\n")
+    assert load_corpus(str(path)).text == JOINED
+    assert load_corpus(f"{path}#body").text == "First\n\nSecon"
+    with pytest.raises(CorpusNotFound, match="one of text, body, n, but got column='title'"):
+        load_corpus(f"{path}#title")
+    with pytest.raises(InvalidCorpus, match=r"row 1 of .* is int"):
+        load_corpus(f"{path}#n")
+
+
+def test_jsonl_with_half_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "cut \\ud83d here"}\n')
+    assert load_corpus(str(path)).text == "cut ? here"
+    assert load_corpus(str(path)).sha256
+    path.write_text('{"\\ud83d": "cut"}\n')
+    with pytest.raises(CorpusNotFound, match=r"must be one of \?, but"):
+        load_corpus(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"text": "a"}\n{"text": ', "line 2 of .* is not"),
+        ('["a"]\n', "line 1 of .* is '\\[\"a\"\\]'"),
+        ("\n\n", "is empty"),
+        ('{"text": null}\n', "is empty"),
+        ('{"text": ' + "[" * 100_000, "line 1 of .* is not: maximum recursion depth"),
+        ('{"text": ' + "1" * 5000 + "}", r"line 1 of .* is not: Exceeds the limit \(4300"),
+    ],
+)
+def test_malformed_jsonl(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(content)
+    with pytest.raises(InvalidCorpus, match=said):
+        load_corpus(str(path))
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": [*ROWS, None], "n": [1, 2, 3]}), path)
+    assert load_corpus(str(path)).text == JOINED
+    assert load_corpus(f"{path}#text").text == JOINED
+    with pytest.raises(CorpusNotFound, match="one of text, n, but got column='body'"):
+        load_corpus(f"{path}#body")
+    with pytest.raises(InvalidCorpus, match=r"row 1 of .* is int"):
+        load_corpus(f"{path}#n")
+    path.write_text("no parquet")
+    with pytest.raises(InvalidCorpus, match="must be a Parquet file"):
+        load_corpus(str(path))
+
+
+def test_dataset_directory(tmp_path: Path) -> None:
+    one = datasets.Dataset.from_dict({"text": ROWS, "n": [1, 2]})
+    other = datasets.Dataset.from_dict({"text": ["other"]})
+    one.save_to_disk(str(tmp_path / "plain"))
+    datasets.DatasetDict({"train": one, "test": other}).save_to_disk(str(tmp_path / "splits"))
+    datasets.DatasetDict({"only": one}).save_to_disk(str(tmp_path / "single"))
+    datasets.DatasetDict({"a": one, "b": other}).save_to_disk(str(tmp_path / "ambiguous"))
+    for name in ("plain", "plain#text", "splits", "single"):
+        assert load_corpus(str(tmp_path / name)).text == JOINED
+    with pytest.raises(CorpusNotFound, match="column='body'"):
+        load_corpus(str(tmp_path / "plain#body"))
+    with pytest.raises(InvalidCorpus, match=r"one split or a split named 'train', but .* has a, b"):
+        load_corpus(str(tmp_path / "ambiguous"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidCorpus, match="written by save_to_disk"):
+        load_corpus(str(tmp_path / "folder"))
+
+
+def test_what_would_never_end_is_not_opened(tmp_path: Path) -> None:
+    """Reading a FIFO that nobody writes would wait for ever, and a device has no end."""
+    os.mkfifo(tmp_path / "fifo.txt")
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    for name in ("fifo.txt", "fifo.jsonl#text", "zero.txt"):
+        with pytest.raises(InvalidCorpus, match=r"must be a regular file or a directory, but got corpus="):
+            load_corpus(str(tmp_path / name))
+    rows = datasets.Dataset.from_dict({"text": ROWS})
+    for name, part, data in (("plain", "plain", rows), ("splits", "splits/train", datasets.DatasetDict(train=rows))):
+        data.save_to_disk(str(tmp_path / name))
+        (table,) = (tmp_path / part).glob("*.arrow")
+        table.unlink()
+        os.mkfifo(table)
+        with pytest.raises(InvalidCorpus, match=r"must be regular files in it, but .*arrow' is none"):
+            load_corpus(str(tmp_path / name))
+
+
+def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
+    for source in (str(tmp_path / "none.txt"), f"{tmp_path}/none.jsonl#text", "nowhere", f"{tmp_path}/{'a' * 300}#b"):
+        with pytest.raises(CorpusNotFound, match="existing path, but got corpus="):
+            load_corpus(source)
+    with pytest.raises(CorpusNotFound, match="'builtin:poems'"):
+        load_corpus("builtin:poems")
+
+
+def test_a_corpus_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    (tmp_path / "book.pdf").write_bytes(b"%PDF")
+    (tmp_path / "book.txt").write_text(JOINED)
+    for name, said in (
+        ("empty.txt", "is empty"),
+        ("latin.txt", "must be UTF-8 text"),
+        ("book.pdf", "must end in one of .txt, .md, .jsonl, .parquet"),
+    ):
+        with pytest.raises(InvalidCorpus, match=said):
+            load_corpus(str(tmp_path / name))
+    with pytest.raises(CorpusNotFound, match="a text file has no columns, but got column='text'"):
+        load_corpus(f"{tmp_path}/book.txt#text")
+
+
+def test_a_hash_sign_may_be_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "c#.txt").write_text(JOINED)
+    assert load_corpus(str(tmp_path / "c#.txt")).text == JOINED

@@ -1,0 +1,137 @@
+"""A real server in a thread, and short ways to jobs in every state."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import httpx
+import uvicorn
+
+from api.client import RopewalkClient
+from api.http.app import create_app
+from api.preflight import bind
+from api.server import uvicorn_config
+from api.settings import Settings
+from evaluation.scores.score import DocumentScore
+from search_space.candidates.baselines import baseline, baselines
+from search_space.factors.factor_file import FactorFile, ModelIdentity
+from search_space.rope.config import RopeConfig
+from search_space.rope.rescale_factors import RescaleFactors
+from service.door import Door
+from storage.api_keys import ApiKeys
+from storage.jobs.store import JobStore
+from storage.postgres.database import Database
+from storage.records import JobState, Lease, Progress, StoredScore
+from storage.study.record import StudyRecord
+from tests.helpers.accepting import accept
+
+ROPE = RopeConfig(rope_theta=10000.0, rotary_dim=32, original_max_position_embeddings=256)
+POCKET_SPEC: dict[str, object] = {"model": "pocket", "target_length": 1024}
+SPEC_JSON = json.dumps(POCKET_SPEC)
+START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningServer:
+    """A server that answers, and the stores behind it."""
+
+    url: str
+    database: Database
+    jobs: JobStore
+    keys: ApiKeys
+
+    @property
+    def http(self) -> httpx.Client:
+        """A plain HTTP client, for what the typed one would not do."""
+        return httpx.Client(base_url=self.url, timeout=30, verify=False)  # nothing to verify, and reading CAs is slow
+
+    def client(self, key: str | None = None) -> RopewalkClient:
+        """The typed client."""
+        return RopewalkClient(self.url, key=key)
+
+
+@contextmanager
+def running_server(
+    database: Database, *, host: str = "127.0.0.1", port: int = 0, **settings: object
+) -> Iterator[RunningServer]:
+    """A server on a free port. `host` is what its access rule sees; it listens on loopback in any case."""
+    listener = bind("127.0.0.1", port)
+    keys = ApiKeys(database)
+    given = Settings.model_validate({"host": host, **settings})
+    app = create_app(Door(database), keys, given, open_optuna_storage=lambda: database.dashboard)
+    server = uvicorn.Server(uvicorn_config(app))
+    server.config.timeout_graceful_shutdown = 1
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server")
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield RunningServer(url=url, database=database, jobs=JobStore(database), keys=keys)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Return when `condition` holds; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def claimed_search(jobs: JobStore, *, spec_json: str = SPEC_JSON) -> Lease:
+    """A search in state searching, in our hands."""
+    created = jobs.create("search", spec_json).job
+    claimed = jobs.claim("test", 60)
+    assert claimed is not None
+    assert claimed[0].id == created.id
+    jobs.transition(claimed[1], JobState.preparing)
+    jobs.transition(claimed[1], JobState.searching)
+    return claimed[1]
+
+
+def finish_search(jobs: JobStore, lease: Lease) -> None:
+    """Let a search that is searching succeed with the YaRN factors."""
+    jobs.transition(lease, JobState.validating)
+    result = {"statement": "yarn it is", "verdict": "is_best_baseline", "factors": json.loads(factor_file().to_json())}
+    jobs.transition(lease, JobState.succeeded, result_json=json.dumps(result), progress=Progress(stage="done"))
+
+
+def factor_file() -> FactorFile:
+    """The YaRN factors of the pocket model at 1024 tokens."""
+    return FactorFile(
+        model=ModelIdentity.of(ROPE, name="pocket"),
+        original_max_position_embeddings=256,
+        target_length=1024,
+        attention_factor=1.0,
+        short_factor=RescaleFactors.identity(ROPE.num_pairs),
+        long_factor=baseline("yarn", ROPE, 1024).factors,
+    )
+
+
+def add_trials(database: Database, lease: Lease, *, scored: int) -> int:
+    """The eight baselines as trials of the search; the first `scored` of them on two validation documents."""
+    study = StudyRecord(database, lease.job_id, lease)
+    study.create_if_missing(model="pocket", target_length=1024)
+    numbers = study.add_candidates(0, baselines(ROPE, 1024))
+    for number in numbers[:scored]:
+        study.start(number)
+        study.finish(number, 0.1 * (number + 1))
+        for index in range(2):
+            score = DocumentScore(document_id=f"validation-0-1024-{index:05d}", nats=0.7, tokens=7, exact=True)
+            accept(database, lease, StoredScore(split="validation", trial=number, score=score, worker="test:1"))
+    return len(numbers)

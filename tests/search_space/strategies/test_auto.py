@@ -1,0 +1,74 @@
+"""What is special to the default strategy; the rest is in test_strategies.py."""
+
+import pytest
+
+from search_space.errors import InvalidStrategy
+from search_space.rope.config import RopeConfig
+from search_space.strategies.auto import AutoSettings
+from search_space.strategies.base import StrategyContext
+from search_space.strategies.registry import make_strategy
+from tests.helpers.breeding import play, smooth
+
+ROPE = RopeConfig(rope_theta=10_000.0, rotary_dim=32, original_max_position_embeddings=256)
+SMALL: dict[str, object] = {"startup": 6, "batch": 3, "generations": 3, "first_documents": 2, "leaders": 2}
+
+
+def context(documents: int = 8) -> StrategyContext:
+    return StrategyContext(rope=ROPE, target_length=1024, seed=1, attention_factor=None, documents=documents)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"startup": 0}, "startup must be at least 1, but got startup=0"),
+        ({"batch": 2.5}, "batch must be a whole number"),
+        ({"alpha": 1.0}, r"alpha must be in \(0, 1\), but got alpha=1.0"),
+        ({"min_gain": -0.1}, "min_gain must be at least 0"),
+        ({"surrogate": "oracle"}, "surrogate must be one of gp, none, but got surrogate='oracle'"),
+        ({"race": "yes"}, "race must be true or false"),
+        ({"race": False, "fresh_documents": True}, "fresh_documents must come with race"),
+        ({"populaton": 3}, "auto's arguments are startup, .*, but got 'populaton'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidStrategy, match=message):
+        make_strategy("auto", arguments, context())
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    assert AutoSettings.from_arguments({}) == AutoSettings()
+
+
+def test_newcomers_start_on_few_documents_and_leaders_go_on() -> None:
+    search = play(make_strategy("auto", {**SMALL, "min_gain": 0.0}, context()), smooth)
+    assert search.steps[0].documents == (0, 1)
+    counts = {scored.trial: len(scored.scores) for scored in search.history}
+    assert max(counts.values()) == 8
+    assert sum(count == 8 for count in counts.values()) < len(counts) / 2
+    extended = {extension.trial for step in search.steps for extension in step.extend}
+    baselines = {scored.trial for scored in search.history if scored.candidate.baseline_name is not None}
+    assert extended & baselines, "the best baseline goes along"
+    out = {trial for step in search.steps for trial in step.prune}
+    assert all(scored.trial in out or len(scored.scores) == 8 for scored in search.history)
+
+
+def test_without_a_race_everyone_is_scored_on_everything() -> None:
+    search = play(make_strategy("auto", {**SMALL, "race": False, "min_gain": 0.0}, context()), smooth)
+    assert {len(scored.scores) for scored in search.history} == {8}
+    assert not any(step.extend or step.prune for step in search.steps)
+
+
+def test_fresh_documents_are_the_generations_own_and_the_leader_sees_them() -> None:
+    search = play(make_strategy("auto", {**SMALL, "fresh_documents": True, "min_gain": 0.0}, context()), smooth)
+    for generation, step in enumerate(search.steps):
+        if step.candidates:
+            window = (2 * generation, 2 * generation + 1)
+            assert step.documents == window
+            seen = [{score.index for score in scored.scores} for scored in search.history]
+            assert sum(set(window) <= indices for indices in seen) > len(step.candidates)
+
+
+def test_a_search_with_nothing_to_gain_adds_no_shapes() -> None:
+    search = play(make_strategy("auto", {**SMALL, "min_gain": 1e9}, context()), smooth)
+    assert not any(step.candidates for step in search.steps[1:])
+    assert search.steps[-1].is_last

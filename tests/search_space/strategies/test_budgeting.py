@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from search_space.candidates.baselines import baseline
+from search_space.candidates.candidate import Candidate, ScoredCandidate
+from search_space.candidates.step import Budget
+from search_space.rope.config import RopeConfig
+from search_space.rope.rescale_factors import RescaleFactors
+from search_space.strategies.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
+
+BASELINE = baseline("pi", RopeConfig(rope_theta=1000.0, rotary_dim=4, original_max_position_embeddings=256), 512)
+BRED = Candidate(factors=RescaleFactors((1.0, 2.0)), origin="initial")
+
+
+def _scored(trial: int, generation: int, nll: float, candidate: Candidate = BRED) -> ScoredCandidate:
+    return ScoredCandidate(trial=trial, generation=generation, candidate=candidate, nll=nll)
+
+
+def test_a_strategys_own_limits_hold_without_a_budget_and_the_lower_limit_with_one() -> None:
+    assert most_candidates(10, Budget()) == 10
+    assert [most_candidates(10, Budget(max_candidates=limit)) for limit in (9, 11)] == [9, 10]
+    assert most_document_passes(10, 3, Budget()) == 30
+    assert [most_document_passes(10, 3, Budget(max_document_passes=limit)) for limit in (29, 31)] == [29, 30]
+
+
+def test_candidates_left_counts_baselines_as_passes_and_not_as_candidates() -> None:
+    earlier = [_scored(0, 0, 1.0, BASELINE), _scored(1, 0, 1.0), _scored(2, 0, math.inf)]
+    assert candidates_left(5, 4, earlier, Budget()) == 3
+    # Three candidates of four passes are paid for: 19 passes in all pay for one more, 20 for two.
+    assert [candidates_left(5, 4, earlier, Budget(max_document_passes=m)) for m in (12, 19, 20, 100)] == [0, 1, 2, 3]
+    assert candidates_left(1, 4, earlier, Budget(max_document_passes=4)) == 0
+
+
+@pytest.mark.parametrize(("generation", "spent"), [(1, False), (2, False), (3, True)])
+def test_patience_counts_generations_since_the_best(generation: int, spent: bool) -> None:
+    # The better baseline and the failed candidate are no news, nor is an equal score.
+    history = [_scored(0, 0, 1.0), _scored(1, 1, 0.1, BASELINE), _scored(2, 1, 1.0), _scored(3, 2, math.inf)]
+    earlier = [scored for scored in history if scored.generation < generation]
+    assert patience_is_spent(generation, earlier, Budget(patience=2)) == spent
+    assert not patience_is_spent(generation, earlier, Budget())
+
+
+def test_patience_waits_for_a_first_score() -> None:
+    assert not patience_is_spent(5, [_scored(0, 0, 1.0, BASELINE), _scored(1, 0, math.inf)], Budget(patience=1))

@@ -1,0 +1,63 @@
+"""The Gaussian process over shapes."""
+
+import math
+
+import numpy as np
+import pytest
+
+from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
+from search_space.rope.rescale_factors import RescaleFactors
+from search_space.strategies.surrogate import Surrogate, merit, observe
+
+HARDNESS = (1.0, 1.0, 1.0, 8.0, 8.0, 8.0)  # of each document
+
+
+def scored(trial: int, quality: float, documents: int) -> ScoredCandidate:
+    """NLL = quality times the document's hardness."""
+    return ScoredCandidate(
+        trial=trial,
+        generation=0,
+        candidate=Candidate(factors=RescaleFactors.identity(4)),
+        nll=quality,
+        scores=tuple(DocumentNats(index=i, nats=7 * quality * HARDNESS[i], tokens=7) for i in range(documents)),
+    )
+
+
+def bowl(point: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    return 0.05 + float(np.sum((point - 0.3) ** 2))
+
+
+def test_merit_is_the_log_of_nll() -> None:
+    assert merit(scored(0, 0.5, 3)) == pytest.approx(math.log(0.501))
+    assert merit(scored(0, 0.5, 6), frozenset({3, 4})) == pytest.approx(math.log(4.001))
+
+
+def test_harder_documents_do_not_make_a_candidate_look_worse() -> None:
+    points = [np.array([x]) for x in (0.1, 0.4, 0.6, 0.9)]
+    few = [scored(0, 0.5, 3), scored(1, 0.5, 3)]
+    more = [scored(2, 0.5, 6), scored(3, 0.5, 6)]
+    found = observe(points, [*few, *more])
+    assert found.merits == pytest.approx(found.merits[0])
+    assert found.documents.tolist() == [3, 3, 6, 6]
+
+
+def test_it_learns_a_bowl_and_proposes_near_its_bottom() -> None:
+    rng = np.random.default_rng(0)
+    points = list(rng.random((24, 2)))
+    surrogate = Surrogate(observe(points, [scored(i, bowl(point), 3) for i, point in enumerate(points)]))
+    good, bad = surrogate.merits(np.array([[0.3, 0.3], [0.9, 0.9]]))
+    assert good < bad
+    proposed, gain = surrogate.propose(4, np.random.default_rng(1))
+    assert proposed.shape == (4, 2)
+    assert gain >= 0.0
+    assert min(bowl(point) for point in proposed) < np.median([bowl(point) for point in points])
+    assert len({tuple(point) for point in proposed}) == 4
+    again, _ = surrogate.propose(4, np.random.default_rng(1))
+    assert (again == proposed).all()
+
+
+def test_equal_scores_are_no_trouble() -> None:
+    points = list(np.random.default_rng(0).random((5, 2)))
+    surrogate = Surrogate(observe(points, [scored(i, 0.1, 3) for i in range(5)]))
+    proposed, _ = surrogate.propose(2, np.random.default_rng(0))
+    assert np.isfinite(proposed).all()

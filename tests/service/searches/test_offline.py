@@ -1,0 +1,180 @@
+"""A search without a database decides as the service does: same trials, same scores, same winner."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.documents.needle import NeedleDocument
+from evaluation.scores.score import DocumentScore
+from search_space.candidates.candidate import GRADIENT_COST, Candidate, ScoredCandidate
+from search_space.candidates.step import Step
+from search_space.rope.rescale_factors import RescaleFactors
+from service.door import Door
+from service.errors import RunFailed
+from service.searches.offline import OfflineSearch, TracePoint, run_offline
+from service.searches.prepare import PreparedSearch, prepare_search
+from service.specs.search import SearchSpec
+from storage.postgres.database import Database
+from storage.records import Job, JobState, TrialState
+from tests.helpers.pools import LocalPool
+from tests.service.searches.test_run import RACING, SPEC, run_to_end
+from workers.analytic_backend.scorer import AnalyticScorer
+from workers.base import ScorerInfo
+from workers.errors import ScorerUnavailable, ScoringFailed
+
+SPECS = pytest.mark.parametrize("spec", [SPEC, RACING], ids=["evolution", "auto"])
+
+
+class PlainScorer:
+    """The analytic scorer without gradients; refuses the factors in `refused`."""
+
+    def __init__(self, prepared: PreparedSearch, refused: Sequence[RescaleFactors] = ()) -> None:
+        self._scorer = AnalyticScorer(prepared.scorer_settings())
+        self._refused = refused
+
+    @property
+    def info(self) -> ScorerInfo:
+        return self._scorer.info
+
+    def score(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        if factors in self._refused:
+            raise ScoringFailed("refused by the test")
+        return self._scorer.score(factors=factors, attention_factor=attention_factor, documents=documents)
+
+    def close(self) -> None:
+        self._scorer.close()
+
+
+def prepared_of(spec: dict[str, Any]) -> PreparedSearch:
+    return prepare_search(SearchSpec.model_validate(spec))
+
+
+def by_document(found: OfflineSearch, prepared: PreparedSearch) -> dict[tuple[int, str], float]:
+    names = [document.id for document in prepared.documents("search")]
+    return {(one.trial, names[score.index]): score.nats for one in found.history for score in one.scores}
+
+
+def state_of(one: ScoredCandidate) -> TrialState:
+    if one.failed:
+        return TrialState.failed
+    return TrialState.pruned if one.pruned else TrialState.complete
+
+
+def mean_of(one: ScoredCandidate, documents: int) -> float:
+    first = one.scores[:documents]
+    return sum(score.nats for score in first) / sum(score.tokens for score in first)
+
+
+def assert_same(found: OfflineSearch, prepared: PreparedSearch, database: Database, job: Job) -> None:
+    assert job.state is JobState.succeeded, job.error_message
+    door = Door(database)
+    trials = door.trials(job.id)
+    assert [(t.number, t.generation, t.candidate, t.state) for t in trials] == [
+        (one.trial, one.generation, one.candidate, state_of(one)) for one in found.history
+    ]
+    complete = {t.number: t.nll for t in trials if t.state is TrialState.complete}
+    # The study's value is summed by numpy, what strategies rank by is not: the last bit may differ.
+    expected = {one.trial: one.nll for one in found.history if not one.pruned and not one.failed}
+    assert complete == pytest.approx(expected, rel=1e-14)
+    failed = {one.trial for one in found.history if one.failed}
+    stored = {
+        (row.trial, row.score.document_id): row.score.nats
+        for row in door.scores(job.id, split="search")
+        if row.trial not in failed
+    }
+    assert stored == by_document(found, prepared)
+    assert len(stored) == found.search_passes
+    assert len(door.scores(job.id, split="validation")) == found.validation_passes
+    told = door.factor_file(job.id)
+    assert replace(found.result.factor_file, search=told.search) == told
+
+
+@SPECS
+def test_the_same_search_as_the_service(database: Database, tmp_path: Path, spec: dict[str, Any]) -> None:
+    job = run_to_end(database, tmp_path, spec)
+    prepared = prepared_of(spec)
+    found = run_offline(prepared, AnalyticScorer(prepared.scorer_settings()))
+    assert_same(found, prepared, database, job)
+    if spec is RACING:
+        assert any(one.pruned for one in found.history), "or nothing was raced"
+
+
+def test_a_candidate_that_cannot_be_scored_is_failed_as_in_the_service(database: Database, tmp_path: Path) -> None:
+    prepared = prepared_of(SPEC)
+    undisturbed = run_offline(prepared, PlainScorer(prepared))
+    refused = [undisturbed.history[9].candidate.factors, undisturbed.history[0].candidate.factors]
+    job = run_to_end(
+        database,
+        tmp_path,
+        SPEC,
+        lambda settings, workers: LocalPool(settings, refuse=lambda task: task.factors in refused),
+    )
+    found = run_offline(prepared, PlainScorer(prepared, refused))
+    assert [one.trial for one in found.history if one.failed] == [0, 9]
+    assert_same(found, prepared, database, job)
+
+
+def test_a_search_without_a_baseline_to_compare_with_has_failed() -> None:
+    prepared = prepared_of(SPEC)
+    baselines = [one.factors for one in prepared.strategy.propose(0, ()).candidates if one.baseline_name is not None]
+    with pytest.raises(RunFailed, match="no analytic baseline"):
+        run_offline(prepared, PlainScorer(prepared, baselines))
+
+
+@SPECS
+def test_the_trace_says_what_would_have_been_returned_then(spec: dict[str, Any]) -> None:
+    heard: list[TracePoint] = []
+    prepared = prepared_of(spec)
+    found = run_offline(prepared, PlainScorer(prepared), on_step=heard.append)
+    assert tuple(heard) == found.trace
+    assert [point.generation for point in heard] == list(range(len(heard)))
+    passes = [point.document_passes for point in heard]
+    assert passes == sorted(passes)
+    assert passes[-1] == found.search_passes
+    first = heard[0]
+    assert first.leader is not None
+    documents = len(prepared.strategy.propose(0, ()).documents)
+    means = {one.trial: mean_of(one, documents) for one in found.history if one.generation == 0}
+    assert first.leader.trial == min(means, key=means.__getitem__)
+    assert found.leader_at(passes[0] - 1) is None
+    assert found.leader_at(passes[0]) == first
+    assert found.leader_at(passes[1] - 1) == first
+    assert found.leader_at(found.search_passes) == heard[-1]
+    assert found.leader_at(found.search_passes + 1) is None, "the search was over by then"
+
+
+class Descent:
+    """A strategy of one step, with gradients; remembers the history that it was last shown."""
+
+    name = "descent"
+    max_candidates = 2
+    max_documents = 2
+    max_document_passes = 2 * GRADIENT_COST + 2
+
+    def __init__(self, first: Sequence[Candidate]) -> None:
+        self._first = tuple(first)
+        self.seen: Sequence[ScoredCandidate] = ()
+
+    def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
+        self.seen = history
+        if generation == 0:
+            return Step(candidates=self._first, documents=(0, 1), gradients=True)
+        return Step()
+
+
+def test_gradients_come_from_a_scorer_that_differentiates_and_cost_more() -> None:
+    prepared = prepared_of(SPEC)
+    baseline = prepared.strategy.propose(0, ()).candidates[0]
+    strategy = Descent([baseline])
+    descent = PreparedSearch(spec=prepared.spec, model=prepared.model, strategy=strategy)
+    found = run_offline(descent, AnalyticScorer(prepared.scorer_settings()))
+    gradients = [score.gradient for score in strategy.seen[0].scores]
+    assert [len(gradient or ()) for gradient in gradients] == [len(baseline.factors) + 1] * 2
+    assert found.search_passes == 2 * GRADIENT_COST
+    with pytest.raises(ScorerUnavailable, match="differentiates"):
+        run_offline(descent, PlainScorer(prepared))

@@ -1,0 +1,53 @@
+"""What is refused at the door because the model, the corpus or the budget says so: told once, before a job exists."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.errors import CorpusNotFound, CorpusTooShort, InvalidDocumentRequest, ModelNotFound
+from finetune.errors import InvalidFinetuneSettings
+from search_space.errors import InvalidStrategy
+from service.errors import InvalidSpec
+from service.searches.prepare import prepare_search
+from service.specs.search import SearchSpec
+from workers.errors import ScorerUnavailable
+
+MINIMAL: dict[str, Any] = {"model": "pocket", "target_length": 512}
+
+
+def prepare(**fields: object) -> None:
+    prepare_search(SearchSpec.model_validate({**MINIMAL, **fields}), weights=False)
+
+
+def test_a_good_spec_is_accepted() -> None:
+    prepare(finetune={"steps": 3})
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"model": "./no/such/model"}, ModelNotFound, "no/such/model"),
+        ({"target_length": 128}, InvalidDocumentRequest, "at least original_length"),
+        ({"target_length": 256}, InvalidSpec, "greater than the model's original length"),
+        ({"strategy": {"name": "magic"}}, InvalidStrategy, "magic"),
+        ({"strategy": {"name": "evolution", "popultion": 3}}, InvalidStrategy, "popultion"),
+        ({"objective": {"corpus": "/no/such.txt"}}, CorpusNotFound, r"/no/such\.txt"),
+        ({"finetune": {"corpus": "/no/such.txt"}}, CorpusNotFound, r"/no/such\.txt"),
+        ({"finetune": {"steps": 3, "warmup_steps": 4}}, InvalidFinetuneSettings, "warmup_steps"),
+        ({"scorer": {"backend": "vllm"}}, ScorerUnavailable, "vllm"),
+        ({"scorer": {"tensor_parallel": 2}}, ScorerUnavailable, "tensor_parallel=2"),
+        ({"budget": {"max_document_passes": 95}}, InvalidStrategy, r"auto's first generation, 26 .* \(104\)"),
+        ({"strategy": {"name": "evolution"}, "budget": {"max_trials": 63}}, InvalidStrategy, "at least the 64"),
+        ({"target_length": 10_000_000}, CorpusTooShort, r"must have at least the \d+ tokens"),
+    ],
+)
+def test_the_rule_and_the_value_are_named(fields: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        prepare(**fields)
+
+
+def test_a_model_without_rope_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_positions": 1024, "n_embd": 64, "n_head": 4}')
+    with pytest.raises(ValueError, match=r"(?i)rope|position"):
+        prepare(model=str(tmp_path))

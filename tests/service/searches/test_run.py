@@ -1,0 +1,290 @@
+"""A whole search through the controller on a real database; only the scorer is analytic."""
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from service.controller import Controller
+from service.door import Door
+from service.runtime.failures import RetryPolicy
+from service.runtime.job import OpenPool
+from service.specs.search import SearchSpec
+from storage.postgres.database import Database
+from storage.records import Job, JobState, TrialRecord, TrialState
+from tests.helpers.pools import Killed, LocalPool
+from workers.base import ScorerSettings, ScoringTask
+
+SPEC: dict[str, Any] = {
+    "model": "pocket",
+    "target_length": 512,
+    "objective": {"documents": 3, "validation_documents": 4},
+    "strategy": {
+        "name": "evolution",
+        "population": 6,
+        "iterations": 2,
+        "parents": 4,
+        "mutations": 2,
+        "crossovers": 2,
+    },
+    "scorer": {"backend": "analytic", "attention_factor": 1.0},
+    "seed": 3,
+}
+
+
+RACING: dict[str, Any] = {
+    **SPEC,
+    "objective": {"documents": 8, "validation_documents": 12},
+    "strategy": {"name": "auto", "startup": 5, "batch": 2, "generations": 3, "first_documents": 2, "leaders": 2},
+    "scorer": {"backend": "analytic", "attention_factor": "search"},
+}
+SPECS = pytest.mark.parametrize("spec", [SPEC, RACING], ids=["evolution", "auto"])
+
+
+@contextmanager
+def controller(
+    database: Database,
+    home: Path,
+    open_pool: OpenPool | None = None,
+    *,
+    lease_seconds: float = 2.0,
+    retry: RetryPolicy | None = None,
+) -> Iterator[Controller]:
+    running = Controller(
+        database,
+        home=home,
+        poll_seconds=0.05,
+        lease_seconds=lease_seconds,
+        retry=retry,
+        use_ray=False,
+        open_pool=open_pool or (lambda settings, workers: LocalPool(settings)),
+    )
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def run_to_end(database: Database, home: Path, spec: dict[str, Any], open_pool: OpenPool | None = None) -> Job:
+    door = Door(database)
+    job = door.submit_search(SearchSpec.model_validate(spec)).job
+    with controller(database, home, open_pool):
+        wait_for(lambda: door.job("search", job.id).state.is_final)
+    return door.job("search", job.id)
+
+
+def forget_scores(database: Database) -> None:
+    """So that a second run of the same spec scores for itself."""
+    with database.transaction() as connection:
+        connection.execute(sa.text("TRUNCATE ropewalk.score_cache"))
+
+
+def essence(trials: tuple[TrialRecord, ...]) -> list[tuple[object, ...]]:
+    """What must not depend on who scored when: everything but the search's id."""
+    return [(t.number, t.generation, t.slot, t.candidate, t.state, t.nll) for t in trials]
+
+
+def factors_of(job: Job) -> dict[str, Any]:
+    assert job.result_json is not None
+    file: dict[str, Any] = json.loads(job.result_json)["factors"]
+    return {key: value for key, value in file.items() if key != "search"}
+
+
+def test_a_search_ends_with_validated_factors(database: Database, tmp_path: Path) -> None:
+    job = run_to_end(database, tmp_path, SPEC)
+    assert job.state is JobState.succeeded, job.error_message
+    door = Door(database)
+    trials = door.trials(job.id)
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert all(trial.nll is not None for trial in trials)
+    assert {trial.generation for trial in trials} == {0, 1, 2}
+    file = door.factor_file(job.id)
+    assert file.validation is not None
+    assert {result.name for result in file.baselines} >= {"none", "pi", "ntk", "yarn", "mrrope_pro", "cope"}
+    assert (tmp_path / "artifacts" / job.id / "factors.json").read_text() == file.to_json()
+    result = json.loads(job.result_json or "")
+    assert result["finalists"][0]["nll"] == file.validation.nll
+    assert file.validation.nll <= file.validation.best_baseline_nll
+    search = door.scores(job.id, split="search")
+    assert len(search) == len(trials) * SPEC["objective"]["documents"]
+    validation_ids = {stored.score.document_id for stored in door.scores(job.id, split="validation")}
+    assert len(validation_ids) == SPEC["objective"]["validation_documents"]
+    assert validation_ids.isdisjoint({stored.score.document_id for stored in search})
+    events = door.events("search", job.id)
+    states = [json.loads(event.data_json)["to"] for event in events if event.type == "state.changed"]
+    assert states == ["preparing", "searching", "validating", "succeeded"]
+    types = [event.type for event in events]
+    assert types.count("generation.finished") == 3
+    assert "winner.chosen" in types
+
+
+@SPECS
+def test_the_order_of_scores_does_not_matter(database: Database, tmp_path: Path, spec: dict[str, Any]) -> None:
+    straight = run_to_end(database, tmp_path, spec)
+    forget_scores(database)
+
+    def shuffled(settings: ScorerSettings, workers: int) -> LocalPool:
+        return LocalPool(settings, order=random.Random(5).shuffle)
+
+    other = run_to_end(database, tmp_path, spec, shuffled)
+    door = Door(database)
+    assert essence(door.trials(straight.id)) == essence(door.trials(other.id))
+    assert factors_of(straight) == factors_of(other)
+
+
+@SPECS
+@pytest.mark.parametrize("die_after", [2, 75])
+def test_a_killed_controller_is_replaced_and_nothing_changes(
+    database: Database, tmp_path: Path, die_after: int, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run_to_end(database, tmp_path, spec)
+    forget_scores(database)
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)  # the thread that "dies"
+    door = Door(database)
+    job = door.submit_search(SearchSpec.model_validate(spec)).job
+    with controller(database, tmp_path, lambda settings, _: LocalPool(settings, die_after=die_after)):
+        wait_for(lambda: door.job("search", job.id).lease_epoch >= 1)
+        wait_for(lambda: not any(thread.name == f"job-{job.id}" for thread in threading.enumerate()))
+    assert not door.job("search", job.id).state.is_final
+    LocalPool.scored = 0
+    with controller(database, tmp_path):
+        wait_for(lambda: door.job("search", job.id).state.is_final)
+    assert essence(door.trials(job.id)) == essence(door.trials(undisturbed.id))
+    assert factors_of(door.job("search", job.id)) == factors_of(undisturbed)
+    passes = sum(len(door.scores(undisturbed.id, split=split)) for split in ("search", "validation"))
+    assert LocalPool.scored == passes - die_after  # no accepted score is paid for twice
+
+
+def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Path) -> None:
+    undisturbed = run_to_end(database, tmp_path, SPEC)
+    forget_scores(database)
+    door = Door(database)
+    job = door.submit_search(SearchSpec.model_validate(SPEC)).job
+
+    class Slow(LocalPool):
+        def _score(self, task: ScoringTask) -> Any:
+            time.sleep(0.02)
+            return super()._score(task)
+
+    with controller(database, tmp_path, lambda settings, _: Slow(settings)):
+        wait_for(lambda: door.job("search", job.id).progress.document_passes > 12)
+        door.request("search", job.id, "pause")
+        wait_for(lambda: door.job("search", job.id).state is JobState.paused)
+        assert door.job("search", job.id).lease_owner is None
+        door.request("search", job.id, "resume")
+        wait_for(lambda: door.job("search", job.id).state.is_final)
+    assert essence(door.trials(job.id)) == essence(door.trials(undisturbed.id))
+    assert factors_of(door.job("search", job.id)) == factors_of(undisturbed)
+
+
+def test_cancel_keeps_the_trials(database: Database, tmp_path: Path) -> None:
+    door = Door(database)
+    job = door.submit_search(SearchSpec.model_validate(SPEC)).job
+
+    class Slow(LocalPool):
+        def _score(self, task: ScoringTask) -> Any:
+            time.sleep(0.02)
+            return super()._score(task)
+
+    with controller(database, tmp_path, lambda settings, _: Slow(settings)):
+        wait_for(lambda: door.job("search", job.id).progress.document_passes > 12)
+        door.request("search", job.id, "cancel")
+        wait_for(lambda: door.job("search", job.id).state is JobState.cancelled)
+    assert len(door.trials(job.id)) > 0
+    assert len(door.scores(job.id, split="search")) > 12
+
+
+def test_a_race_leaves_trials_that_can_be_compared(database: Database, tmp_path: Path) -> None:
+    job = run_to_end(database, tmp_path, RACING)
+    assert job.state is JobState.succeeded, job.error_message
+    door = Door(database)
+    scored: dict[int, int] = {}
+    for stored in door.scores(job.id, split="search"):
+        scored[stored.trial] = scored.get(stored.trial, 0) + 1
+    trials = door.trials(job.id)
+    assert {trial.state for trial in trials} == {TrialState.complete, TrialState.pruned}
+    for trial in trials:
+        assert trial.state is not TrialState.complete or scored[trial.number] == RACING["objective"]["documents"]
+    rounds = [json.loads(e.data_json) for e in door.events("search", job.id) if e.type == "validation.round"]
+    assert [one["documents"] for one in rounds] == [8, 12]
+    assert len(rounds[1]["trials"]) < len(rounds[0]["trials"])
+
+
+def test_a_candidate_that_cannot_be_scored_fails_alone(database: Database, tmp_path: Path) -> None:
+    def refuse_trial_9(settings: ScorerSettings, workers: int) -> LocalPool:
+        return LocalPool(settings, refuse=lambda task: task.key.startswith("9:"))
+
+    job = run_to_end(database, tmp_path, SPEC, refuse_trial_9)
+    assert job.state is JobState.succeeded, job.error_message
+    trials = Door(database).trials(job.id)
+    assert [trial.number for trial in trials if trial.nll is None] == [9]
+    assert trials[9].reason == "refused by the test"
+
+
+@pytest.mark.parametrize(
+    ("budget", "bred"), [({"max_trials": 7}, 7), ({"max_trials": 10}, 10), ({"max_document_passes": 47}, 7)]
+)
+def test_the_budget_is_kept(database: Database, tmp_path: Path, budget: dict[str, int], bred: int) -> None:
+    job = run_to_end(database, tmp_path, {**SPEC, "budget": budget})
+    trials = Door(database).trials(job.id)
+    assert sum(trial.candidate.baseline_name is None for trial in trials) == bred
+
+
+def test_patience_ends_a_search_without_progress(database: Database, tmp_path: Path) -> None:
+    spec = {**SPEC, "budget": {"patience": 1}, "strategy": {**SPEC["strategy"], "iterations": 40}}
+    job = run_to_end(database, tmp_path, spec)
+    assert job.state is JobState.succeeded, job.error_message
+    bred = [t for t in Door(database).trials(job.id) if t.candidate.baseline_name is None]
+    best = min(bred, key=lambda trial: (trial.nll, trial.number))
+    assert max(trial.generation for trial in bred) == best.generation + 1
+
+
+def test_an_unexpected_failure_is_recorded(database: Database, tmp_path: Path) -> None:
+    def broken(settings: ScorerSettings, workers: int) -> LocalPool:
+        raise ZeroDivisionError("of all things")
+
+    job = run_to_end(database, tmp_path, SPEC, broken)
+    assert job.state is JobState.failed
+    assert job.error_code == "INTERNAL_ERROR"
+    assert "of all things" in (job.error_message or "")
+
+
+def test_killed_is_not_an_exception() -> None:
+    assert not issubclass(Killed, Exception)
+
+
+def test_a_search_that_is_submitted_again_costs_no_forward_pass(database: Database, tmp_path: Path) -> None:
+    first = run_to_end(database, tmp_path, SPEC)
+    passes = LocalPool.scored
+    second = run_to_end(database, tmp_path, SPEC)
+    assert LocalPool.scored == passes
+    door = Door(database)
+    assert essence(door.trials(first.id)) == essence(door.trials(second.id))
+    assert factors_of(first) == factors_of(second)
+    stored = [door.scores(second.id, split=split) for split in ("search", "validation")]
+    assert {score.worker for scores in stored for score in scores} == {"cache"}
+
+
+def test_what_is_missing_in_the_cache_is_scored(database: Database, tmp_path: Path) -> None:
+    first = run_to_end(database, tmp_path, SPEC)
+    with database.transaction() as connection:
+        connection.execute(sa.text("DELETE FROM ropewalk.score_cache WHERE get_byte(key, 0) < 128"))
+    passes = LocalPool.scored
+    second = run_to_end(database, tmp_path, SPEC)
+    assert 0 < LocalPool.scored - passes < passes
+    assert factors_of(first) == factors_of(second)

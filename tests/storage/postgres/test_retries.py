@@ -1,0 +1,97 @@
+"""Transient errors are retried, with a bound, and never where what was done might be done twice."""
+
+from __future__ import annotations
+
+import threading
+from itertools import islice
+
+import pytest
+import sqlalchemy as sa
+
+from storage.errors import DatabaseUnreachable, LeaseLost
+from storage.jobs.store import JobStore
+from storage.postgres import retries
+from storage.postgres.database import Database
+from storage.postgres.retries import pauses, retried
+from storage.records import JobState, Progress
+from tests.storage.conftest import ClaimedJob
+
+END_ALL = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+class Failing:
+    """Fails `times` times; says how often it was called."""
+
+    def __init__(self, times: int, *, outcome_unknown: bool = False) -> None:
+        self.calls = 0
+        self._times = times
+        self._outcome_unknown = outcome_unknown
+
+    def _fail(self) -> int:
+        self.calls += 1
+        if self.calls <= self._times:
+            error = DatabaseUnreachable("gone")
+            error.outcome_unknown = self._outcome_unknown
+            raise error
+        return self.calls
+
+    repeatable = retried()(_fail)
+    once = retried(repeatable=False)(_fail)
+
+
+def test_a_moment_is_waited_out_and_an_outage_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Failing(3).repeatable() == 4
+    assert Failing(3).once() == 4
+    monkeypatch.setattr(retries, "PATIENCE", 0.2)
+    failing = Failing(1000)
+    with pytest.raises(DatabaseUnreachable, match="gone"):
+        failing.repeatable()
+    assert 2 <= failing.calls <= 10
+
+
+def test_what_may_have_been_done_is_done_again_only_where_that_is_harmless() -> None:
+    assert Failing(1, outcome_unknown=True).repeatable() == 2
+    failing = Failing(1, outcome_unknown=True)
+    with pytest.raises(DatabaseUnreachable):
+        failing.once()
+    assert failing.calls == 1
+
+
+def test_other_errors_are_not_retried(claimed_job: ClaimedJob, store: JobStore) -> None:
+    lease = claimed_job(JobState.searching)
+    store.release(lease)
+    with pytest.raises(LeaseLost):
+        store.update_progress(lease, Progress())
+
+
+def test_pauses_grow_to_a_bound_and_differ() -> None:
+    found = [list(islice(pauses(first=1.0, longest=4.0), 5)) for _ in range(20)]
+    bounds = ((0.5, 1), (1, 2), (2, 4), (2, 4), (2, 4))
+    assert all(low <= pause <= high for row in found for pause, (low, high) in zip(row, bounds, strict=True))
+    assert len({row[0] for row in found}) > 10
+
+
+def test_writes_go_on_while_every_session_is_ended(
+    database: Database, database_url: str, store: JobStore, claimed_job: ClaimedJob
+) -> None:
+    lease = claimed_job(JobState.searching)
+    killer, stop = Database(database_url), threading.Event()
+
+    def end_all() -> None:
+        while not stop.wait(0.05):
+            with killer.engine.begin() as connection:
+                connection.execute(sa.text(END_ALL))
+
+    thread = threading.Thread(target=end_all)
+    thread.start()
+    try:
+        for number in range(60):
+            store.update_progress(lease, Progress(trials=number))
+            assert store.get(lease.job_id).progress.trials == number
+    finally:
+        stop.set()
+        thread.join()
+        killer.close()

@@ -1,0 +1,129 @@
+"""A scorer in a process of its own: the thin shell that Ray runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import ray
+from ray.actor import ActorProxy
+
+from evaluation.documents.needle import NeedleDocument
+from evaluation.scores.score import DocumentScore
+from search_space.errors import SearchSpaceError
+from search_space.rope.rescale_factors import RescaleFactors
+from workers.base import DifferentiableScorer, Scorer, ScorerInfo, ScorerSettings
+from workers.errors import DocumentTooLong, ScoringFailed
+from workers.factory import make_scorer
+from workers.pool.nodes import selector
+
+# Trouble that travels with the candidate or the document: every worker would say the same.
+_CANDIDATE_ERRORS = (SearchSpaceError, ScoringFailed, DocumentTooLong)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerIdentity:
+    """A worker that has opened its scorer."""
+
+    name: str  # "host:pid", as outcomes carry it
+    pid: int
+    info: ScorerInfo
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One candidate on some documents, which stay in Ray's object store: a message of a few hundred bytes."""
+
+    factors: RescaleFactors
+    attention_factor: float
+    documents: tuple[ray.ObjectRef[NeedleDocument], ...]
+    gradient: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchReply:
+    """One entry per document, in order: its score, or why this candidate cannot be scored on it."""
+
+    results: tuple[DocumentScore | str, ...]
+    seconds: float
+    worker: str  # WorkerIdentity.name
+    scorer: str  # ScorerInfo.fingerprint() of the scorer that was asked
+
+
+class ScoringActor:
+    """Lives in a Ray process; holds one scorer and no other state.
+
+    Bad candidates come back as values. What raises is trouble of the machine: the pool replaces the actor.
+    """
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._settings = settings
+        self._scorer: Scorer | None = None
+
+    @ray.method
+    def node(self) -> str:
+        """Ray's id of the machine, known before a model is loaded: loading may be what fails there."""
+        node_id: str = ray.get_runtime_context().get_node_id()
+        return node_id
+
+    @ray.method
+    def open(self) -> WorkerIdentity:
+        """Load the model. Separate from construction, so that its errors reach the pool as they were raised."""
+        self._scorer = make_scorer(self._settings)
+        return WorkerIdentity(name=_name(), pid=os.getpid(), info=self._scorer.info)
+
+    @ray.method
+    def score(self, batch: Batch) -> BatchReply:
+        """Score a batch; at once and empty when the pool has cancelled it while it waited its turn."""
+        assert self._scorer is not None, "the pool opens an actor before it sends batches"
+        scorer = self._scorer.info.fingerprint()
+        if ray.get_runtime_context().is_canceled():
+            return BatchReply(results=(), seconds=0.0, worker=_name(), scorer=scorer)
+        documents = tuple(ray.get(list(batch.documents)))
+        started = time.perf_counter()
+        results = score_or_explain(
+            self._scorer, batch.factors, batch.attention_factor, documents, gradient=batch.gradient
+        )
+        return BatchReply(results=results, seconds=time.perf_counter() - started, worker=_name(), scorer=scorer)
+
+
+def start_actor(settings: ScorerSettings, *, gpus: float, avoid: Collection[str] = ()) -> ActorProxy[ScoringActor]:
+    """Ask Ray for a process with an actor in it, on none of the machines in `avoid`; returns at once. Ray does not
+    restart it: the pool does."""
+    actor_class = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(ScoringActor)
+    return actor_class.options(label_selector=selector(avoid)).remote(settings)
+
+
+def _name() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def score_or_explain(
+    scorer: Scorer,
+    factors: RescaleFactors,
+    attention_factor: float,
+    documents: tuple[NeedleDocument, ...],
+    *,
+    gradient: bool,
+) -> tuple[DocumentScore | str, ...]:
+    """Scores in order; after an error, each document alone, so that only those at fault carry the message."""
+    try:
+        ask = _differentiable(scorer).score_with_gradients if gradient else scorer.score
+        return ask(factors=factors, attention_factor=attention_factor, documents=documents)
+    except _CANDIDATE_ERRORS as error:
+        if len(documents) == 1:
+            return (str(error),)
+        return tuple(
+            result
+            for document in documents
+            for result in score_or_explain(scorer, factors, attention_factor, (document,), gradient=gradient)
+        )
+
+
+def _differentiable(scorer: Scorer) -> DifferentiableScorer:
+    if not isinstance(scorer, DifferentiableScorer):
+        raise ScoringFailed(f"gradients need a scorer that differentiates, but got backend={scorer.info.backend}")
+    return scorer

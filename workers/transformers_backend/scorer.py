@@ -1,0 +1,145 @@
+"""The scorer that runs anywhere torch does: a transformers model, loaded once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+import transformers
+
+from evaluation.documents.needle import NeedleDocument
+from evaluation.models.scaled import find_model
+from evaluation.models.source import ModelSource, config_sha256, model_sha256
+from evaluation.scores.score import DocumentScore
+from search_space.rope.rescale_factors import RescaleFactors
+from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
+from workers.base import ScorerInfo, ScorerSettings
+from workers.checks import check_candidate, check_documents
+from workers.errors import ScorerClosed, ScorerUnavailable
+from workers.transformers_backend.passes import Opened, differentiate_documents, score_documents
+from workers.transformers_backend.rotary import RotaryTable
+
+_REVISION = 1  # of this file, passes.py and rotary.py: raise it with every change that moves a bit of any score
+
+
+class TransformersScorer:
+    """Implements :class:`workers.base.DifferentiableScorer`.
+
+    Loads safetensors from the disk, runs no code from the model's directory, and asks no server. The forward pass keeps
+    no KV cache and computes logits for answer tokens only: no (tokens, vocabulary) array exists.
+
+    A score depends on the candidate and the document alone, to the last bit: the shape of a forward pass follows from
+    the document's length, whoever else is in it. So a search gives the same trials however its tasks were put together.
+
+    Raises:
+        ScorerUnavailable: the files cannot be loaded, or the model's rotary module is not one this scorer can write to.
+        EvaluationError, SearchSpaceError: from resolving the model.
+    """
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        if settings.tensor_parallel != 1:
+            raise ScorerUnavailable(
+                "tensor_parallel must be 1 with backend=transformers, "
+                f"but got tensor_parallel={settings.tensor_parallel}"
+            )
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        device = choose_device()
+        dtype = choose_dtype(settings.dtype, device)
+        source = find_model(settings.model, original_length=settings.original_length)
+        model = load_model(source, dtype=dtype, device=device)
+        self._target_length = settings.target_length
+        self._rope = source.rope
+        self._opened: Opened | None = Opened(model=model, rotary=RotaryTable(model, source.rope), device=device)
+        self._info = ScorerInfo(
+            backend="transformers",
+            dtype=str(dtype).removeprefix("torch."),
+            device=device_name(device),
+            arithmetic=arithmetic(device),
+            model_sha256=model_sha256(source),
+            config_sha256=config_sha256(source),
+            version=f"scorer {_REVISION}, transformers {transformers.__version__}, torch {torch.__version__}",
+        )
+
+    @property
+    def info(self) -> ScorerInfo:
+        """What produces the scores."""
+        return self._info
+
+    def score(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """See :meth:`workers.base.Scorer.score`."""
+        opened = self._ready(factors, attention_factor, documents)
+        with torch.inference_mode():
+            return score_documents(opened, documents)
+
+    def score_with_gradients(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`.
+
+        Memory: a graph too large to keep keeps the hidden states between layers, and one layer's activations at a time
+        (see :mod:`workers.transformers_backend.recomputing`): for h hidden units, tokens * h * (layers +
+        about 30) numbers a row. A plain pass holds one layer's forward activations only, so lengths that score fine may
+        not differentiate.
+        """
+        opened = self._ready(factors, attention_factor, documents)
+        with torch.enable_grad():
+            return differentiate_documents(opened, documents)
+
+    def _ready(self, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]) -> Opened:
+        """The model with the candidate in it, once everything is checked."""
+        if self._opened is None:
+            raise ScorerClosed("a scorer must be open to score, but close() was called")
+        check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
+        check_documents(documents, target_length=self._target_length)
+        with torch.no_grad():
+            self._opened.rotary.write(factors=factors, attention_factor=attention_factor)
+        return self._opened
+
+    def close(self) -> None:
+        """Drop the model, and give cached device memory back."""
+        self._opened = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    """A causal language model from safetensors on the disk. Raises ScorerUnavailable."""
+    try:
+        with _without_progress_bar():
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                str(source.path),
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+    except Exception as error:  # transformers raises whatever its many readers raise
+        raise ScorerUnavailable(
+            "a model must load with AutoModelForCausalLM from safetensors, "
+            f"but {source.path} gave {type(error).__name__}: {error}"
+        ) from error
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise ScorerUnavailable(
+            f"a model must compute logits at chosen positions (logits_to_keep), but {type(model).__name__} does not"
+        )
+    return cast("torch.nn.Module", model.eval().requires_grad_(False).to(device))
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """transformers draws a bar on stderr for every model it loads, in every worker."""
+    settings: Any = transformers.utils.logging
+    was_on = settings.is_progress_bar_enabled()
+    settings.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            settings.enable_progress_bar()

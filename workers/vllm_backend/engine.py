@@ -1,0 +1,233 @@
+"""A vLLM engine: the only file of the rooms that imports vLLM. It lives in workers/vllm_backend/child.py.
+
+The engine runs in this process, step by step (VLLM_ENABLE_V1_MULTIPROCESSING=0): which tokens share a step follows from
+the request alone, never from how fast requests arrive, so a document's score is the same to the last bit every time.
+Tensor-parallel ranks are child processes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import vllm
+from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
+
+from search_space.rope.rescale_factors import RescaleFactors
+from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
+from workers.errors import ScorerUnavailable
+from workers.memory import MemoryNeeded, free_bytes, whole_bytes
+from workers.transformers_backend.passes import TOKENS_PER_FORWARD
+from workers.vllm_backend.messages import (
+    AnswerScore,
+    ContinuePrompt,
+    Done,
+    EngineDocument,
+    EngineOpened,
+    GroupScored,
+    OpenEngine,
+    PromptContinued,
+    ScoreGroup,
+    Work,
+)
+from workers.vllm_backend.model import SEQUENCES, TOKENS_PER_STEP, hf_overrides, model_length
+from workers.vllm_backend.rotary import RotaryExtension, RotaryFacts, rotary_table, table_digest
+from workers.vllm_backend.version import vllm_version
+
+_REVISION = 1  # of this file and vllm_rotary.py: raise it with every change that moves a bit of any score
+_WIDE_NUMBERS = 1 << 27  # answer rows times vocabulary that the V2 runner may hand back for one document: 512 MiB
+
+
+class Engine:
+    """One model, loaded once.
+
+    Raises:
+        ScorerUnavailable: the model does not fit the free memory, or rotates in a way that cannot be written to.
+        Anything else: whatever vLLM says of a model that it cannot load.
+    """
+
+    def __init__(self, request: OpenEngine) -> None:
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
+        device = choose_device()
+        self._request = request
+        self._written: tuple[object, float] | None = None
+        self._llm = _load(request, device)
+        self._facts = self._inspect()
+        config = self._llm.llm_engine.vllm_config
+        self._vocabulary = int(config.model_config.get_vocab_size())
+        self._wide = bool(config.use_v2_model_runner)
+        self.opened = EngineOpened(
+            dtype=str(config.model_config.dtype).removeprefix("torch."),
+            device=device_name(device),
+            arithmetic=", ".join(
+                (
+                    "V2 runner with prompt_logprob_token_ids" if self._wide else "V1 runner with prompt_logprobs=0",
+                    *self._facts.attention_backends,
+                    f"{TOKENS_PER_STEP[device.type]} tokens a step",
+                    f"{request.tensor_parallel} ranks",
+                    arithmetic(device),
+                )
+            ),
+            version=f"scorer {_REVISION}, vllm {vllm_version()}, torch {torch.__version__}",
+            tokens_per_group=TOKENS_PER_FORWARD[device.type],
+        )
+        self._try_out()
+
+    def do(self, work: Work) -> Done:
+        """What is asked for.
+
+        Raises:
+            RuntimeError: a rank does not have the candidate's table, or vLLM broke.
+        """
+        self._write(work.factors, work.attention_factor)
+        return GroupScored(scores=self._score(work)) if isinstance(work, ScoreGroup) else self._generate(work)
+
+    def _score(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
+        """In order."""
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": list(document.token_ids)} for document in group.documents],
+            [self._parameters(document) for document in group.documents],
+            use_tqdm=False,
+        )
+        return tuple(answer_score(document, output) for document, output in zip(group.documents, outputs, strict=True))
+
+    def _generate(self, prompt: ContinuePrompt) -> PromptContinued:
+        parameters = vllm.SamplingParams(
+            max_tokens=prompt.max_new_tokens,
+            temperature=0.0,
+            logprobs=0,  # those of the tokens that are taken
+            ignore_eos=True,  # the tokens below are all that ends a text
+            stop_token_ids=list(prompt.end_tokens),
+            detokenize=False,
+        )
+        (output,) = self._llm.generate([{"prompt_token_ids": list(prompt.token_ids)}], parameters, use_tqdm=False)
+        made = output.outputs[0]
+        assert made.logprobs is not None, "log-probabilities were asked for"
+        nats = -sum(found[token].logprob for token, found in zip(made.token_ids, made.logprobs, strict=True))
+        return PromptContinued(token_ids=tuple(made.token_ids), nats=nats)
+
+    def close(self) -> None:
+        """End the ranks, which give back the shared memory between them."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def _inspect(self) -> RotaryFacts:
+        """What every rank says alike of its rotary modules."""
+        told: list[RotaryFacts | str] = self._llm.collective_rpc(RotaryExtension.ropewalk_inspect_rotary.__name__)
+        for facts in told:
+            if isinstance(facts, str):
+                raise ScorerUnavailable(facts)
+            wanted = (model_length(self._request.target_length), self._request.rope.rotary_dim)
+            if facts.rows < wanted[0] or facts.width != wanted[1]:
+                raise ScorerUnavailable(
+                    f"a rotary table must have {wanted[0]} positions of {wanted[1]} numbers for "
+                    f"target_length={self._request.target_length}, but got {facts.rows} of {facts.width}"
+                )
+        assert isinstance(facts, RotaryFacts)
+        return facts
+
+    def _try_out(self) -> None:
+        """Score a few tokens: what no kernel here can compute is told on opening, not on the first candidate."""
+        length = min(8, self._request.target_length)
+        document = EngineDocument(token_ids=tuple(range(1, length + 1)), answers=(length - 1,))
+        factors = RescaleFactors.identity(self._request.rope.num_pairs)
+        self.do(ScoreGroup(factors=factors, attention_factor=1.0, documents=(document,)))
+
+    def _write(self, factors: RescaleFactors, attention_factor: float) -> None:
+        """Put the candidate into every rank, unless it is there; what is read back must be what was meant."""
+        candidate = (factors, attention_factor)
+        if self._written == candidate:
+            return
+        self._written = None
+        table = rotary_table(
+            self._request.rope,
+            factors,
+            attention_factor,
+            rows=self._facts.rows,
+            dtype=getattr(torch, self._facts.dtype),
+        )
+        found = self._llm.collective_rpc(RotaryExtension.ropewalk_write_rotary.__name__, args=(table,))
+        expected = table_digest(table)
+        if any(digest != expected for rank in found for digest in rank):
+            raise RuntimeError(
+                f"every rank must rotate with the candidate's table, digest {expected}, but read back "
+                f"{sorted({digest for rank in found for digest in rank})}"
+            )
+        self._written = candidate
+
+    def _parameters(self, document: EngineDocument) -> vllm.SamplingParams:
+        """One token is generated, which vLLM insists on; the step that reads the last prompt token gives it."""
+        common: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "detokenize": False, "ignore_eos": True}
+        start = document.answers[0] - 1  # row p predicts token p + 1
+        rows = len(document.token_ids) - 1 - start
+        if self._wide and rows * self._vocabulary <= _WIDE_NUMBERS:
+            # All of the vocabulary, because whether an answer is the first choice is asked too.
+            ids = np.broadcast_to(np.arange(self._vocabulary, dtype=np.int32), (rows, self._vocabulary))
+            return vllm.SamplingParams(**common, prompt_logprob_token_ids=ids, prompt_logprob_start=start)
+        return vllm.SamplingParams(**common, prompt_logprobs=0, flat_logprobs=True)
+
+
+def answer_score(document: EngineDocument, output: vllm.RequestOutput) -> AnswerScore:
+    """From what the engine gave for a document's prompt: by either of the two ways it was asked."""
+    wide = output.prompt_token_id_logprobs
+    if wide is not None:  # (rows from the one before the first answer, vocabulary)
+        first = document.answers[0]
+        picked = [(wide[position - first], document.token_ids[position]) for position in document.answers]
+        return AnswerScore(
+            nats=-sum(float(row[token]) for row, token in picked),
+            correct=sum(int(row.argmax()) == token for row, token in picked),
+        )
+    assert output.prompt_logprobs is not None, "prompt log-probabilities were asked for"
+    found = [output.prompt_logprobs[position][document.token_ids[position]] for position in document.answers]
+    return AnswerScore(nats=-sum(one.logprob for one in found), correct=sum(one.rank == 1 for one in found))
+
+
+def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
+    path = Path(request.model)
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    dtype = choose_dtype(request.dtype, device)
+    needed = MemoryNeeded.of(
+        path,
+        backend="vllm",
+        dtype=dtype,
+        target_length=request.target_length,
+        ranks=request.tensor_parallel,
+        device=device,
+    )
+    needed.check(free_bytes(device), what=f"the free memory of {device_name(device)}")
+    return vllm.LLM(
+        model=request.model,
+        hf_overrides=hf_overrides(
+            config, request.rope, original_length=request.original_length, target_length=request.target_length
+        ),
+        max_model_len=model_length(request.target_length),
+        dtype=str(dtype).removeprefix("torch."),
+        tensor_parallel_size=request.tensor_parallel,
+        worker_extension_cls=f"{RotaryExtension.__module__}.{RotaryExtension.__qualname__}",
+        kv_cache_memory_bytes=needed.kv_cache,
+        gpu_memory_utilization=_memory_share(needed.total, device),
+        max_num_seqs=SEQUENCES,
+        max_num_batched_tokens=TOKENS_PER_STEP[device.type],
+        max_logprobs=-1,
+        enable_chunked_prefill=True,
+        enable_prefix_caching=False,  # keys in it would be rotated by the candidate before
+        enforce_eager=True,  # graphs help decoding; here every step is a prefill, and nothing is compiled for minutes
+        async_scheduling=False,
+        skip_tokenizer_init=True,
+        generation_config="vllm",
+        load_format="safetensors",
+        trust_remote_code=False,
+        disable_log_stats=True,
+    )
+
+
+def _memory_share(needed: int, device: torch.device) -> float:
+    """Share of the device's memory that is needed on a rank, for vLLM's own check."""
+    if device.type == "cuda":
+        total = whole_bytes(device)
+    else:
+        total = get_memory_node_info(get_visible_memory_node()[0]).total_memory
+    return min(max(needed / total, 0.01), 0.95)

@@ -1,0 +1,120 @@
+"""The scorer for GPUs: a vLLM engine in a process of its own, loaded once, whose factors are swapped in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from evaluation.documents.needle import NeedleDocument
+from evaluation.models.scaled import find_model
+from evaluation.models.source import config_sha256, model_sha256
+from evaluation.scores.score import DocumentScore
+from search_space.rope.rescale_factors import RescaleFactors
+from workers.base import ScorerInfo, ScorerSettings
+from workers.checks import check_candidate, check_documents
+from workers.errors import ScorerClosed, ScoringFailed
+from workers.transformers_backend.passes import ForwardGroup, forward_groups
+from workers.vllm_backend.client import EngineClient
+from workers.vllm_backend.messages import AnswerScore, EngineDocument, ScoreGroup
+
+
+class VllmScorer:
+    """Implements :class:`workers.base.Scorer`.
+
+    A score depends on the candidate and the document alone, to the last bit. Short documents of one length share a step
+    in groups whose shape follows from that length, as in
+    :class:`workers.transformers_backend.scorer.TransformersScorer`; a long one goes through alone, in chunks that fill
+    a step. vLLM left to itself would mix chunks of several long documents: that keeps a device no busier, and makes the
+    last bits depend on the company.
+
+    An engine that crashes or hangs is started again once: see :class:`workers.vllm_backend.client.EngineClient`.
+
+    Raises:
+        ScorerUnavailable: vLLM cannot load the model, or rotates it in a way that cannot be written to.
+        EvaluationError, SearchSpaceError: from resolving the model.
+    """
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        source = find_model(settings.model, original_length=settings.original_length)
+        self._rope = source.rope
+        self._settings = settings
+        self._closed = False
+        self._engine = EngineClient(settings, source)
+        opened = self._engine.opened
+        self._info = ScorerInfo(
+            backend="vllm",
+            dtype=opened.dtype,
+            device=opened.device,
+            arithmetic=opened.arithmetic,
+            model_sha256=model_sha256(source),
+            config_sha256=config_sha256(source),
+            version=opened.version,
+        )
+
+    @property
+    def info(self) -> ScorerInfo:
+        """What produces the scores."""
+        return self._info
+
+    @property
+    def engine_pid(self) -> int:
+        """Of the process that the engine lives in."""
+        return self._engine.pid
+
+    @property
+    def engine_starts(self) -> int:
+        """How often an engine was started."""
+        return self._engine.starts
+
+    def score(
+        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> tuple[DocumentScore, ...]:
+        """See :meth:`workers.base.Scorer.score`.
+
+        Raises:
+            EngineLost: the engine broke twice; trouble of the machine.
+        """
+        if self._closed:
+            raise ScorerClosed("a scorer must be open to score, but close() was called")
+        check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
+        check_documents(documents, target_length=self._settings.target_length)
+        scores: dict[int, DocumentScore] = {}
+        for group in forward_groups(documents, tokens_per_forward=self._engine.opened.tokens_per_group):
+            request = _score_group(group, documents, factors, attention_factor)
+            # Rows beyond the documents repeat the last one: another shape may round differently.
+            for index, answer in zip(group.indices, self._engine.score(request), strict=False):
+                scores[index] = _document_score(documents[index], answer)
+        return tuple(scores[index] for index in range(len(documents)))
+
+    def close(self) -> None:
+        """End the engine, and give its memory back."""
+        if not self._closed:
+            self._closed = True
+            self._engine.end()
+
+
+def _score_group(
+    group: ForwardGroup, documents: Sequence[NeedleDocument], factors: RescaleFactors, attention_factor: float
+) -> ScoreGroup:
+    rows = [documents[index] for index in group.indices]
+    rows += rows[-1:] * (group.rows - len(rows))
+    return ScoreGroup(
+        factors=factors,
+        attention_factor=attention_factor,
+        documents=tuple(
+            EngineDocument(
+                token_ids=one.token_ids,
+                answers=tuple(position for span in one.answer_spans for position in range(*span)),
+            )
+            for one in rows
+        ),
+    )
+
+
+def _document_score(document: NeedleDocument, answer: AnswerScore) -> DocumentScore:
+    if not math.isfinite(answer.nats):
+        raise ScoringFailed(
+            f"a score must be a finite number of nats, but the model gave {answer.nats} for {document.id!r}"
+        )
+    tokens = document.answer_tokens
+    return DocumentScore(document_id=document.id, nats=answer.nats, tokens=tokens, exact=answer.correct == tokens)

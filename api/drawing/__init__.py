@@ -1,0 +1,1 @@
+"""The pictures of searches and ablations as PNG files."""

@@ -1,0 +1,1 @@
+"""The HTTP application: access, error handlers, event streams, and the routes."""

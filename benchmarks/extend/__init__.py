@@ -1,0 +1,1 @@
+"""Does a model use its new length: before and after fine-tuning."""

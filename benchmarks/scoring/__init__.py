@@ -1,0 +1,1 @@
+"""What a document score costs beside its forward pass."""

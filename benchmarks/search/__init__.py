@@ -1,0 +1,1 @@
+"""How good the factors of each strategy are, and what they cost."""

@@ -1,0 +1,1 @@
+"""Needle documents and plain-text windows, from corpus to tokens."""

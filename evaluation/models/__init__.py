@@ -1,0 +1,1 @@
+"""Models by name: files, tokenizer, and rotary embedding."""

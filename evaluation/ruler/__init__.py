@@ -1,0 +1,1 @@
+"""RULER's tasks, their prompts, and their metric."""

@@ -1,0 +1,1 @@
+"""What a training leaves: the checkpoint, its GGUF, and its model card."""

@@ -1,0 +1,1 @@
+"""The factor file, and its exports."""

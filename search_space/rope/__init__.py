@@ -1,0 +1,1 @@
+"""Rotary embeddings: configs, critical pairs, and factor vectors."""

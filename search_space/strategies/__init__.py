@@ -1,0 +1,1 @@
+"""How candidates are proposed: the protocol, the strategies, and what they share."""

@@ -1,0 +1,1 @@
+"""Many searches as one experiment, compared on documents that none of them has seen."""

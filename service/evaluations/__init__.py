@@ -1,0 +1,1 @@
+"""An evaluation: its contenders, its measures, and its result."""

@@ -1,0 +1,1 @@
+"""The figures of a search, from its trials and scores to plotly."""

@@ -1,0 +1,1 @@
+"""A search: prepared, run, validated on held-out documents, and its result."""

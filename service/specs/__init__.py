@@ -1,0 +1,1 @@
+"""The specs that users submit, as pydantic models."""

@@ -1,0 +1,1 @@
+"""Jobs: created, claimed, leased, moved between states, and their events."""

@@ -1,0 +1,1 @@
+"""One database and its pool: tables, sessions, retries, and schema versions."""

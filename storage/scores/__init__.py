@@ -1,0 +1,1 @@
+"""Document scores: accepted once, cached by content, read back."""

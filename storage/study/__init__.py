@@ -1,0 +1,1 @@
+"""The Optuna study of a search: candidates, steps, and trial states."""

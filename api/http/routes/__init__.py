@@ -1,0 +1,1 @@
+"""One router per kind of job, and health; what the routers share is in `common`."""

@@ -1,0 +1,1 @@
+"""LongRoPE2's evolutionary search."""

@@ -29,7 +29,7 @@ TEMPLATE = "template_ropewalk"
 WATCHER = """
 import shutil, sys
 from pathlib import Path
-from storage.embedded import EmbeddedPostgres
+from storage.embedded.server import EmbeddedPostgres
 sys.stdin.read()
 home = Path(sys.argv[1])
 if (home / "postgres" / "data" / "postmaster.pid").exists():

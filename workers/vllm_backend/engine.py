@@ -37,7 +37,7 @@ from workers.vllm_backend.model import SEQUENCES, TOKENS_PER_STEP, hf_overrides,
 from workers.vllm_backend.rotary import RotaryExtension, RotaryFacts, rotary_table, table_digest
 from workers.vllm_backend.version import vllm_version
 
-_REVISION = 1  # of this file and vllm_rotary.py: raise it with every change that moves a bit of any score
+_REVISION = 1  # of this file and rotary.py: raise it with every change that moves a bit of any score
 _WIDE_NUMBERS = 1 << 27  # answer rows times vocabulary that the V2 runner may hand back for one document: 512 MiB
 
 

@@ -156,7 +156,7 @@ def test_a_model_without_a_tokenizer_says_so(model: Path) -> None:
 HUB = """
 import sys
 from evaluation.errors import ModelNotFound
-from evaluation.model_source import resolve_model
+from evaluation.models.source import resolve_model
 print(resolve_model("owner/tiny").revision, resolve_model("owner/bare", weights=False).rope.num_pairs)
 for name in ("owner/none", "owner/bare", "owner/torn"):
     try:

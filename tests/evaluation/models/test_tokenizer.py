@@ -8,7 +8,7 @@ from evaluation.models.source import load_tokenizer, resolve_model
 
 FIRST_LOADS = """
 import threading
-from evaluation.model_source import load_tokenizer, resolve_model
+from evaluation.models.source import load_tokenizer, resolve_model
 barrier = threading.Barrier(4)
 failures = []
 def load():

@@ -1,4 +1,4 @@
-"""What is special to the default strategy; the rest is in test_strategies.py."""
+"""What is special to the default strategy; the rest is in test_contract.py."""
 
 import pytest
 

@@ -35,7 +35,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 EVERY = pytest.mark.parametrize(
     "case", [pytest.param(case, marks=NEEDS_CMAES if case == "cma-es" else ()) for case in CASES]
 )
-# These go on whatever some candidates score. A descent has one line to follow: see test_gradient.py.
+# These go on whatever some candidates score. A descent has one line to follow: see gradient/test_strategy.py.
 POPULATION = pytest.mark.parametrize(
     "case", [pytest.param(case, marks=NEEDS_CMAES if case == "cma-es" else ()) for case in CASES if case != "gradient"]
 )

@@ -24,7 +24,7 @@ from tests.helpers.postgres import fast_directory
 OWNER = """
 import sys, time
 from pathlib import Path
-from storage.embedded import EmbeddedPostgres
+from storage.embedded.server import EmbeddedPostgres
 import psycopg, sqlalchemy
 server = EmbeddedPostgres(Path(sys.argv[1]))
 url = server.start()

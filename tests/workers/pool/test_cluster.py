@@ -17,7 +17,7 @@ from workers.pool.slots import gpu_share
 
 ELSEWHERE = """
 import ray
-from workers.cluster import ensure_ray, shutdown_ray
+from workers.pool.cluster import ensure_ray, shutdown_ray
 ensure_ray({address!r}, num_cpus=1)
 import signal
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,4 +1,4 @@
-"""What is special to Optuna's samplers; what every strategy promises is in test_strategies.py."""
+"""What is special to Optuna's samplers; what every strategy promises is in test_contract.py."""
 
 from __future__ import annotations
 

@@ -27,13 +27,12 @@ from service.pictures.data import SearchPictures
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
+from storage.kinds import BY_PREFIX, KINDS, KindRow
 from storage.records import JobAction, JobKind, JobState
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)  # three missed keep-alives
 RECONNECT_SECONDS = 1.0
-COLLECTIONS: Mapping[JobKind, str] = {"search": "searches", "finetune": "finetunes", "evaluation": "evaluations"}
-PREFIXES: Mapping[str, JobKind] = {"srch": "search", "ft": "finetune", "eval": "evaluation"}
 
 Model = TypeVar("Model", bound=BaseModel)
 SpecValue = Mapping[str, Any]
@@ -50,17 +49,17 @@ class ApiError(Exception):
         self.errors = errors
 
 
-def kind_of(job_id: str) -> JobKind:
+def kind_of(job_id: str) -> KindRow:
     """The kind that an id's prefix says. The id can stand in a URL's path as it is: it holds no delimiter.
 
     Raises:
         BadInput: not an id of ours.
     """
     prefix, _, rest = job_id.partition("_")
-    if prefix not in PREFIXES or not re.fullmatch("[0-9a-z]+", rest):
-        forms = ", ".join(f"{known}_..." for known in PREFIXES)
+    if prefix not in BY_PREFIX or not re.fullmatch("[0-9a-z]+", rest):
+        forms = ", ".join(f"{known}_..." for known in BY_PREFIX)
         raise BadInput(f"an id must be one of {forms} in digits and small letters, but got {job_id!r}")
-    return PREFIXES[prefix]
+    return BY_PREFIX[prefix]
 
 
 class RopewalkClient:
@@ -130,7 +129,7 @@ class RopewalkClient:
             if not (idempotency_key.isascii() and idempotency_key.isprintable()):
                 raise BadInput(f"an idempotency key must be printable ASCII, but got {idempotency_key!r}")
             headers["Idempotency-Key"] = idempotency_key
-        return self._send(JobResource, "POST", f"/v1/{COLLECTIONS[kind]}", content=_body(spec), headers=headers)
+        return self._send(JobResource, "POST", f"/v1/{KINDS[kind].collection}", content=_body(spec), headers=headers)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +148,7 @@ class RopewalkClient:
     ) -> JobPage:
         """One page of jobs, newest first; `label` is key=value."""
         params = {"state": state, "label": label, "limit": limit, "page_token": page_token}
-        return self._send(JobPage, "GET", f"/v1/{COLLECTIONS[kind]}", params=params)
+        return self._send(JobPage, "GET", f"/v1/{KINDS[kind].collection}", params=params)
 
     def trials(
         self, search_id: str, *, after: int | None = None, limit: int | None = None, full: bool = False
@@ -313,7 +312,7 @@ def _address(url: str) -> httpx.URL:
 
 
 def _path(job_id: str) -> str:
-    return f"/v1/{COLLECTIONS[kind_of(job_id)]}/{job_id}"
+    return f"/v1/{kind_of(job_id).collection}/{job_id}"
 
 
 def _body(spec: BaseModel | SpecValue) -> bytes:

@@ -30,7 +30,7 @@ from api.wire.jobs import JobResource
 from api.wire.results import EvaluationReport, EvaluationRow, FinetuneReport, SearchReport, report_of
 from evaluation.models.user_path import user_path
 from search_space.factors.factor_file import FactorFile
-from storage.records import JobKind
+from storage.kinds import JOB_KINDS
 
 LENGTHS = (256, 512, 768, 1024)  # tokens; the first is L, the last L'
 EVALUATION_DOCUMENTS = 40
@@ -172,8 +172,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Pa
 
 def _cancel_leftovers(client: RopewalkClient) -> None:
     """End what an interrupted demo has left in the database: it would be run first."""
-    kinds: tuple[JobKind, ...] = ("search", "finetune", "evaluation")
-    for job in (job for kind in kinds for job in client.jobs(kind, label=LABEL).items):
+    for job in (job for kind in JOB_KINDS for job in client.jobs(kind, label=LABEL).items):
         if not client.job(job.id).is_final:
             client.cancel(job.id)
 

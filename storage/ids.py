@@ -5,16 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 
+from storage.kinds import KINDS
 from storage.records import JobKind
-
-PREFIXES: dict[JobKind, str] = {"search": "srch", "finetune": "ft", "evaluation": "eval"}
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 
 
 def new_job_id(kind: JobKind) -> str:
     """E.g. "srch_01hf…": 48 bits of milliseconds, then 80 random bits (ULID)."""
-    return f"{PREFIXES[kind]}_{_base32((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80), 26)}"
+    return f"{KINDS[kind].prefix}_{_base32((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80), 26)}"
 
 
 def new_key_id() -> str:

@@ -15,7 +15,6 @@ from evaluation.scores.score import DocumentScore
 from search_space.candidates.candidate import Candidate
 
 JobKind = Literal["search", "finetune", "evaluation"]
-JOB_KINDS: tuple[JobKind, ...] = ("search", "finetune", "evaluation")
 
 JobRequest = Literal["none", "cancel", "pause"]
 JobAction = Literal["cancel", "pause", "resume"]
@@ -116,7 +115,7 @@ class Condition:
 class Job:
     """One row of the jobs table: a search, a fine-tuning or an evaluation."""
 
-    #: "srch_", "ft_" or "eval_" and 26 characters that sort by creation time
+    #: its kind's prefix, an underscore and 26 characters that sort by creation time
     id: str
     kind: JobKind
     state: JobState

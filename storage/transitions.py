@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from storage.errors import InvalidTransition
+from storage.kinds import KINDS
 from storage.records import JobKind, JobState
 
 S = JobState
@@ -14,28 +15,17 @@ FINAL = frozenset({S.succeeded, S.failed, S.cancelled})
 #: Ways out that every job in a controller's hands has. A controller that takes over prepares again.
 _ALWAYS = frozenset({S.preparing, S.paused, S.failed, S.cancelled})
 
+#: Where a controller may move a job whose user wants it to end.
+_CANCELLING = frozenset({S.cancelled, S.failed})
+
 #: kind -> state -> where its controller may move it. States that are missing are not for a controller to leave.
 MOVES: Mapping[JobKind, Mapping[JobState, frozenset[JobState]]] = {
-    "search": {
+    row.name: {
         S.queued: _ALWAYS,
-        S.preparing: _ALWAYS | {S.searching, S.validating},
-        S.searching: _ALWAYS | {S.validating},
-        S.validating: _ALWAYS | {S.finetuning, S.succeeded},
-        S.cancelling: frozenset({S.cancelled, S.failed}),
-    },
-    "finetune": {
-        S.queued: _ALWAYS,
-        S.preparing: _ALWAYS | {S.training},
-        S.training: _ALWAYS | {S.evaluating, S.succeeded},
-        S.evaluating: _ALWAYS | {S.succeeded},
-        S.cancelling: frozenset({S.cancelled, S.failed}),
-    },
-    "evaluation": {
-        S.queued: _ALWAYS,
-        S.preparing: _ALWAYS | {S.evaluating},
-        S.evaluating: _ALWAYS | {S.succeeded},
-        S.cancelling: frozenset({S.cancelled, S.failed}),
-    },
+        **{state: _ALWAYS | further for state, further in row.stages.items()},
+        S.cancelling: _CANCELLING,
+    }
+    for row in KINDS.values()
 }
 
 #: States that a user's request or the end of a fine-tuning leaves, without a controller.
@@ -43,8 +33,7 @@ _RESTING = frozenset({S.paused}) | FINAL
 
 #: kind -> every state that it can be in; the tables carry the same as a constraint.
 STATES: Mapping[JobKind, frozenset[JobState]] = {
-    kind: frozenset(moves) | _RESTING | ({S.finetuning} if kind == "search" else frozenset())
-    for kind, moves in MOVES.items()
+    kind: _RESTING.union(moves, *moves.values()) for kind, moves in MOVES.items()
 }
 
 #: States in which nobody holds a lease: ended, waiting for the user, or waiting for a fine-tuning.

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +14,25 @@ from api.settings import load_settings
 from evaluation.models.source import POCKET
 from evaluation.models.user_path import exists, is_directory, user_path
 from search_space.factors.json_reader import strict_json
+from storage.kinds import KINDS
+from storage.records import JobAction
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show live progress until the job has ended.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id: srch_..., ft_... or eval_...")]
+
+
+def any_of(words: Iterable[str]) -> str:
+    """The words as a list to choose from: "a, b or c"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def ids_of(action: JobAction) -> str:
+    """The forms of ids of jobs that know `action`."""
+    return any_of(f"{row.prefix}_..." for row in KINDS.values() if action in row.actions)
+
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help=f"The job's id: {ids_of('cancel')}")]
 SearchId = Annotated[str, typer.Argument(metavar="ID", help="The search's id: srch_...")]
 LabelOptions = Annotated[list[str] | None, typer.Option("--label", help="key=value; may be given several times.")]
 IdempotencyKey = Annotated[

@@ -9,9 +9,10 @@ from api.commands import common, live
 from api.console import err, out, print_json, print_line
 from api.errors import BadInput
 from api.wire.jobs import JobResource
+from storage.kinds import KINDS
 from storage.records import JobKind, JobState
 
-PausableId = Annotated[str, typer.Argument(metavar="ID", help="The job's id: srch_... or ft_...")]
+PausableId = Annotated[str, typer.Argument(metavar="ID", help=f"The job's id: {common.ids_of('pause')}")]
 
 
 def register(app: typer.Typer) -> None:
@@ -103,7 +104,7 @@ def _number_or_text(text: str | None) -> float | str | None:
 
 
 def list_jobs(
-    kind: Annotated[str, typer.Option(help="search, finetune or evaluation.")] = "search",
+    kind: Annotated[str, typer.Option(help=f"{common.any_of(KINDS)}.")] = "search",
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     label: Annotated[str | None, typer.Option(help="Only jobs with this label: key=value.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, 200 at most.")] = 20,
@@ -128,10 +129,10 @@ def list_jobs(
 
 
 def _kind(text: str) -> JobKind:
-    kinds: dict[str, JobKind] = {"search": "search", "finetune": "finetune", "evaluation": "evaluation"}
-    if text not in kinds:
-        raise BadInput(f"--kind must be one of {', '.join(kinds)}, but got {text!r}")
-    return kinds[text]
+    try:
+        return KINDS.find(text).name
+    except ValueError as error:
+        raise BadInput(f"--{error}") from None
 
 
 def show(job_id: common.JobId, as_json: common.AsJson = False) -> None:

@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 from search_space.version import ROPEWALK_VERSION
 from service.door import Door
 from storage.jobs.statistics import Statistics, Waiting
-from storage.records import JOB_KINDS, JobState
+from storage.kinds import JOB_KINDS
+from storage.records import JobState
 
 COUNTS_SECONDS = 10.0  # scrapes closer together than this share one count
 

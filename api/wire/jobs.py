@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
-from storage.records import Condition, Event, Job, JobState, Page, Progress
+from storage.records import Condition, Event, Job, JobKind, JobState, Page, Progress
 
 if TYPE_CHECKING:
     from service.door import SearchEstimate  # brings the database drivers along, which clients need not load
@@ -140,7 +140,7 @@ class JobResource(Resource):
     )
 
     id: str
-    kind: Literal["search", "finetune", "evaluation"] = Field(description="what the id's prefix says too")
+    kind: JobKind = Field(description="what the id's prefix says too")
     state: JobState
     request: str = Field(description="none, cancel or pause: what was asked for and is not done yet")
     labels: dict[str, str]
@@ -190,7 +190,7 @@ class JobSummary(Resource):
     """A job in a list: without spec and result."""
 
     id: str
-    kind: Literal["search", "finetune", "evaluation"]
+    kind: JobKind
     state: JobState
     labels: dict[str, str]
     parent_id: str | None

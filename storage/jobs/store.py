@@ -13,11 +13,11 @@ from storage.jobs import claims, conditions, events, listing, requests
 from storage.jobs.creation import insert_job, take_key
 from storage.jobs.leases import hold, now, seconds_from_now
 from storage.jobs.rows import change, job_from_row, move, progress_value
+from storage.kinds import JOB_KINDS
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import jobs
 from storage.records import (
-    JOB_KINDS,
     Condition,
     Created,
     Event,

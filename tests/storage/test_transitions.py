@@ -7,8 +7,9 @@ import sqlalchemy as sa
 
 from storage.errors import InvalidTransition
 from storage.jobs.store import JobStore
+from storage.kinds import JOB_KINDS
 from storage.postgres.database import Database
-from storage.records import JOB_KINDS, JobKind, JobState
+from storage.records import JobKind, JobState
 from storage.transitions import ACTIVE, CLAIMABLE, FINAL, MOVES, STATES, UNLEASED, check_move
 
 S = JobState

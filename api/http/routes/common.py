@@ -1,6 +1,6 @@
 """What the three kinds of jobs share: acceptance, lists, actions and events."""
 
-from typing import Any, get_args
+from typing import Any
 
 from fastapi import Request, Response
 
@@ -8,10 +8,9 @@ from api.http.sse import EventSource, after_from, stream
 from api.wire.jobs import EventList, EventResource, JobResource
 from api.wire.problems import MEDIA_TYPE
 from service.door import Door
-from storage.records import Created, JobAction, JobKind
+from storage.kinds import KINDS
+from storage.records import Created, JobKind
 
-COLLECTIONS: dict[JobKind, str] = {"search": "searches", "finetune": "finetunes", "evaluation": "evaluations"}
-ACTIONS: tuple[JobAction, ...] = get_args(JobAction)
 POLL_AFTER_SECONDS = 2
 EVENT_STREAM = "text/event-stream"
 MAX_EVENTS = 200
@@ -46,7 +45,7 @@ CREATE_RESPONSES: Responses = {
 def accepted(created: Created, response: Response) -> JobResource:
     """The 202 of a creation, or of its replay."""
     job = created.job
-    response.headers["Location"] = f"/v1/{COLLECTIONS[job.kind]}/{job.id}"
+    response.headers["Location"] = f"/v1/{KINDS[job.kind].collection}/{job.id}"
     response.headers["Retry-After"] = str(POLL_AFTER_SECONDS)
     if created.replayed:
         response.headers["Idempotent-Replayed"] = "true"

@@ -1,11 +1,12 @@
 """The OpenAPI document: what generated clients stand on."""
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from api.http.routes.common import ACTIONS
+from storage.kinds import JOB_KINDS, KINDS
+from storage.records import JobAction, JobKind
 from tests.helpers.http_server import RunningServer
 
 OPERATIONS = {
@@ -90,11 +91,13 @@ def test_errors_are_problem_documents(document: dict[str, Any]) -> None:
                 assert list(response["content"]) == ["application/problem+json"], (path, status)
 
 
-def test_evaluations_can_be_cancelled_only(document: dict[str, Any]) -> None:
-    paths = document["paths"]
-    for job in ("searches/{search_id}", "finetunes/{finetune_id}"):
-        assert {action for action in ACTIONS if f"/v1/{job}:{action}" in paths} == set(ACTIONS)
-    assert {action for action in ACTIONS if f"/v1/evaluations/{{evaluation_id}}:{action}" in paths} == {"cancel"}
+@pytest.mark.parametrize("kind", JOB_KINDS)
+def test_every_kind_has_its_routes_and_the_actions_of_its_row(document: dict[str, Any], kind: JobKind) -> None:
+    paths, row = document["paths"], KINDS[kind]
+    one = f"/v1/{row.collection}/{{{kind}_id}}"
+    assert {"post", "get"} == set(paths[f"/v1/{row.collection}"])
+    assert {"get"} == set(paths[one]) == set(paths[f"{one}/events"])
+    assert {action for action in get_args(JobAction) if f"{one}:{action}" in paths} == set(row.actions)
 
 
 def test_examples_of_search_specs_are_valid(document: dict[str, Any], quiet_server: RunningServer) -> None:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from api.client import ApiError
-from api.http.routes.common import COLLECTIONS
 from search_space.factors.factor_file import FactorFile
+from storage.kinds import KINDS
 from storage.records import Condition, JobState, Progress
 from tests.helpers.http_server import POCKET_SPEC, RunningServer, add_trials, claimed_search, factor_file, finish_search
 
@@ -107,8 +107,9 @@ def test_an_evaluation_can_be_cancelled_but_not_paused(server: RunningServer) ->
 def test_an_id_of_another_kind_is_not_found(server: RunningServer) -> None:
     job_id = server.jobs.create("evaluation", "{}").job.id
     with server.http as http:
-        for collection in set(COLLECTIONS.values()) - {"evaluations"}:
-            assert http.get(f"/v1/{collection}/{job_id}").status_code == 404
+        for row in KINDS.values():
+            if row.name != "evaluation":
+                assert http.get(f"/v1/{row.collection}/{job_id}").status_code == 404
 
 
 def test_progress_and_failure_are_shown(server: RunningServer) -> None:

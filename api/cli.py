@@ -12,7 +12,20 @@ import typer
 from typer.exceptions import TyperException
 
 from api.client import ApiError
-from api.commands import ablate, demo, evaluate, exports, jobs, keys, offline, operations, plot, running, searches
+from api.commands import (
+    ablate,
+    demo,
+    evaluate,
+    exports,
+    jobs,
+    keys,
+    offline,
+    operations,
+    plot,
+    running,
+    score,
+    searches,
+)
 from api.errors import PROBLEM_KINDS, ServerUnreachable, UnsafeBind
 from api.wire.problems import Problem, Refusal, problem_of
 
@@ -26,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (running, searches, exports, plot, jobs, evaluate, offline, ablate, keys, operations, demo):
+for commands in (running, searches, exports, plot, jobs, evaluate, offline, score, ablate, keys, operations, demo):
     commands.register(app)
 
 

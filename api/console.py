@@ -20,6 +20,11 @@ def err() -> Console:
     return Console(stderr=True)
 
 
+def note(text: str) -> None:
+    """One line of standard error for whoever reads the result."""
+    err().print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(value: BaseModel | Mapping[str, object] | Sequence[object]) -> None:
     """One JSON document on one line."""
     text = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, allow_nan=False)

@@ -162,6 +162,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "INVALID_RESCALE_FACTORS": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The rescale factors are invalid"),
     "INVALID_TARGET_LENGTH": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The target length is invalid"),
     "INVALID_STRATEGY": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The strategy is invalid"),
+    "FACTORS_DO_NOT_FIT": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The factors belong to another model"),
     "INVALID_FACTOR_FILE": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The factor file is invalid"),
     # evaluation
     "CORPUS_NOT_FOUND": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The corpus was not found"),
@@ -186,7 +187,6 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "NOT_ENOUGH_MEMORY": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The training does not fit the device's memory"),
     "CANNOT_RESUME": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The state to resume from is of another training"),
     "INVALID_ADAPTER": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The directory holds no adapter"),
-    "FACTORS_DO_NOT_FIT": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The factors belong to another model"),
     "OUTPUT_NOT_EMPTY": _kind(HTTPStatus.CONFLICT, "The output directory is not empty"),
     "UNSUPPORTED_GGUF": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The GGUF cannot take the factors"),
     "MODEL_NOT_TRAINABLE": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The model cannot be fine-tuned"),

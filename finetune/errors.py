@@ -2,7 +2,6 @@
 
 FinetuneError
 ├── InvalidFinetuneSettings   a setting breaks its range
-├── FactorsDoNotFit           the factor file belongs to another model, or asks for nothing to be learned
 ├── OutputNotEmpty            the checkpoint's directory already holds something
 ├── UnsupportedGguf           a GGUF that the factors cannot be written into
 ├── ModelNotTrainable         the model cannot be loaded, or its rotary tables or its attention cannot be steered
@@ -25,12 +24,6 @@ class InvalidFinetuneSettings(FinetuneError, ValueError):
     """A setting breaks its range."""
 
     code = "INVALID_FINETUNE_SETTINGS"
-
-
-class FactorsDoNotFit(FinetuneError, ValueError):
-    """The factor file was found for another model, or for another RoPE than the model's."""
-
-    code = "FACTORS_DO_NOT_FIT"
 
 
 class OutputNotEmpty(FinetuneError, ValueError):

@@ -35,6 +35,12 @@ class InvalidStrategy(SearchSpaceError, ValueError):
     code = "INVALID_STRATEGY"
 
 
+class FactorsDoNotFit(SearchSpaceError, ValueError):
+    """The factor file was found for another model, or for another RoPE than the model's."""
+
+    code = "FACTORS_DO_NOT_FIT"
+
+
 class InvalidFactorFile(SearchSpaceError, ValueError):
     """A factor file breaks its format, or an export format is unknown.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from api.commands import common
-from api.console import err, print_json, print_line
+from api.console import note, print_json, print_line
 from api.errors import BadInput
 from evaluation.models.user_path import is_directory, is_file, user_path
 from search_space.factors.exports import EXPORT_FORMATS, export
@@ -44,8 +44,8 @@ def factors(
         print_json({"csv": export(file, format)})
     else:
         sys.stdout.write(export(file, format))
-    for note in notes:
-        err().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    for text in notes:
+        note(text)
 
 
 def _factor_file(source: str) -> FactorFile:

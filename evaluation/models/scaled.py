@@ -14,12 +14,13 @@ from search_space.rope.hf_config import read_rope
 _SCALING_KEYS = ("rope_parameters", "rope_scaling")
 
 
-def find_model(name: str, *, original_length: int, weights: bool = True) -> ModelSource:
+def find_model(name: str, *, original_length: int | None = None, weights: bool = True) -> ModelSource:
     """Resolve `name` as :func:`evaluation.models.source.resolve_model` does, and accept a `longrope` directory too.
 
     A search starts from an unscaled model, so the resolver refuses a scaled one. A scorer must also score what a search
     leads to: a checkpoint fine-tuned with found factors. Its config names them, but the caller passes the factors to
-    score with, so only the embedding below them is read here.
+    score with, so only the embedding below them is read here; its original length is `original_length`, or else what
+    the config says.
 
     Raises:
         EvaluationError, SearchSpaceError: not found, or not a model with a rotary embedding that can be rescaled.
@@ -45,14 +46,23 @@ def end_tokens(path: Path) -> frozenset[int]:
     return frozenset()
 
 
-def without_longrope(config: Mapping[str, object], *, original_length: int) -> dict[str, object]:
+def without_longrope(config: Mapping[str, object], *, original_length: int | None = None) -> dict[str, object]:
     """The config as it was before `longrope`: the same rope_theta and rotary width, no scaling, the original length."""
+    if original_length is None:
+        return without_longrope(config, original_length=_stated_original_length(config))
     plain: dict[str, object] = {"rope_type": "default"}
     for value in _scaling_blocks(config):
         plain |= {key: value[key] for key in ("rope_theta", "partial_rotary_factor") if key in value}
     kept = {key: value for key, value in config.items() if key not in _SCALING_KEYS}
     kept.pop("original_max_position_embeddings", None)
     return kept | {"rope_parameters": plain, "max_position_embeddings": original_length}
+
+
+def _stated_original_length(config: Mapping[str, object]) -> int:
+    for block in (config, *_scaling_blocks(config)):
+        if isinstance(length := block.get("original_max_position_embeddings"), int):
+            return length
+    raise UnsupportedModel("a longrope model must state original_max_position_embeddings, but its config does not")
 
 
 def _read_longrope_config(directory: Path) -> Mapping[str, object] | None:

@@ -28,7 +28,8 @@ from typing import Any, BinaryIO
 import gguf
 import numpy as np
 
-from finetune.errors import FactorsDoNotFit, UnsupportedGguf
+from finetune.errors import UnsupportedGguf
+from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
 
 #: Architectures whose loader in llama.cpp reads the two factor tensors; any other refuses a file that has them.
@@ -142,6 +143,12 @@ class _Gguf:
         if rotary_dim != file.model.rotary_dim:
             raise FactorsDoNotFit(
                 f"the factors are for rotary_dim={file.model.rotary_dim}, but {self.path} has {rotary_dim}"
+            )
+        length, original = self.value("context_length"), file.original_max_position_embeddings
+        if length is not None and length < original:
+            raise FactorsDoNotFit(
+                f"the factors are for original_max_position_embeddings={original}, "
+                f"but {self.path} has context_length={length}"
             )
 
     def _rotary_dim(self) -> Any:

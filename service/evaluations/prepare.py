@@ -8,11 +8,11 @@ import numpy as np
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.windows import text_windows
+from evaluation.models.fitting import check_model
 from evaluation.models.scaled import find_model
 from evaluation.models.user_path import is_file, user_path
 from evaluation.ruler.factory import RulerFactory
 from evaluation.ruler.task import RulerRequest
-from finetune.output.fitting import check_model
 from finetune.output.output_files import FACTORS_NAME, is_adapter
 from search_space.factors.factor_file import FactorFile
 from service.errors import FactorsNotReady, InvalidSpec
@@ -124,8 +124,11 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
         original_length=file.original_max_position_embeddings if file is not None else None,
         target_length=target,
     )
-    if file is not None:
-        check_model(model.source, file)
+    for given in (found, None if trained is None else trained.file):
+        if given is not None:
+            check_model(model.source, given)
+    if trained is not None:
+        check_model(find_model(str(trained.path)), trained.file)
     lengths = spec.lengths or (model.rope.original_max_position_embeddings, target)
     prepared = PreparedEvaluation(
         spec=spec,

@@ -14,10 +14,11 @@ from evaluation.models.source import ModelSource
 from finetune import job
 from finetune.adapters import merge_adapter
 from finetune.config import FinetuneSettings
-from finetune.errors import FactorsDoNotFit, InvalidAdapter, OutputNotEmpty
+from finetune.errors import InvalidAdapter, OutputNotEmpty
 from finetune.job import run_finetune
 from finetune.language_model import load_model
 from finetune.rotary import RotarySwitch
+from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
 from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH
 

@@ -15,7 +15,6 @@ from evaluation.models.source import ModelSource
 from finetune import job
 from finetune.config import FinetuneSettings
 from finetune.errors import (
-    FactorsDoNotFit,
     InvalidFinetuneSettings,
     ModelNotTrainable,
     OutputNotEmpty,
@@ -28,6 +27,7 @@ from finetune.output.checkpoint import write_checkpoint
 from finetune.output.fitting import check_fits
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
+from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
 from search_space.rope.rescale_factors import RescaleFactors
 from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH, make_factor_file

@@ -11,8 +11,7 @@ import pytest
 
 from api.__main__ import main
 from api.cli import run
-from search_space.candidates.baselines import BASELINE_NAMES, baseline
-from tests.helpers.http_server import ROPE, factor_file
+from search_space.candidates.baselines import BASELINE_NAMES
 
 POCKET = ["--model", "pocket", "--target-length", "512"]
 LONG_NAME = "x" * 5_000  # no file system takes it
@@ -68,26 +67,6 @@ def test_needles_are_documents_a_line(capsys: pytest.CaptureFixture[str], tmp_pa
     assert output.read_text().splitlines() == lines[:2], "the same seed makes the same documents, in nested sets"
 
 
-def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    common = ["score", *POCKET, "--documents", "3", "--seed", "7", "--json"]
-    assert run([*common, "--factors", "yarn"]) == 0
-    by_name = _json(capsys)
-    assert by_name["documents"] == len(by_name["document_scores"]) == 3
-    assert set(by_name["document_scores"][0]) == {"id", "nats", "tokens", "exact"}
-    nats = sum(one["nats"] for one in by_name["document_scores"])
-    tokens = sum(one["tokens"] for one in by_name["document_scores"])
-    assert by_name["nll"] == pytest.approx(nats / tokens), "summed first, divided once"
-    assert 0 <= by_name["exact_match"] <= 1
-    path = tmp_path / "factors.json"
-    path.write_text(factor_file().to_json())
-    assert run([*common, "--factors", str(path)]) == 0
-    from_file = _json(capsys)
-    assert from_file["nll"] != by_name["nll"], "the file's factors are those of 1024 tokens"
-    assert run([*common, "--factors", "yarn", "--attention-factor", "1.2"]) == 0
-    assert _json(capsys)["attention_factor"] == 1.2
-    assert baseline("yarn", ROPE, 512).factors != factor_file().long_factor
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -116,6 +95,11 @@ def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
             ["score", *POCKET, "--factors", "pi", "--attention-factor", "0"],
             "BAD_INPUT",
             "must be positive",
+        ),
+        (
+            ["score", "--model", "pocket", "--factors", "pi"],
+            "BAD_INPUT",
+            "--target-length must be given",
         ),
         (["score", *POCKET, "--factors", LONG_NAME], "BAD_INPUT", "must be a file or one of"),
         (["factors", LONG_NAME], "BAD_INPUT", "srch_"),

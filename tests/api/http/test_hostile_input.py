@@ -24,10 +24,11 @@ def factor_file(**model: Any) -> dict[str, Any]:
         "rotary_dim": ROPE.rotary_dim,
         "partial_rotary_factor": 1.0,
     }
+    original = model.pop("original_max_position_embeddings", ROPE.original_max_position_embeddings)
     identity_factors = RescaleFactors.identity(ROPE.num_pairs)
     file = FactorFile(
         model=ModelIdentity(**{**identity, **model}),
-        original_max_position_embeddings=ROPE.original_max_position_embeddings,
+        original_max_position_embeddings=original,
         target_length=1024,
         critical_pair=None,
         attention_factor=1.0,
@@ -93,6 +94,7 @@ def test_a_broken_rule_is_told_with_the_value(quiet_server: RunningServer) -> No
     [
         ({"sha256": "0" * 64}, "sha256 of the weights must be the model's"),
         ({"rope_theta": 5000.0}, "rope_theta must be the model's, 10000.0, but the factor file says 5000.0"),
+        ({"original_max_position_embeddings": 512}, "must be at most the model's, 256, but the factor file says 512"),
     ],
 )
 def test_factors_of_another_model_are_not_evaluated(

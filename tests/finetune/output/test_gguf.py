@@ -12,8 +12,9 @@ import gguf
 import numpy as np
 import pytest
 
-from finetune.errors import FactorsDoNotFit, UnsupportedGguf
+from finetune.errors import UnsupportedGguf
 from finetune.output.gguf import write_gguf
+from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
 from search_space.rope.rescale_factors import RescaleFactors
 from tests.search_space.factors.test_factor_file import FULL
@@ -175,12 +176,21 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     [
         ({"rope_theta": 500.0}, "rope_theta=500.0, but .* has rope.freq_base=1000.0"),
         ({"rotary_dim": 6}, "rotary_dim=6, but .* has 8"),
+        ({"original_max_position_embeddings": 300}, "embeddings=300, but .* has context_length=256"),
     ],
 )
 def test_another_model_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    original = change.pop("original_max_position_embeddings", 256)
     model = replace(FILE.model, **change)
     factors = RescaleFactors.identity(model.rotary_dim // 2)
-    file = replace(FILE, model=model, critical_pair=None, short_factor=factors, long_factor=factors)
+    file = replace(
+        FILE,
+        model=model,
+        original_max_position_embeddings=original,
+        critical_pair=None,
+        short_factor=factors,
+        long_factor=factors,
+    )
     _refused(tmp_path, _model(tmp_path / "model.gguf"), file, FactorsDoNotFit, message)
 
 

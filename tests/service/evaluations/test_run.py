@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from evaluation.ruler.task import OFFLINE_TASKS
 from finetune.language_model import load_model
 from finetune.output.checkpoint import write_checkpoint
 from search_space.candidates.baselines import baseline
+from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
 from service.door import Door
 from service.errors import InvalidSpec
@@ -121,6 +123,21 @@ def test_a_checkpoint_directory_is_evaluated_as_the_job_that_wrote_it(
     by_job = EvaluationSpec.model_validate({**fields, "finetune_id": finished_finetune(jobs, checkpoint, factors)})
     by_path = EvaluationSpec.model_validate({**fields, "checkpoint": str(checkpoint)})
     assert prepare_evaluation(by_path, jobs).contenders == prepare_evaluation(by_job, jobs).contenders
+
+
+@pytest.mark.parametrize("change", [{"rope_theta": 500_000.0}, {"sha256": "0" * 64}])
+def test_a_checkpoint_of_another_model_is_not_compared(
+    database: Database, factors: FactorFile, checkpoint: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """Its own factor file is checked, also where the factors that are evaluated come from elsewhere."""
+    shutil.copytree(checkpoint, tmp_path / "other")
+    file = replace(factors, model=replace(factors.model, **change))
+    (tmp_path / "other" / "factors.json").write_text(file.to_json())
+    spec = EvaluationSpec(
+        model="pocket", factors=json.loads(factors.to_json()), checkpoint=str(tmp_path / "other"), documents=2
+    )
+    with pytest.raises(FactorsDoNotFit, match="must be the model's"):
+        prepare_evaluation(spec, JobStore(database))
 
 
 def test_formulas_at_a_critical_pair_get_the_found_one(database: Database, factors: FactorFile) -> None:

@@ -1,0 +1,203 @@
+"""The score of given factors, without a service."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from api.commands import common
+from api.commands.offline import CorpusOption, Documents, ModelOption, Needles, Seed, SplitOption, build_documents
+from api.console import err, note, out, print_json
+from api.errors import BadInput
+from evaluation.models.source import ModelSource, resolve_model
+from evaluation.models.user_path import is_file
+from search_space.candidates.baselines import BASELINE_NAMES, baseline
+from search_space.errors import FactorsDoNotFit
+from search_space.factors.factor_file import FactorFile
+from search_space.rope.rescale_factors import RescaleFactors
+
+if TYPE_CHECKING:
+    from evaluation.documents.needle import NeedleDocument
+    from evaluation.scores.score import DocumentScore
+    from workers.base import Scorer
+
+DOCUMENTS_PER_CALL = 16  # scored between two steps of the progress bar
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("score")(score)
+
+
+def score(
+    model: ModelOption,
+    factors: Annotated[str, typer.Option(metavar="FILE|BASELINE", help="A factor file, - for stdin, or a baseline.")],
+    target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factor file's own.")] = None,
+    documents: Documents = 40,
+    seed: Seed = 0,
+    attention_factor: Annotated[
+        float | None, typer.Option(help="Default: the factor file's; 1 for a baseline.")
+    ] = None,
+    other_model: Annotated[
+        bool, typer.Option("--other-model", help="Score the factors even if they were found for another model.")
+    ] = False,
+    needles: Needles = 1,
+    corpus: CorpusOption = None,
+    split: SplitOption = "validation",
+    backend: Annotated[str, typer.Option(help="auto, transformers or vllm.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: common.AsJson = False,
+) -> None:
+    """Score given factors on needle documents, without a service. NLL is in nats per answer token."""
+    from evaluation.scores.score import summarise
+
+    common.finite("--attention-factor", attention_factor)
+    if attention_factor is not None and attention_factor <= 0:
+        raise BadInput(f"--attention-factor must be positive, but got {attention_factor}")
+    given = _given(model, factors, target_length, other_model=other_model)
+    if attention_factor is not None:
+        given = dataclasses.replace(given, attention_factor=attention_factor)
+    source, target_length = given.source, given.target_length
+    built = build_documents(source, target_length, documents, seed, needles, corpus, split)
+    with _scorer(source, target_length, backend, dtype) as scorer:
+        scores = _score_all(scorer, given, built, quiet=as_json)
+        info = scorer.info
+    summary = summarise(scores)
+    result: dict[str, object] = {
+        "model": source.name,
+        "factors": given.name,
+        "target_length": target_length,
+        "attention_factor": given.attention_factor,
+        "split": split,
+        "seed": seed,
+        "nll": summary.nll,
+        "nll_standard_error": summary.nll_standard_error,
+        "perplexity": summary.perplexity,
+        "exact_match": summary.exact_match,
+        "documents": summary.documents,
+        "tokens": summary.tokens,
+        "scorer": dataclasses.asdict(info),
+        "document_scores": [
+            {"id": one.document_id, "nats": one.nats, "tokens": one.tokens, "exact": one.exact} for one in scores
+        ],
+    }
+    if as_json:
+        print_json(result)
+        return
+    error = summary.nll_standard_error  # None for a single document
+    table = Table("factors", "attention factor", "NLL", "perplexity", "exact match", "documents")
+    table.add_row(
+        given.name,
+        f"{given.attention_factor:.4g}",
+        f"{summary.nll:.4f}" + ("" if error is None else f" +- {error:.4f}"),
+        f"{summary.perplexity:.4f}",
+        f"{summary.exact_match:.1%}",
+        str(summary.documents),
+    )
+    out().print(table)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Given:
+    """What is scored: `name` is the file or the baseline, `source` the model that it was checked against."""
+
+    name: str
+    source: ModelSource
+    target_length: int
+    factors: RescaleFactors
+    attention_factor: float
+
+
+def _given(model: str, factors: str, target_length: int | None, *, other_model: bool) -> _Given:
+    """A baseline's name is that baseline wherever the command runs; a file of that name is written ./name."""
+    from evaluation.documents.factory import check_lengths
+
+    if factors in BASELINE_NAMES:
+        if target_length is None:
+            raise BadInput(f"--target-length must be given for a baseline, but got --factors {factors} alone")
+        source = resolve_model(common.local_path(model))
+        check_lengths(source.rope.original_max_position_embeddings, target_length)
+        return _baseline(source, factors, target_length)
+    if factors != "-" and not is_file(Path(factors)):
+        raise BadInput(f"--factors must be a file or one of {', '.join(BASELINE_NAMES)}, but got {factors!r}")
+    file = FactorFile.from_json(common.read_text(factors))
+    source = _model_for(file, model, other_model=other_model)
+    target_length = target_length or file.target_length
+    check_lengths(source.rope.original_max_position_embeddings, target_length)
+    if target_length != file.target_length:
+        note(f"the factors are for target_length={file.target_length}, but are scored at {target_length} tokens")
+    return _Given(
+        name=factors,
+        source=source,
+        target_length=target_length,
+        factors=file.long_factor,
+        attention_factor=file.attention_factor,
+    )
+
+
+def _baseline(source: ModelSource, name: str, target_length: int) -> _Given:
+    candidate = baseline(name, source.rope, target_length)
+    return _Given(
+        name=name,
+        source=source,
+        target_length=target_length,
+        factors=candidate.factors,
+        attention_factor=candidate.attention_factor,
+    )
+
+
+def _model_for(file: FactorFile, model: str, *, other_model: bool) -> ModelSource:
+    """The model, or a checkpoint of it that was fine-tuned with the factors."""
+    from evaluation.models.fitting import check_model
+    from evaluation.models.scaled import find_model
+
+    source = find_model(common.local_path(model))
+    try:
+        check_model(source, file)
+    except FactorsDoNotFit as error:
+        if not other_model:
+            raise FactorsDoNotFit(f"{error}; --other-model scores them as they are") from error
+        note(str(error))
+        file.long_factor.check_fits(source.rope.num_pairs)
+        return source
+    length = file.original_max_position_embeddings  # a search may take it shorter than the model's
+    return dataclasses.replace(source, rope=dataclasses.replace(source.rope, original_max_position_embeddings=length))
+
+
+@contextmanager
+def _scorer(source: ModelSource, target_length: int, backend: str, dtype: str) -> "Iterator[Scorer]":
+    from workers.base import ScorerSettings
+    from workers.factory import make_scorer
+
+    settings = ScorerSettings(
+        model=source.name,
+        target_length=target_length,
+        original_length=source.rope.original_max_position_embeddings,
+        backend=backend,  # type: ignore[arg-type]  # checked by ScorerSettings
+        dtype=dtype,  # type: ignore[arg-type]
+    )
+    scorer = make_scorer(settings)
+    try:
+        yield scorer
+    finally:
+        scorer.close()
+
+
+def _score_all(
+    scorer: "Scorer", given: _Given, documents: "Sequence[NeedleDocument]", *, quiet: bool
+) -> "tuple[DocumentScore, ...]":
+    from rich.progress import Progress
+
+    scores: list[DocumentScore] = []
+    with Progress(console=err(), disable=quiet, transient=True) as bar:
+        task = bar.add_task("scoring", total=len(documents))
+        for start in range(0, len(documents), DOCUMENTS_PER_CALL):
+            batch = documents[start : start + DOCUMENTS_PER_CALL]
+            scores += scorer.score(factors=given.factors, attention_factor=given.attention_factor, documents=batch)
+            bar.advance(task, len(batch))
+    return tuple(scores)

@@ -1,0 +1,134 @@
+"""`ropewalk score` on the pocket model, and the factor files that it refuses."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.cli import run
+from evaluation.models.source import resolve_model
+from finetune.language_model import load_model
+from finetune.output.checkpoint import write_checkpoint
+from search_space.candidates.baselines import baseline
+from search_space.factors.factor_file import FactorFile
+from search_space.rope.rescale_factors import RescaleFactors
+from tests.helpers.http_server import ROPE, factor_file
+
+SHORT = ["--target-length", "512", "--documents", "3", "--seed", "7"]
+SCORE = ["score", "--model", "pocket", "--json"]
+
+
+def _json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    told = capsys.readouterr()
+    assert told.out.count("\n") == 1, told.out
+    value: dict[str, Any] = json.loads(told.out)
+    return value
+
+
+def _written(file: FactorFile, directory: Path) -> str:
+    path = directory / "factors.json"
+    path.write_text(file.to_json())
+    return str(path)
+
+
+def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    common = [*SCORE, *SHORT]
+    assert run([*common, "--factors", "yarn"]) == 0
+    by_name = _json(capsys)
+    assert by_name["documents"] == len(by_name["document_scores"]) == 3
+    assert set(by_name["document_scores"][0]) == {"id", "nats", "tokens", "exact"}
+    nats = sum(one["nats"] for one in by_name["document_scores"])
+    tokens = sum(one["tokens"] for one in by_name["document_scores"])
+    assert by_name["nll"] == pytest.approx(nats / tokens), "summed first, divided once"
+    assert 0 <= by_name["exact_match"] <= 1
+    path = tmp_path / "factors.json"
+    path.write_text(factor_file().to_json())
+    assert run([*common, "--factors", str(path)]) == 0
+    from_file = _json(capsys)
+    assert from_file["nll"] != by_name["nll"], "the file's factors are those of 1024 tokens"
+    assert run([*common, "--factors", "yarn", "--attention-factor", "1.2"]) == 0
+    assert _json(capsys)["attention_factor"] == 1.2
+    assert baseline("yarn", ROPE, 512).factors != factor_file().long_factor
+
+
+def _of(**model: Any) -> FactorFile:
+    file = factor_file()
+    length = model.pop("original_max_position_embeddings", 256)
+    return replace(file, model=replace(file.model, **model), original_max_position_embeddings=length)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (_of(rope_theta=500_000.0), "rope_theta must be the model's, 10000.0, but the factor file says 500000.0"),
+        (
+            _of(original_max_position_embeddings=512),
+            "must be at most the model's, 256, but the factor file says 512",
+        ),
+        (_of(partial_rotary_factor=0.5), "partial_rotary_factor must be the model's, 1.0"),
+        (_of(sha256="0" * 64), "sha256 of the weights must be the model's"),
+    ],
+)
+@pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
+def test_factors_of_another_model_are_scored_on_request_only(
+    file: FactorFile,
+    said: str,
+    stdin: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def given() -> list[str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(file.to_json()))
+        return [*SCORE, *SHORT, "--factors", "-" if stdin else _written(file, tmp_path)]
+
+    assert run(given()) == 2
+    told = capsys.readouterr()
+    problem = json.loads(told.err)
+    assert told.out == ""
+    assert problem["code"] == "FACTORS_DO_NOT_FIT"
+    assert said in problem["detail"]
+    assert "--other-model" in problem["detail"]
+    assert run([*given(), "--other-model"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["documents"] == 3
+    assert said in told.err
+
+
+def test_factors_of_another_width_are_scored_by_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ones, file = RescaleFactors.identity(8), factor_file()
+    half = replace(file, model=replace(file.model, rotary_dim=16), short_factor=ones, long_factor=ones)
+    path = _written(half, tmp_path)
+    assert run([*SCORE, *SHORT, "--factors", path, "--other-model"]) == 2
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["code"] == "INVALID_RESCALE_FACTORS"
+
+
+def test_the_target_length_is_the_files_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _written(replace(factor_file(), target_length=512), tmp_path)
+    assert run([*SCORE, "--documents", "1", "--factors", path]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["target_length"] == 512
+    assert "note:" not in told.err
+    assert run([*SCORE, "--documents", "1", "--factors", path, "--target-length", "400"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["target_length"] == 400
+    assert told.err == "note: the factors are for target_length=512, but are scored at 400 tokens\n"
+
+
+def test_a_checkpoint_fine_tuned_with_the_factors_is_scored_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, file = resolve_model("pocket"), replace(factor_file(), target_length=512)
+    model = load_model(source.path)
+    next(model.parameters()).data[0] += 1.0  # trained: its weights have another checksum
+    write_checkpoint(model, source=source, file=file, model_card="", output=tmp_path / "tuned")
+    tuned = ["score", "--model", str(tmp_path / "tuned"), "--documents", "1", "--json"]
+    known = replace(file, model=replace(file.model, sha256="0" * 64))
+    assert run([*tuned, "--factors", _written(known, tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+    others = replace(known, long_factor=baseline("pi", ROPE, 512).factors)
+    assert run([*tuned, "--factors", _written(others, tmp_path)]) == 2
+    assert "sha256 of the weights" in json.loads(capsys.readouterr().err)["detail"]

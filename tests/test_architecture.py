@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -43,6 +44,18 @@ def test_every_sub_room_says_what_is_in_it(room: str) -> None:
 def test_the_page_is_what_the_imports_say() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     assert page == imports.written(page, imports.page_section(FILES)), "run scripts/architecture"
+
+
+VALUES = re.findall(r"\| `(\w+)` \| `([\w/]+\.py)` \|", (ROOT / "docs" / "architecture.md").read_text())
+
+
+@pytest.mark.parametrize(("value", "path"), VALUES)
+def test_a_value_that_the_page_names_is_defined_there(value: str, path: str) -> None:
+    assert f"\nclass {value}" in (ROOT / path).read_text()
+
+
+def test_the_page_follows_a_search_from_spec_to_factor_file() -> None:
+    assert [VALUES[0][0], VALUES[-1][0]] == ["SearchSpec", "FactorFile"]
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""Links and file names in the documentation lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+PATTERNS = ("*.md", "docs/*.md", "docs/decisions/*.md", "examples/*/README.md", "benchmarks/*/README.md")
+PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern) if page.name != "CHANGELOG.md")
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _dead(page: Path, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    found = (page.parent / path).resolve() if path else page
+    return not found.exists() or (anchor != "" and anchor not in _anchors(found))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    assert [one for one in targets if "://" not in one and _dead(page, one)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_source_files_that_are_named_exist(page: Path) -> None:
+    rooms = "api|service|workers|finetune|storage|evaluation|search_space|benchmarks|tests|scripts|docs|examples"
+    names = set(re.findall(rf"`((?:{rooms})/[\w/.]+\.(?:py|md))\b", page.read_text()))
+    assert sorted(name for name in names if not (ROOT / name).is_file()) == []
+
+
+def test_a_dead_link_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("## What it is: `a` and B\n")
+    assert not _dead(page, "#what-it-is-a-and-b")
+    assert _dead(page, "#elsewhere")
+    assert _dead(page, "missing.md")

@@ -10,9 +10,8 @@ from service.finetunes.prepare import factor_file_of, prepare_finetune
 from service.pictures.data import SearchPictures
 from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
-from service.searches.finals import FINALISTS
 from service.searches.prepare import prepare_search
-from service.searches.validation import most_passes
+from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec

@@ -4,6 +4,8 @@ Every class inherits a builtin and carries a stable ``code`` for callers who tra
 cross process borders by pickle, so they take one message and nothing else.
 """
 
+from search_space.errors import SearchSpaceError
+
 
 class WorkersError(Exception):
     """Base of every error of this room."""
@@ -51,3 +53,7 @@ class PoolBusy(WorkersError, RuntimeError):
     """A pool was asked to run tasks while it runs others: one run at a time."""
 
     code = "POOL_BUSY"
+
+
+CANDIDATE_ERRORS = (SearchSpaceError, ScoringFailed, DocumentTooLong)
+"""What a candidate or a document is itself to blame for: every scorer would say the same."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gpu.machine import figure
-from benchmarks.gpu.search import Book, Finalists, breed, validate
 from benchmarks.gpu.session import Session
 from evaluation.documents.windows import TextWindow, WindowSummary, summarise_windows, text_windows
 from evaluation.models.source import model_sha256, resolve_model
@@ -25,12 +24,15 @@ from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy
+from service.searches.books import Assignment, BookScores, InMemoryBook, Listeners
+from service.searches.loop import FinishedSearch, SearchLoop
 from workers.base import Scorer
 from workers.factory import make_scorer
 from workers.transformers_backend.generator import TransformersGenerator
 
 _SEARCH_DOCUMENTS, _SMALL_SEARCH_DOCUMENTS = 16, 2
 _SMALL_SEARCH = {"first_documents": 1, "startup": 4, "batch": 4, "generations": 1}
+_BRED_FINALISTS = 4
 _PROBED_STEPS = 3
 _LEAST_FINETUNING = 60.0  # seconds: less would teach nothing
 _TABLE_SECONDS = 30.0  # to score what was trained
@@ -41,7 +43,7 @@ _SHOWN = ("none", "pi", "ntk", "yarn", "mrrope_pro")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A contender at every length, and its plain text within the original one."""
+    """One row at every length, and its plain text within the original one."""
 
     name: str
     needles: dict[int, ScoreSummary]
@@ -73,20 +75,20 @@ class Extension:
         session = self._session
         scorer = make_scorer(session.settings(self._given.backend))
         session.report.add(f"- scorer: {scorer.info.backend}, {scorer.info.arithmetic}")
-        finalists, known = self._search(scorer)
-        rows = self._rows(scorer, finalists, known)
+        search, held_out = self._search(scorer)
+        winner = search.candidate(search.outcome.winner)
+        rows = self._rows(scorer, search, held_out)
         scorer.close()
         if session.has_time("the fine-tuning", seconds=_LEAST_FINETUNING):
-            result = self._finetune(finalists.winner)
-            name = "found" if finalists.winner.baseline_name is None else finalists.winner.baseline_name
-            rows.append(self._tuned_row(f"{name}, fine-tuned", result, finalists.winner))
+            result = self._finetune(winner)
+            rows.append(self._tuned_row(f"{winner.baseline_name or 'found'}, fine-tuned", result, winner))
         self._table(rows)
         session.end()
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
-    def _search(self, scorer: Scorer) -> tuple[Finalists, Book]:
-        """The winner, and the scores on the held-out documents of the target length."""
+    def _search(self, scorer: Scorer) -> tuple[FinishedSearch, BookScores]:
+        """What was found, and the scores on the held-out documents of the target length."""
         session, given, began = self._session, self._given, time.monotonic()
         context = StrategyContext(
             rope=self._rope,
@@ -97,23 +99,26 @@ class Extension:
             budget=Budget(max_document_passes=given.passes),
         )
         strategy = make_strategy("auto", _SMALL_SEARCH if given.small else {}, context)
-        documents = session.documents(session.target_length, strategy.max_documents, split="search")
-        book = Book(scorer=scorer, documents=documents)
-        history = breed(strategy, book, has_time=lambda: time.monotonic() - began < given.search_seconds)
+        documents = {
+            "search": session.documents(session.target_length, strategy.max_documents, split="search"),
+            "validation": self._held_out[session.target_length],
+        }
+        book = InMemoryBook(scorer, documents.__getitem__)
+        loop = SearchLoop(strategy, book, seed=0, finalists=_BRED_FINALISTS)
+        loop.search(go_on=lambda: time.monotonic() - began < given.search_seconds)
         searched = time.monotonic() - began
-        held_out = Book(scorer=scorer, documents=self._held_out[session.target_length])
-        finalists = validate(history, held_out)
+        found = loop.validate()
         session.report.add(
             "",
-            f"Search: {len(history)} candidates, {book.passes} passes over {session.target_length} tokens each, "
-            f"{searched:.0f} s; validation: {held_out.passes} passes, {time.monotonic() - began - searched:.0f} s. "
-            f"{self._verdict(finalists)}",
+            f"Search: {len(found.history)} candidates, {found.search_passes} passes over {session.target_length} "
+            f"tokens each, {searched:.0f} s; validation: {found.validation_passes} passes, "
+            f"{time.monotonic() - began - searched:.0f} s. {self._verdict(found)}",
         )
-        return finalists, held_out
+        return found, book.scores("validation")
 
-    def _verdict(self, finalists: Finalists) -> str:
-        outcome = finalists.outcome
-        name = finalists.candidate(outcome.best_baseline).baseline_name
+    def _verdict(self, search: FinishedSearch) -> str:
+        outcome = search.outcome
+        name = search.candidate(outcome.best_baseline).baseline_name
         if outcome.difference is None:
             return f"Every found candidate was dropped in validation; the winner is the baseline {name}."
         apart = outcome.difference
@@ -124,22 +129,24 @@ class Extension:
 
     # -- scoring -----------------------------------------------------------------------------------------------------
 
-    def _rows(self, scorer: Scorer, finalists: Finalists, known: Book) -> list[Row]:
-        """Baselines, and the best found factors where there are any."""
-        trials = {one.candidate.baseline_name: one.trial for one in finalists.history}
-        best = finalists.candidate(finalists.outcome.best_baseline).baseline_name
-        contenders = {f"{name} (best baseline)" if name == best else name: trials[name] for name in _SHOWN}
+    def _rows(self, scorer: Scorer, search: FinishedSearch, held_out: BookScores) -> list[Row]:
+        """Baselines, and the best found factors where there are any: by the search, where validation dropped all."""
+        trials = {one.candidate.baseline_name: one.trial for one in search.history}
+        best = search.candidate(search.outcome.best_baseline).baseline_name
+        entrants = {f"{name} (best baseline)" if name == best else name: trials[name] for name in _SHOWN}
         if best not in _SHOWN:
-            contenders[f"{best} (best baseline)"] = finalists.outcome.best_baseline
-        if finalists.best_bred is not None:
-            contenders["found"] = finalists.best_bred
+            entrants[f"{best} (best baseline)"] = search.outcome.best_baseline
+        bred = [one.trial for one in search.finalists if one.candidate.baseline_name is None]
+        if bred:
+            entrants["found"] = bred[0] if search.outcome.best_bred is None else search.outcome.best_bred
         reader = TransformersGenerator(self._session.settings("transformers"))
+        every = tuple(range(len(held_out.documents)))
         rows = []
-        for name, trial in contenders.items():
-            candidate = finalists.candidate(trial)
-            known.score(trial, candidate, range(len(known.documents)))
+        for name, trial in entrants.items():
+            candidate = search.candidate(trial)
+            held_out.score_missing({trial: Assignment(candidate=candidate, documents=every)}, Listeners())
             served = self._served(candidate)
-            needles = self._needles(scorer, served, {self._session.target_length: known.in_order(trial)})
+            needles = self._needles(scorer, served, {self._session.target_length: held_out.in_order(trial)})
             rows.append(Row(name=name, needles=needles, text=_read(reader, served, self._windows)))
         reader.close()
         return rows

@@ -31,7 +31,8 @@ from search_space.rope.attention import yarn_attention_factor
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.seeds import seed_baselines
-from service.searches.offline import OfflineSearch, run_offline
+from service.searches.loop import FinishedSearch
+from service.searches.offline import run_offline
 from service.searches.prepare import prepare_model, prepare_search
 
 CHECKPOINTS = (128, 256, 537, 1344, 5000, 13440)  # document passes at which the leader is looked at
@@ -41,15 +42,16 @@ INTERMEDIATE = 60  # held-out documents of a leader that is not the end of its r
 def run(method: Method, length: int, seed: int, store: Path) -> tuple[Returned, ...]:
     """One search; what it would have returned at each checkpoint and what it returns, on held-out documents."""
     scorer = PocketScorer(store / "scores.sqlite")
-    search = run_offline(prepare_search(method.spec(length, seed)), scorer)
+    found_by = run_offline(prepare_search(method.spec(length, seed)), scorer)
+    search, result = found_by.search, found_by.result
     documents = held_out_documents(length)
     found = [_checkpoint(search, passes) for passes in CHECKPOINTS if passes < search.search_passes]
     found.append(_returned(search.trace[-1].leader, search.search_passes, "validated" if method.validates else "final"))
     if method.validates:
         found[-1] = replace(found[-1], kind="before validation")
-        winner = next(one for one in search.history if one.trial == search.result.winner.trial)
+        winner = next(one for one in search.history if one.trial == result.winner.trial)
         found.append(_returned(winner, search.search_passes + search.validation_passes, "final"))
-        found[-1] = replace(found[-1], verdict=search.result.verdict)
+        found[-1] = replace(found[-1], verdict=result.verdict)
     if method.strategy["name"] == "evolution":
         bred = min((one for one in search.history if one.candidate.genes), key=lambda one: (one.nll, one.trial))
         found.append(_returned(bred, search.search_passes, "bred only"))
@@ -59,7 +61,7 @@ def run(method: Method, length: int, seed: int, store: Path) -> tuple[Returned, 
         scorer.close()
 
 
-def _checkpoint(search: OfflineSearch, passes: int) -> Returned:
+def _checkpoint(search: FinishedSearch, passes: int) -> Returned:
     point = search.leader_at(passes)
     return _returned(None if point is None else point.leader, passes, "checkpoint")
 

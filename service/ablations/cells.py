@@ -15,9 +15,10 @@ from search_space.candidates.candidate import Candidate
 from service.ablations.results import BaselineResult, CellResult, CheckpointResult, HeldOutScore
 from service.ablations.spec import AblationSpec, Cell
 from service.errors import InvalidSpec
-from service.searches.offline import CANDIDATE_ERRORS, OfflineSearch, run_offline
+from service.searches.offline import OfflineSearch, run_offline
 from service.searches.prepare import PreparedSearch, prepare_search
 from workers.base import Scorer, ScorerSettings
+from workers.errors import CANDIDATE_ERRORS
 from workers.factory import make_scorer
 
 Outcome = CellResult | tuple[BaselineResult, ...]
@@ -127,8 +128,8 @@ class _Judge:
             model=self.cell.model,
             target_length=self.cell.target_length,
             seed=self.cell.seed,
-            search_passes=found.search_passes,
-            validation_passes=found.validation_passes,
+            search_passes=found.search.search_passes,
+            validation_passes=found.search.validation_passes,
             held_out=self.score(candidate, scorer),
             winner=winner.name,
             attention_factor=candidate.attention_factor,
@@ -142,7 +143,7 @@ class _Judge:
         results: list[CheckpointResult] = []
         known: dict[int, HeldOutScore] = {}  # by trial: a leader often stays one
         for checkpoint in sorted(self.spec.checkpoints):
-            point = found.leader_at(checkpoint)
+            point = found.search.leader_at(checkpoint)
             if point is None or point.leader is None:
                 continue
             trial, candidate = point.leader.trial, point.leader.candidate

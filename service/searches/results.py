@@ -1,21 +1,19 @@
 """What a finished search says: the winner on held-out documents, against every baseline, as a factor file."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluation.scores.score import DocumentScore, PairedDifference, ScoreSummary, paired_difference, summarise
+from evaluation.scores.score import PairedDifference, ScoreSummary, paired_difference, summarise
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.version import ROPEWALK_VERSION
+from service.searches.loop import FinishedSearch
 from service.searches.prepare import PreparedSearch
-from service.searches.validation import Outcome
 
 Verdict = Literal["beats_best_baseline", "within_noise_of_best_baseline", "is_best_baseline"]
-
-ScoresByTrial = Mapping[int, Sequence[DocumentScore]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,17 +103,11 @@ class SearchResult:
         }
 
 
-def decide(
-    prepared: PreparedSearch,
-    search_id: str,
-    history: Sequence[ScoredCandidate],
-    finalists: Sequence[ScoredCandidate],
-    validation: ScoresByTrial,
-    found: Outcome,
-) -> SearchResult:
+def decide(prepared: PreparedSearch, search_id: str, search: FinishedSearch) -> SearchResult:
     """What the validation's outcome makes of the finalists; those with more documents first, then by NLL."""
+    found, validation = search.outcome, search.validation
     ranked = sorted(
-        (Finalist(scored=one, summary=summarise(validation[one.trial])) for one in finalists),
+        (Finalist(scored=one, summary=summarise(validation[one.trial])) for one in search.finalists),
         key=lambda one: (-one.summary.documents, one.summary.nll, one.trial),
     )
     by_trial = {finalist.trial: finalist for finalist in ranked}
@@ -127,14 +119,14 @@ def decide(
         best_bred=None if found.best_bred is None else by_trial[found.best_bred],
         difference=found.difference,
         finalists=tuple(ranked),
-        factor_file=_factor_file(prepared, search_id, history, ranked, winner, best_baseline, against),
+        factor_file=_factor_file(prepared, search_id, search, ranked, winner, best_baseline, against),
     )
 
 
 def _factor_file(
     prepared: PreparedSearch,
     search_id: str,
-    history: Sequence[ScoredCandidate],
+    search: FinishedSearch,
     ranked: Sequence[Finalist],
     winner: Finalist,
     best_baseline: Finalist,
@@ -154,7 +146,7 @@ def _factor_file(
             trial=winner.trial,
             nll=winner.scored.nll,
             documents=len(winner.scored.scores),
-            document_passes=sum(one.document_passes for one in history),
+            document_passes=sum(one.document_passes for one in search.history),
         ),
         validation=ValidationSummary(
             nll=winner.summary.nll,

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.scores.score import DocumentScore, PairedDifference, paired_difference, summarise
+from search_space.candidates.candidate import ScoredCandidate
 from search_space.strategies.racing import is_worse
 
+FINALISTS = 8  # searched candidates that go to validation
 FIRST_ROUND = 8  # documents; each later round doubles them
 ALPHA = 0.05
 # A bootstrap over fewer documents than this is too narrow on heavy-tailed scores to end a search on.
@@ -27,11 +29,16 @@ Scores = Mapping[int, Sequence[DocumentScore]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contender:
+class Entrant:
     """A finalist: an analytic baseline or a bred candidate."""
 
     trial: int
     is_baseline: bool
+
+    @classmethod
+    def of(cls, scored: ScoredCandidate) -> Entrant:
+        """What validation needs to know of a trial."""
+        return cls(trial=scored.trial, is_baseline=scored.candidate.baseline_name is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +68,35 @@ class Outcome:
         return self.best_bred
 
 
+def choose_finalists(history: Sequence[ScoredCandidate], *, at_most: int = FINALISTS) -> tuple[ScoredCandidate, ...]:
+    """Every baseline that could be scored, raced out or not, and the best bred candidates by search NLL.
+
+    A bred one must have been scored on at least half as many documents as any: the best mean of a few documents is
+    mostly luck. Ties go to the earlier trial.
+    """
+    scored = [one for one in history if not one.failed]
+    baselines = [one for one in scored if one.candidate.baseline_name is not None]
+    bred = [one for one in scored if one.candidate.baseline_name is None and not one.pruned]
+    most = max((len(one.scores) for one in bred), default=0)
+    comparable = [one for one in bred if 2 * len(one.scores) >= most]
+    return (*baselines, *sorted(comparable, key=lambda one: (one.nll, one.trial))[:at_most])
+
+
 def next_round(
-    contenders: Sequence[Contender], scores: Scores, *, documents: int, failed: frozenset[int], seed: int
+    entrants: Sequence[Entrant], scores: Scores, *, documents: int, failed: frozenset[int], seed: int
 ) -> Round | None:
     """The next round, out of `documents` held-out ones; None when the outcome is clear or the documents are used up.
 
-    Everybody enters the first round. After each round a contender is out when the leader beats it beyond chance
+    Everybody enters the first round. After each round an entrant is out when the leader beats it beyond chance
     (:func:`search_space.strategies.racing.is_worse`); from 16 documents on at most half of the bred
     ones go on, by NLL. The best baseline always goes on, as what the winner is measured against. `failed` ones take no
     part.
     """
-    alive = [contender for contender in contenders if contender.trial not in failed]
+    alive = [entrant for entrant in entrants if entrant.trial not in failed]
     size = min(FIRST_ROUND, documents)
     while alive:
-        if any(len(scores.get(contender.trial, ())) < size for contender in alive):
-            return Round(documents=size, trials=tuple(contender.trial for contender in alive))
+        if any(len(scores.get(entrant.trial, ())) < size for entrant in alive):
+            return Round(documents=size, trials=tuple(entrant.trial for entrant in alive))
         if size == documents or _is_separated(alive, scores, size, seed):
             return None
         alive = _survivors(alive, scores, size)
@@ -83,9 +104,9 @@ def next_round(
     return None
 
 
-def outcome(contenders: Sequence[Contender], scores: Scores, *, failed: frozenset[int], seed: int) -> Outcome | None:
+def outcome(entrants: Sequence[Entrant], scores: Scores, *, failed: frozenset[int], seed: int) -> Outcome | None:
     """The comparison on the documents that both sides have; None when no baseline could be scored."""
-    alive = [one for one in contenders if one.trial not in failed and scores.get(one.trial)]
+    alive = [one for one in entrants if one.trial not in failed and scores.get(one.trial)]
     most = max((len(scores[one.trial]) for one in alive), default=0)
     finals = [one for one in alive if len(scores[one.trial]) == most]
     ranked = _ranked(finals, scores, most)
@@ -99,9 +120,9 @@ def outcome(contenders: Sequence[Contender], scores: Scores, *, failed: frozense
     return Outcome(best_baseline=baseline.trial, best_bred=None if bred is None else bred.trial, difference=difference)
 
 
-def most_passes(contenders: int, baselines: int, documents: int) -> int:
+def most_passes(entrants: int, baselines: int, documents: int) -> int:
     """An upper bound on validation passes: nobody is rejected by the test, and bred ones are halved."""
-    passes, size, alive = contenders * min(FIRST_ROUND, documents), min(FIRST_ROUND, documents), contenders - baselines
+    passes, size, alive = entrants * min(FIRST_ROUND, documents), min(FIRST_ROUND, documents), entrants - baselines
     while size < documents:
         alive = _halved(alive, size)
         larger = min(2 * size, documents)
@@ -109,7 +130,7 @@ def most_passes(contenders: int, baselines: int, documents: int) -> int:
     return passes
 
 
-def _survivors(alive: Sequence[Contender], scores: Scores, size: int) -> list[Contender]:
+def _survivors(alive: Sequence[Entrant], scores: Scores, size: int) -> list[Entrant]:
     ranked = _ranked(alive, scores, size)
     leader = _per_token(ranked[0], scores, size)
     best_baseline = next((one for one in ranked if one.is_baseline), None)
@@ -127,7 +148,7 @@ def _halved(bred: int, size: int) -> int:
     return (bred + 1) // 2 if size >= HALVING_DOCUMENTS else bred
 
 
-def _is_separated(alive: Sequence[Contender], scores: Scores, size: int, seed: int) -> bool:
+def _is_separated(alive: Sequence[Entrant], scores: Scores, size: int, seed: int) -> bool:
     """One bred finalist and one baseline are left, and their interval leaves out zero; or one baseline alone."""
     if len(alive) == 1:
         return True
@@ -140,13 +161,13 @@ def _is_separated(alive: Sequence[Contender], scores: Scores, size: int, seed: i
     return difference.high < 0.0 or difference.low > 0.0
 
 
-def _ranked(contenders: Sequence[Contender], scores: Scores, size: int) -> list[Contender]:
+def _ranked(entrants: Sequence[Entrant], scores: Scores, size: int) -> list[Entrant]:
     """By NLL on the first `size` documents; among equals baselines first, then the earlier trial."""
     return sorted(
-        contenders,
+        entrants,
         key=lambda one: (summarise(scores[one.trial][:size]).nll, not one.is_baseline, one.trial),
     )
 
 
-def _per_token(contender: Contender, scores: Scores, size: int) -> NDArray[np.float64]:
-    return np.array([score.nats / score.tokens for score in scores[contender.trial][:size]], dtype=np.float64)
+def _per_token(entrant: Entrant, scores: Scores, size: int) -> NDArray[np.float64]:
+    return np.array([score.nats / score.tokens for score in scores[entrant.trial][:size]], dtype=np.float64)

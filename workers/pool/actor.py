@@ -13,15 +13,11 @@ from ray.actor import ActorProxy
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.errors import SearchSpaceError
 from search_space.rope.rescale_factors import RescaleFactors
 from workers.base import DifferentiableScorer, Scorer, ScorerInfo, ScorerSettings
-from workers.errors import DocumentTooLong, ScoringFailed
+from workers.errors import CANDIDATE_ERRORS, ScoringFailed
 from workers.factory import make_scorer
 from workers.pool.nodes import selector
-
-# Trouble that travels with the candidate or the document: every worker would say the same.
-_CANDIDATE_ERRORS = (SearchSpaceError, ScoringFailed, DocumentTooLong)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +109,7 @@ def score_or_explain(
     try:
         ask = _differentiable(scorer).score_with_gradients if gradient else scorer.score
         return ask(factors=factors, attention_factor=attention_factor, documents=documents)
-    except _CANDIDATE_ERRORS as error:
+    except CANDIDATE_ERRORS as error:
         if len(documents) == 1:
             return (str(error),)
         return tuple(

@@ -142,7 +142,10 @@ def test_a_cell_scores_what_the_search_returned_on_documents_that_no_search_has_
     winner = found.result.winner.scored.candidate
     scores = scorer.score(factors=winner.factors, attention_factor=winner.attention_factor, documents=held_out)
     assert result.held_out == HeldOutScore.of(summarise(scores))
-    assert (result.search_passes, result.validation_passes) == (found.search_passes, found.validation_passes)
+    assert (result.search_passes, result.validation_passes) == (
+        found.search.search_passes,
+        found.search.validation_passes,
+    )
     assert (result.verdict, result.winner) == (found.result.verdict, found.result.winner.name)
     seen = {
         document.token_ids
@@ -160,7 +163,7 @@ def test_checkpoints_score_the_leader_of_then_as_far_as_the_search_went(spec: di
     result = run_search_cell(parsed, cell)
     prepared = prepare_search(parsed.search_spec(cell))
     scorer = AnalyticScorer(prepared.scorer_settings())
-    point = run_offline(prepared, scorer).leader_at(40)
+    point = run_offline(prepared, scorer).search.leader_at(40)
     assert point is not None
     assert point.leader is not None
     assert [one.checkpoint for one in result.checkpoints] == [40]

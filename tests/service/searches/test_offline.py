@@ -14,7 +14,7 @@ from search_space.candidates.step import Step
 from search_space.rope.rescale_factors import RescaleFactors
 from service.door import Door
 from service.errors import RunFailed
-from service.searches.offline import OfflineSearch, TracePoint, run_offline
+from service.searches.offline import OfflineSearch, run_offline
 from service.searches.prepare import PreparedSearch, prepare_search
 from service.specs.search import SearchSpec
 from storage.postgres.database import Database
@@ -56,7 +56,7 @@ def prepared_of(spec: dict[str, Any]) -> PreparedSearch:
 
 def by_document(found: OfflineSearch, prepared: PreparedSearch) -> dict[tuple[int, str], float]:
     names = [document.id for document in prepared.documents("search")]
-    return {(one.trial, names[score.index]): score.nats for one in found.history for score in one.scores}
+    return {(one.trial, names[score.index]): score.nats for one in found.search.history for score in one.scores}
 
 
 def state_of(one: ScoredCandidate) -> TrialState:
@@ -75,21 +75,21 @@ def assert_same(found: OfflineSearch, prepared: PreparedSearch, database: Databa
     door = Door(database)
     trials = door.trials(job.id)
     assert [(t.number, t.generation, t.candidate, t.state) for t in trials] == [
-        (one.trial, one.generation, one.candidate, state_of(one)) for one in found.history
+        (one.trial, one.generation, one.candidate, state_of(one)) for one in found.search.history
     ]
     complete = {t.number: t.nll for t in trials if t.state is TrialState.complete}
     # The study's value is summed by numpy, what strategies rank by is not: the last bit may differ.
-    expected = {one.trial: one.nll for one in found.history if not one.pruned and not one.failed}
+    expected = {one.trial: one.nll for one in found.search.history if not one.pruned and not one.failed}
     assert complete == pytest.approx(expected, rel=1e-14)
-    failed = {one.trial for one in found.history if one.failed}
+    failed = {one.trial for one in found.search.history if one.failed}
     stored = {
         (row.trial, row.score.document_id): row.score.nats
         for row in door.scores(job.id, split="search")
         if row.trial not in failed
     }
     assert stored == by_document(found, prepared)
-    assert len(stored) == found.search_passes
-    assert len(door.scores(job.id, split="validation")) == found.validation_passes
+    assert len(stored) == found.search.search_passes
+    assert len(door.scores(job.id, split="validation")) == found.search.validation_passes
     told = door.factor_file(job.id)
     assert replace(found.result.factor_file, search=told.search) == told
 
@@ -101,13 +101,13 @@ def test_the_same_search_as_the_service(database: Database, tmp_path: Path, spec
     found = run_offline(prepared, AnalyticScorer(prepared.scorer_settings()))
     assert_same(found, prepared, database, job)
     if spec is RACING:
-        assert any(one.pruned for one in found.history), "or nothing was raced"
+        assert any(one.pruned for one in found.search.history), "or nothing was raced"
 
 
 def test_a_candidate_that_cannot_be_scored_is_failed_as_in_the_service(database: Database, tmp_path: Path) -> None:
     prepared = prepared_of(SPEC)
     undisturbed = run_offline(prepared, PlainScorer(prepared))
-    refused = [undisturbed.history[9].candidate.factors, undisturbed.history[0].candidate.factors]
+    refused = [undisturbed.search.history[9].candidate.factors, undisturbed.search.history[0].candidate.factors]
     job = run_to_end(
         database,
         tmp_path,
@@ -115,7 +115,7 @@ def test_a_candidate_that_cannot_be_scored_is_failed_as_in_the_service(database:
         lambda settings, workers: LocalPool(settings, refuse=lambda task: task.factors in refused),
     )
     found = run_offline(prepared, PlainScorer(prepared, refused))
-    assert [one.trial for one in found.history if one.failed] == [0, 9]
+    assert [one.trial for one in found.search.history if one.failed] == [0, 9]
     assert_same(found, prepared, database, job)
 
 
@@ -128,15 +128,14 @@ def test_a_search_without_a_baseline_to_compare_with_has_failed() -> None:
 
 @SPECS
 def test_the_trace_says_what_would_have_been_returned_then(spec: dict[str, Any]) -> None:
-    heard: list[TracePoint] = []
     prepared = prepared_of(spec)
-    found = run_offline(prepared, PlainScorer(prepared), on_step=heard.append)
-    assert tuple(heard) == found.trace
-    assert [point.generation for point in heard] == list(range(len(heard)))
-    passes = [point.document_passes for point in heard]
+    found = run_offline(prepared, PlainScorer(prepared)).search
+    trace = found.trace
+    assert [point.generation for point in trace] == list(range(len(trace)))
+    passes = [point.document_passes for point in trace]
     assert passes == sorted(passes)
     assert passes[-1] == found.search_passes
-    first = heard[0]
+    first = trace[0]
     assert first.leader is not None
     documents = len(prepared.strategy.propose(0, ()).documents)
     means = {one.trial: mean_of(one, documents) for one in found.history if one.generation == 0}
@@ -144,7 +143,7 @@ def test_the_trace_says_what_would_have_been_returned_then(spec: dict[str, Any])
     assert found.leader_at(passes[0] - 1) is None
     assert found.leader_at(passes[0]) == first
     assert found.leader_at(passes[1] - 1) == first
-    assert found.leader_at(found.search_passes) == heard[-1]
+    assert found.leader_at(found.search_passes) == trace[-1]
     assert found.leader_at(found.search_passes + 1) is None, "the search was over by then"
 
 
@@ -175,6 +174,6 @@ def test_gradients_come_from_a_scorer_that_differentiates_and_cost_more() -> Non
     found = run_offline(descent, AnalyticScorer(prepared.scorer_settings()))
     gradients = [score.gradient for score in strategy.seen[0].scores]
     assert [len(gradient or ()) for gradient in gradients] == [len(baseline.factors) + 1] * 2
-    assert found.search_passes == 2 * GRADIENT_COST
+    assert found.search.search_passes == 2 * GRADIENT_COST
     with pytest.raises(ScorerUnavailable, match="differentiates"):
         run_offline(descent, PlainScorer(prepared))

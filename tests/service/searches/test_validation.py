@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.scores.score import DocumentScore
-from service.searches.validation import Contender, Outcome, Round, most_passes, next_round, outcome
+from service.searches.validation import Entrant, Outcome, Round, most_passes, next_round, outcome
 
 NOBODY: frozenset[int] = frozenset()
 
 
-def contenders(baselines: int, bred: int) -> tuple[Contender, ...]:
-    return tuple(Contender(trial=trial, is_baseline=trial < baselines) for trial in range(baselines + bred))
+def entrants(baselines: int, bred: int) -> tuple[Entrant, ...]:
+    return tuple(Entrant(trial=trial, is_baseline=trial < baselines) for trial in range(baselines + bred))
 
 
 def documents(means: Mapping[int, float], *, noise: float, count: int, seed: int) -> dict[int, list[DocumentScore]]:
@@ -32,7 +32,7 @@ def documents(means: Mapping[int, float], *, noise: float, count: int, seed: int
 
 
 def play(
-    field: Sequence[Contender], everything: Mapping[int, Sequence[DocumentScore]], *, total: int
+    field: Sequence[Entrant], everything: Mapping[int, Sequence[DocumentScore]], *, total: int
 ) -> tuple[list[Round], Outcome, int]:
     scores: dict[int, list[DocumentScore]] = {one.trial: [] for one in field}
     rounds: list[Round] = []
@@ -50,7 +50,7 @@ def play(
 
 
 def test_a_clear_winner_is_found_early() -> None:
-    field = contenders(3, 4)
+    field = entrants(3, 4)
     means = {0: 1.0, 1: 2.0, 2: 3.0, 3: 0.1, 4: 0.5, 5: 0.6, 6: 0.7}
     rounds, found, passes = play(field, documents(means, noise=0.05, count=640, seed=1), total=640)
     assert found.winner == found.best_bred == 3
@@ -64,7 +64,7 @@ def test_a_clear_winner_is_found_early() -> None:
 
 
 def test_what_is_within_noise_of_the_best_baseline_does_not_win() -> None:
-    field = contenders(1, 1)
+    field = entrants(1, 1)
     rounds, found, _ = play(field, documents({0: 0.5, 1: 0.499}, noise=0.2, count=80, seed=3), total=80)
     assert rounds[-1].documents == 80
     assert found.best_bred == 1
@@ -72,7 +72,7 @@ def test_what_is_within_noise_of_the_best_baseline_does_not_win() -> None:
 
 
 def test_bred_finalists_are_halved() -> None:
-    field = contenders(1, 8)
+    field = entrants(1, 8)
     rounds, _, _ = play(field, documents(dict.fromkeys(range(9), 0.5), noise=0.01, count=80, seed=5), total=80)
     bred = [sum(trial >= 1 for trial in one.trials) for one in rounds]
     assert [one.documents for one in rounds] == [8, 16, 32, 64, 80]
@@ -83,14 +83,14 @@ def test_bred_finalists_are_halved() -> None:
 
 
 def test_the_best_baseline_stays_to_be_measured_against() -> None:
-    field = contenders(2, 2)
+    field = entrants(2, 2)
     rounds, found, _ = play(field, documents({0: 2.0, 1: 3.0, 2: 0.1, 3: 0.11}, noise=0.02, count=80, seed=2), total=80)
     assert all(0 in one.trials for one in rounds)
     assert found.best_baseline == 0
 
 
 def test_failed_ones_take_no_part() -> None:
-    field = contenders(1, 2)
+    field = entrants(1, 2)
     everything = documents({0: 0.5, 1: 0.1, 2: 0.2}, noise=0.01, count=8, seed=0)
     first = next_round(field, {}, documents=8, failed=frozenset({1}), seed=0)
     assert first == Round(documents=8, trials=(0, 2))
@@ -114,7 +114,7 @@ def test_failed_ones_take_no_part() -> None:
 def test_rounds_grow_end_and_cost_no_more_than_announced(
     baselines: int, bred: int, total: int, seed: int, noise: float
 ) -> None:
-    field = contenders(baselines, bred)
+    field = entrants(baselines, bred)
     means = {one.trial: float(np.random.default_rng(seed + one.trial).random()) for one in field}
     rounds, found, passes = play(field, documents(means, noise=noise, count=total, seed=seed), total=total)
     sizes = [one.documents for one in rounds]
@@ -127,6 +127,6 @@ def test_rounds_grow_end_and_cost_no_more_than_announced(
 
 @pytest.mark.parametrize("total", [8, 40])
 def test_one_baseline_alone_needs_one_round(total: int) -> None:
-    rounds, found, _ = play(contenders(1, 0), documents({0: 0.5}, noise=0.1, count=total, seed=0), total=total)
+    rounds, found, _ = play(entrants(1, 0), documents({0: 0.5}, noise=0.1, count=total, seed=0), total=total)
     assert len(rounds) == 1
     assert found.winner == 0

@@ -1,47 +1,82 @@
-"""Document scores of one search and split, by trial: what is there, what is missing, and how it gets in."""
+"""The book of a search that lies in the database: its study, its document scores, and how they get in from a pool.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+Whoever holds the lease next opens the same book and goes on where it ends.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 
 from evaluation.documents.needle import NeedleDocument, Split
 from evaluation.documents.score_key import candidate_digest, document_digest, score_key
-from evaluation.scores.score import DocumentScore, ScoreSummary, summarise
-from search_space.candidates.candidate import GRADIENT_COST, Candidate
+from evaluation.scores.score import DocumentScore
+from search_space.candidates.candidate import Candidate
+from search_space.candidates.step import Step
 from service.runtime.job import Pool, Runtime
 from service.runtime.log_context import bound
 from service.runtime.tracing import record_span, span
-from storage.records import StoredScore
+from service.searches.books import Assignment, BookScores, Listeners
+from service.searches.prepare import PreparedSearch
+from storage.records import StoredScore, TrialState
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.study.record import StudyRecord
 from workers.base import ScorerInfo, ScoringOutcome, ScoringTask
 
+logger = logging.getLogger("ropewalk.controller")
+
 CACHE = "cache"  # the worker of a score that no forward pass was run for
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
-    """The documents, by index, that a trial is to be scored on."""
+class StoredBook:
+    """Implements :class:`service.searches.books.Book` with the study of a job and its scores, fenced by the lease."""
 
-    candidate: Candidate
-    documents: tuple[int, ...]
-    gradients: bool = False
+    def __init__(self, runtime: Runtime, prepared: PreparedSearch, pool: Pool, study: StudyRecord) -> None:
+        self._runtime = runtime
+        self._prepared = prepared
+        self._pool = pool
+        self._study = study
+        self._scores: dict[Split, StoredScores] = {}
+
+    def recorded_steps(self) -> tuple[Step, ...]:
+        """See :class:`Book`."""
+        return self._study.recorded_steps()
+
+    def failed_trials(self) -> frozenset[int]:
+        """See :class:`Book`."""
+        return frozenset(trial.number for trial in self._study.trials() if trial.state is TrialState.failed)
+
+    def record_step(self, generation: int, step: Step) -> tuple[int, ...]:
+        """See :class:`Book`."""
+        return self._study.record_step(generation, step)
+
+    def scores(self, split: Split) -> "StoredScores":
+        """See :class:`Book`; those that are stored by now are read once. Only search scores are shown in the study."""
+        if split not in self._scores:
+            study = self._study if split == "search" else None
+            documents = self._prepared.documents(split)
+            self._scores[split] = StoredScores(self._runtime, self._pool, split=split, documents=documents, study=study)
+        return self._scores[split]
+
+    def start(self, trial: int) -> None:
+        """See :class:`Book`."""
+        self._study.start(trial)
+
+    def finish(self, trial: int, nll: float) -> None:
+        """See :class:`Book`."""
+        self._runtime.reach("before tell")
+        self._study.finish(trial, nll)
+        self._runtime.reach("after tell")
+
+    def prune(self, trial: int) -> None:
+        """See :class:`Book`."""
+        self._study.prune(trial)
+
+    def fail(self, trial: int, reason: str) -> bool:
+        """See :class:`Book`."""
+        logger.warning("a candidate could not be scored: %s", reason)
+        return self._study.fail(trial, reason)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Listeners:
-    """What the caller wants to hear while trials are scored."""
-
-    on_start: Callable[[int], object]
-    """(trial), before its first missing document goes to a worker."""
-    on_score: Callable[[int, int, DocumentScore], None]
-    """(trial, document index, score), after the score is stored."""
-    on_complete: Callable[[int, ScoreSummary], None]
-    """(trial, summary of all its scores), once every assigned document of the trial is scored."""
-    on_failure: Callable[[int, str], None]
-    """(trial, reason), when the candidate cannot be scored; its other documents are dropped."""
-
-
-class ScoreBook:
+class StoredScores(BookScores):
     """The accepted scores; every new one is stored, fenced by the lease, before anything else learns of it.
 
     What an earlier search has paid for is taken from the score cache, and counts as a document pass all the same: a
@@ -52,50 +87,32 @@ class ScoreBook:
     def __init__(
         self,
         runtime: Runtime,
+        pool: Pool,
         *,
         split: Split,
         documents: Sequence[NeedleDocument],
         study: StudyRecord | None = None,
     ) -> None:
+        super().__init__(documents)
         self._runtime = runtime
+        self._pool = pool
         self._acceptance = Acceptance(runtime.database, runtime.keeper.lease, study=study)
         self._cache = runtime.score_cache
         self._keeper = runtime.keeper
         self._split = split
-        self._documents = tuple(documents)
         self._digests = [document_digest(document) for document in documents]
         self._index = {document.id: index for index, document in enumerate(documents)}
-        self._scores: dict[int, dict[int, DocumentScore]] = {}
-        self._passes = 0
         self._cached = 0
         for stored in runtime.scores.all(self._keeper.lease.job_id, split):
-            self._enter(stored)
-
-    @property
-    def document_passes(self) -> int:
-        """What the accepted document scores cost, in forward passes: one with derivatives counts as three."""
-        return self._passes
+            self._enter_stored(stored)
 
     @property
     def cached_passes(self) -> int:
-        """Those of them that no forward pass was run for."""
+        """Those of the document passes that no forward pass was run for."""
         return self._cached
 
-    def by_index(self, trial: int) -> Mapping[int, DocumentScore]:
-        """The trial's scores by document index."""
-        return self._scores.get(trial, {})
-
-    def scores(self, trial: int) -> tuple[DocumentScore, ...]:
-        """The trial's scores in the order of the documents."""
-        known = self.by_index(trial)
-        return tuple(known[index] for index in sorted(known))
-
-    def summary(self, trial: int) -> ScoreSummary:
-        """Sum over count of the trial's scores."""
-        return summarise(self.scores(trial))
-
-    def score_missing(self, pool: Pool, assignments: Mapping[int, Assignment], listeners: Listeners) -> None:
-        """Score what is missing of `assignments`, in any order; returns when each is complete or has failed.
+    def score_missing(self, assignments: Mapping[int, Assignment], listeners: Listeners) -> None:
+        """See :class:`BookScores`; in any order.
 
         Raises:
             LeaseLost, RunStopped: nothing more may be written, or the user asked to stop.
@@ -105,15 +122,11 @@ class ScoreBook:
                 listeners.on_complete(trial, self.summary(trial))
         missing = {trial: one for trial, one in assignments.items() if self._missing(trial, one)}
         if missing:
-            scorer = pool.scorer(check=self._keeper.check)
+            scorer = self._pool.scorer(check=self._keeper.check)
             self._runtime.see("WorkersReady", True, "Ready", f"{scorer.backend} on {scorer.device}")
             self._accept_cached(missing, scorer, listeners)
-            self._run(pool, missing, scorer, listeners)
+            self._run(missing, scorer, listeners)
         self._keeper.check()
-
-    def _missing(self, trial: int, assignment: Assignment) -> tuple[int, ...]:
-        known = self.by_index(trial)
-        return tuple(index for index in assignment.documents if index not in known)
 
     # -- from the cache ----------------------------------------------------------------------------------------------
 
@@ -127,7 +140,7 @@ class ScoreBook:
             if found:
                 self._keeper.check()
                 listeners.on_start(trial)
-                scores = [score.about(self._documents[index].id) for index, score in found.items()]
+                scores = [score.about(self.documents[index].id) for index, score in found.items()]
                 self._accept(*(self._new(self._from_cache(trial, score, scorer)) for score in scores))
                 self._tell(trial, assignments[trial], scores, listeners)
 
@@ -163,15 +176,15 @@ class ScoreBook:
 
     # -- from workers ------------------------------------------------------------------------------------------------
 
-    def _run(self, pool: Pool, assignments: Mapping[int, Assignment], scorer: ScorerInfo, listeners: Listeners) -> None:
+    def _run(self, assignments: Mapping[int, Assignment], scorer: ScorerInfo, listeners: Listeners) -> None:
         failed: set[int] = set()
         left_out: set[str] = set()
         # An exception from here leaves the generator, which drops what is in flight; the pool is closed by its owner.
-        for outcome in pool.run(self._tasks(assignments, listeners), check=self._keeper.check):
+        for outcome in self._pool.run(self._tasks(assignments, listeners), check=self._keeper.check):
             self._keeper.check()
-            for node in pool.left_out.keys() - left_out:
+            for node in self._pool.left_out.keys() - left_out:
                 left_out.add(node)
-                self._runtime.event("node.left_out", node=node, reason=pool.left_out[node])
+                self._runtime.event("node.left_out", node=node, reason=self._pool.left_out[node])
             trial = int(outcome.task_key.partition(":")[0])
             if trial in failed:
                 continue
@@ -206,7 +219,7 @@ class ScoreBook:
                     key=f"{trial}:{index}",
                     factors=assignment.candidate.factors,
                     attention_factor=assignment.candidate.attention_factor,
-                    document=self._documents[index],
+                    document=self.documents[index],
                     gradient=assignment.gradients,
                 )
 
@@ -220,11 +233,10 @@ class ScoreBook:
         self._keeper.accepted(self._acceptance.accept(scores))
         self._runtime.reach("after report")
         for new in scores:
-            self._enter(new.stored)
+            self._enter_stored(new.stored)
 
-    def _enter(self, stored: StoredScore) -> None:
-        self._passes += passes_of(stored.score)
-        self._scores.setdefault(stored.trial, {})[self._index[stored.score.document_id]] = stored.score
+    def _enter_stored(self, stored: StoredScore) -> None:
+        self._enter(stored.trial, self._index[stored.score.document_id], stored.score)
         self._cached += stored.worker == CACHE
 
     def _tell(self, trial: int, assignment: Assignment, scores: Sequence[DocumentScore], listeners: Listeners) -> None:
@@ -232,11 +244,6 @@ class ScoreBook:
             listeners.on_score(trial, self._index[score.document_id], score)
         if not self._missing(trial, assignment):
             listeners.on_complete(trial, self.summary(trial))
-
-
-def passes_of(score: DocumentScore) -> int:
-    """What the score cost, in forward passes."""
-    return 1 if score.gradient is None else GRADIENT_COST
 
 
 def _stored(split: Split, trial: int, outcome: ScoringOutcome, score: DocumentScore) -> StoredScore:

@@ -52,13 +52,17 @@ def sub_rooms(files: Mapping[str, Path]) -> list[str]:
 
 def grouped(graph: Graph, rooms: list[str]) -> Graph:
     """The graph with each sub-room as one node; packages that only hold others are left out."""
+    inner = set(rooms)
     empty = {name.rpartition(".")[0] for name in rooms} & graph.keys()
 
     def node(name: str) -> str:
-        return next((room for room in (name, name.rpartition(".")[0]) if room in rooms), name)
+        package = name.rpartition(".")[0]
+        return name if name in inner or package not in inner else package
 
-    nodes = {node(name) for name in graph if name not in empty or graph[name]}
-    return {one: frozenset(node(d) for n in graph if node(n) == one for d in graph[n]) - {one} for one in nodes}
+    nodes: dict[str, set[str]] = {}
+    for name in (name for name in graph if name not in empty or graph[name]):
+        nodes.setdefault(node(name), set()).update(node(end) for end in graph[name])
+    return {name: frozenset(ends - {name}) for name, ends in nodes.items()}
 
 
 def reachable(graph: Graph, start: str) -> set[str]:
@@ -108,13 +112,13 @@ def _key(name: str) -> str:
     return "m_" + name.replace(".", "_")
 
 
-def page_section(files: Mapping[str, Path]) -> str:
+def page_section(files: Mapping[str, Path], graph: Graph) -> str:
     """What the page holds between its markers: a diagram of the rooms, then each room with its sub-rooms."""
-    graph, rooms = file_graph(files), sub_rooms(files)
+    rooms = sub_rooms(files)
+    groups = grouped(graph, rooms)
     parts = ["## The rooms", diagram(between_rooms(graph))]
     for room in ROOMS[:-1]:
-        inside = within(grouped(graph, rooms), room)
-        parts += [f"## {room}", summary(files[room]), diagram(inside), *_table(files, rooms, room)]
+        parts += [f"## {room}", summary(files[room]), diagram(within(groups, room)), *_table(files, rooms, room)]
     return "\n\n".join(parts)
 
 
@@ -134,10 +138,9 @@ def written(page: str, section: str) -> str:
     return f"{before}{BEGIN}\n\n{section}\n\n{END}{rest.partition(END)[2]}"
 
 
-def report(files: Mapping[str, Path]) -> str:
+def report(files: Mapping[str, Path], graph: Graph) -> str:
     """Circles, and for each room its files, the arrows between them, and both again with each sub-room as one."""
-    graph, rooms = file_graph(files), sub_rooms(files)
-    groups = grouped(graph, rooms)
+    groups = grouped(graph, sub_rooms(files))
     lines = [f"circles between files: {_counted(on_circles(graph))}"]
     lines += [
         f"circles between sub-rooms: {_counted(on_circles(groups))}",
@@ -163,14 +166,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page would change")
     check = parser.parse_args().check
     files = modules()
-    print(report(files))
+    graph = file_graph(files)
+    print(report(files, graph))
     old = PAGE.read_text()
-    new = written(old, page_section(files))
+    new = written(old, page_section(files, graph))
     if not check:
         PAGE.write_text(new)
     elif new != old:
         print(f"{PAGE.relative_to(ROOT)} is not what the imports say: run scripts/architecture", file=sys.stderr)
-    return int(bool(on_circles(file_graph(files))) or (check and new != old))
+    return int(bool(on_circles(graph)) or (check and new != old))
 
 
 if __name__ == "__main__":

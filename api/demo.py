@@ -27,9 +27,10 @@ from api.drawing.search import HeatMapRow, draw_needle_heat_map, draw_search
 from api.errors import ApiRoomError, BadInput, ServerUnreachable
 from api.settings import Settings
 from api.wire.jobs import JobResource
-from api.wire.results import EvaluationReport, EvaluationRow, FinetuneReport, SearchReport, report_of
 from evaluation.models.user_path import user_path
 from search_space.factors.factor_file import FactorFile
+from service.evaluations.report import EvaluationReport, EvaluationRow
+from service.reports import FinetuneReport, SearchReport
 from storage.kinds import JOB_KINDS
 
 LENGTHS = (256, 512, 768, 1024)  # tokens; the first is L, the last L'
@@ -108,12 +109,12 @@ def run_demo(settings: Settings, *, output: Path | None = None, seed: int = 0, a
         search = _follow_search(client, search.id, console)
         finetune = _finetune_of(client, search)
         evaluation = _evaluate(client, search, finetune, console)
-        rows = report_of(evaluation, EvaluationReport).rows
+        rows = evaluation.report(EvaluationReport).rows
         _keep(client, search, finetune, rows, directory)
     report = DemoReport(
         directory=directory,
         search_id=search.id,
-        statement=report_of(search, SearchReport).statement,
+        statement=search.report(SearchReport).statement,
         rows=rows,
         seconds=time.monotonic() - started,
     )
@@ -296,7 +297,7 @@ def _keep(
     (directory / "factors.json").write_text(file.to_json(), encoding="utf-8")
     checkpoint = directory / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)
-    shutil.copytree(report_of(finetune, FinetuneReport).checkpoint, checkpoint)
+    shutil.copytree(finetune.report(FinetuneReport).checkpoint, checkpoint)
     draw_search(directory, client.pictures(search.id))
     _draw_needles(file, rows, directory)
 

@@ -1,6 +1,5 @@
 """What the ways in may do: submit, look, ask for a pause or an end. No HTTP here, no Ray."""
 
-import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ from service.finetunes.prepare import factor_file_of, prepare_finetune
 from service.pictures.data import SearchPictures
 from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
+from service.reports import SearchReport
 from service.searches.prepare import prepare_search
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
@@ -163,7 +163,7 @@ class Door:
     def statement(self, search_id: str) -> str:
         """The verdict on the winner against the best baseline, as a sentence; empty while there is none."""
         job = self.job("search", search_id)
-        return "" if job.result_json is None else str(json.loads(job.result_json)["statement"])
+        return "" if job.result_json is None else SearchReport.from_json(job.result_json).statement
 
     def statistics(self) -> Statistics:
         """Counts over all jobs."""

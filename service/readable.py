@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic.fields import FieldInfo
 
@@ -22,6 +22,7 @@ from search_space.errors import SearchSpaceError
 from search_space.factors.factor_file import FactorFile
 from service.errors import PathNotAllowed
 from service.specs.base import Reads, Spec
+from service.specs.factors import GivenFactors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,11 +75,9 @@ def read_as(field: FieldInfo) -> Reads | None:
 
 def _model_of_factors(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
     """The model that a factor file names, where the spec names none itself."""
-    factors: Any = getattr(spec, "factors", None)
-    if getattr(spec, "model", "") is None and isinstance(factors, dict) and isinstance(factors.get("model"), dict):
-        name = factors["model"].get("name")
-        if isinstance(name, str):
-            yield "/factors/model/name", Reads("model"), name
+    factors = getattr(spec, "factors", None)
+    if getattr(spec, "model", "") is None and isinstance(factors, GivenFactors):
+        yield "/factors/model/name", Reads("model"), factors.read().model.name
 
 
 def _model_of_checkpoint(spec: Spec) -> Iterator[tuple[str, Reads, str]]:

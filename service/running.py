@@ -6,7 +6,7 @@ from collections.abc import Callable
 from service.errors import RunFailed, RunStopped
 from service.evaluations.prepare import prepare_evaluation
 from service.evaluations.run import run_evaluation
-from service.finetunes.prepare import finetune_result_json, prepare_finetune
+from service.finetunes.prepare import finetune_report, prepare_finetune
 from service.finetunes.run import forget_states, run_finetune_job
 from service.runtime.artifacts import write_artifact
 from service.runtime.failures import RetryPolicy, condition_of, is_infrastructure
@@ -104,12 +104,12 @@ def _search(runtime: Runtime) -> None:
     runtime.event("winner.chosen", trial=result.winner.trial, verdict=result.verdict, text=result.statement())
     runtime.reach("before hand-off")
     if spec.finetune is None:
-        runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
+        runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.report().to_json())
     else:
         finetune = FinetuneSpec(
             search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=dict(runtime.job.labels)
         )
-        runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.to_json())
+        runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.report().to_json())
     runtime.reach("after hand-off")
 
 
@@ -120,7 +120,7 @@ def _finetune(runtime: Runtime) -> None:
     ensure_ray()  # anew, if the cluster has died since
     result = run_finetune_job(runtime, prepared)
     runtime.jobs.transition(
-        runtime.keeper.lease, JobState.succeeded, result_json=finetune_result_json(prepared, result)
+        runtime.keeper.lease, JobState.succeeded, result_json=finetune_report(prepared, result).to_json()
     )
     forget_states(runtime)
 

@@ -1,7 +1,7 @@
 """A job in the terminal: live bars while it runs, a summary when it has ended."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,8 +12,11 @@ from api.client import ApiError, RopewalkClient
 from api.console import err, out, print_json
 from api.errors import ServerUnreachable
 from api.wire.jobs import EventResource, JobResource
+from service.evaluations.report import EvaluationReport
+from service.reports import FinetuneReport, Report, SearchReport
 
 POLL_SECONDS = 0.5
+_SCORES = ("nll", "perplexity", "exact_match", "documents")
 GIVE_UP_AFTER_SECONDS = 120.0  # the server may be restarting; the job goes on from the database
 
 
@@ -120,29 +123,21 @@ def print_result(job: JobResource) -> None:
     console = out()
     if job.error is not None:
         console.print(f"[red]{escape(job.error.code)}[/red]: {escape(job.error.message)}")
-    if job.result is None:
-        return
-    statement = job.result.get("statement")
-    if isinstance(statement, str):
-        console.print(statement, markup=False)
-    rows = job.result.get("rows") or job.result.get("finalists")
-    if isinstance(rows, list):
-        console.print(_results_table([dict(row) for row in rows if isinstance(row, dict)]))
-    for name in ("checkpoint", "path"):
-        if isinstance(job.result.get(name), str):
-            console.print(f"{name}: {job.result[name]}", markup=False)
+    match job.result:
+        case SearchReport(statement=statement, finalists=rows):
+            console.print(statement, markup=False)
+            console.print(_scores(rows, "name", *_SCORES))
+        case EvaluationReport(rows=rows):
+            console.print(_scores(rows, "name", "length", *_SCORES))
+        case FinetuneReport(checkpoint=checkpoint):
+            console.print(f"checkpoint: {checkpoint}", markup=False)
 
 
-def _results_table(rows: list[dict[str, object]]) -> Table:
-    columns = [name for name in ("name", "length", "nll", "perplexity", "exact_match", "documents") if _has(rows, name)]
+def _scores(rows: Sequence[Report], *columns: str) -> Table:
     table = Table(*columns)
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        table.add_row(*(_cell(getattr(row, name)) for name in columns))
     return table
-
-
-def _has(rows: list[dict[str, object]], name: str) -> bool:
-    return any(name in row for row in rows)
 
 
 def _cell(value: object) -> str:

@@ -22,15 +22,15 @@ from api.report.tables import (
     two_places,
 )
 from api.wire.jobs import JobResource
-from api.wire.results import EvaluationReport, EvaluationRow, report_of
 from search_space.version import ROPEWALK_VERSION
+from service.evaluations.report import EvaluationReport, EvaluationRow
 
 DEPTH_BINS = 5
 
 
 def evaluation_page(job: JobResource) -> str:
     """The page of an evaluation that has succeeded."""
-    report = report_of(job, EvaluationReport)
+    report = job.report(EvaluationReport)
     names = tuple(dict.fromkeys(row.name for row in report.rows))
     parts = [_summary(report, names), _needles(report, names), _heat_maps(report, names)]
     parts += [_ruler(report, names), _text(report, names), _retention(report), _harness(report)]

@@ -1,12 +1,15 @@
 """Response models: what the records of the other rooms look like over HTTP. Times are RFC 3339 in UTC."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
+from service.evaluations.report import EvaluationReport
+from service.reports import FinetuneReport, Report, SearchReport
 from storage.records import Condition, Event, Job, JobKind, JobState, Page, Progress
 
 if TYPE_CHECKING:
@@ -21,6 +24,14 @@ EXAMPLE_SEARCH_SPEC: JsonDict = {
     "seed": 0,
     "labels": {"team": "long-context"},
 }
+#: What jobs of each kind carry as `result`.
+REPORTS: Mapping[JobKind, type[SearchReport] | type[FinetuneReport] | type[EvaluationReport]] = {
+    "search": SearchReport,
+    "finetune": FinetuneReport,
+    "evaluation": EvaluationReport,
+}
+ReportT = TypeVar("ReportT", bound=Report)
+
 EXAMPLE_SEARCH_ID = "srch_01jd8x6t4n0000000000000000"
 
 
@@ -150,7 +161,7 @@ class JobResource(Resource):
     conditions: list[ConditionResource] = Field([], description="empty until a controller has claimed the job")
     failures: int = Field(0, description="infrastructure failures in a row, without an accepted score in between")
     retry_at: datetime | None = Field(None, description="when the job is tried again after the last of them")
-    result: dict[str, JsonValue] | None
+    result: SearchReport | FinetuneReport | EvaluationReport | None
     error: JobError | None
     created_at: datetime
     updated_at: datetime
@@ -172,13 +183,18 @@ class JobResource(Resource):
             conditions=[ConditionResource.of(condition) for condition in job.conditions],
             failures=job.failures,
             retry_at=job.retry_at,
-            result=json.loads(job.result_json) if job.result_json else None,
+            result=REPORTS[job.kind].from_json(job.result_json) if job.result_json else None,
             error=JobError.of(job),
             created_at=job.created_at,
             updated_at=job.updated_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
         )
+
+    def report(self, kind: type[ReportT]) -> ReportT:
+        """The result of a job that has succeeded, by its type."""
+        assert isinstance(self.result, kind), f"{self.id} has no {kind.__name__}: its state is {self.state}"
+        return self.result
 
     @property
     def is_final(self) -> bool:

@@ -8,7 +8,7 @@ from statistics import median
 from evaluation.scores.score import ScoreSummary
 from search_space.version import ROPEWALK_VERSION
 from service.ablations.spec import AblationSpec
-from service.searches.results import Verdict
+from service.reports import Verdict
 
 FORMAT = "ropewalk.ablation/1"
 

@@ -1,6 +1,5 @@
 """From an evaluation's spec to everything that its run needs; what the spec got wrong is refused here."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from service.errors import FactorsNotReady, InvalidSpec
 from service.evaluations.contenders import BASE, FINETUNED, Checkpoint, Contender, contenders
 from service.evaluations.work import ServedWork
 from service.finetunes.prepare import factor_file_of
-from service.searches.prepare import PreparedModel, parse_factor_file, prepare_model, scorer_settings
+from service.reports import FinetuneReport
+from service.searches.prepare import PreparedModel, prepare_model, scorer_settings
 from service.specs.evaluation import EvaluationSpec
 from storage.jobs.store import JobStore
 from workers.base import ScorerSettings
@@ -190,10 +190,10 @@ def _checkpoint(spec: EvaluationSpec, jobs: JobStore) -> Checkpoint | None:
         )
     if job.result_json is None:
         raise FactorsNotReady(f"fine-tuning job {job.id} has no checkpoint: its state is {job.state}")
-    result = json.loads(job.result_json)
-    path = Path(result["checkpoint"])
+    trained = FinetuneReport.from_json(job.result_json)
+    path = Path(trained.checkpoint)
     _check_whole(path, of=job.id, pointer="/finetune_id")
-    return Checkpoint(path=path, file=FactorFile.from_json(json.dumps(result["factors"])))
+    return Checkpoint(path=path, file=trained.factors)
 
 
 def _checkpoint_in(path: Path) -> Checkpoint:
@@ -225,5 +225,5 @@ def _check_whole(path: Path, *, of: str, pointer: str) -> None:
 
 def _factors(spec: EvaluationSpec, jobs: JobStore) -> FactorFile | None:
     if spec.factors is not None:
-        return parse_factor_file(spec.factors, pointer="/factors")
+        return spec.factors.read()
     return None if spec.search_id is None else factor_file_of(jobs, spec.search_id)

@@ -1,9 +1,7 @@
 """The pictures of a search from the database: the same for the controller that runs it and for whoever asks."""
 
-import json
 from dataclasses import replace
 
-from search_space.factors.factor_file import FactorFile
 from service.pictures.building import (
     build_best_so_far,
     build_factors,
@@ -13,6 +11,7 @@ from service.pictures.building import (
     leader_of,
 )
 from service.pictures.data import BestSoFarPicture, RacePicture, SearchPictures
+from service.reports import SearchReport
 from service.specs.search import SearchSpec
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
@@ -80,5 +79,5 @@ def _winner_of(job: Job) -> int | None:
     """The trial that the job's factors come from."""
     if job.result_json is None:
         return None
-    search = FactorFile.from_json(json.dumps(json.loads(job.result_json)["factors"])).search
+    search = SearchReport.from_json(job.result_json).factors.search
     return None if search is None else search.trial

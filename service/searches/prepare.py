@@ -2,11 +2,8 @@
 
 import dataclasses
 import functools
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from evaluation.documents.corpus import Corpus, load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest, check_lengths
@@ -19,7 +16,7 @@ from finetune.mix import check_long_text, demands, estimated_sizes
 from finetune.recipes import settings_of
 from search_space.candidates.step import Budget
 from search_space.errors import SearchSpaceError
-from search_space.factors.factor_file import FactorFile, ModelIdentity
+from search_space.factors.factor_file import ModelIdentity
 from search_space.rope.config import RopeConfig
 from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.registry import make_strategy
@@ -196,18 +193,6 @@ def scorer_settings(spec: ScorerSpec, model: str, rope: RopeConfig, target_lengt
         original_length=rope.original_max_position_embeddings,
         tensor_parallel=spec.tensor_parallel,
     )
-
-
-def parse_factor_file(value: Mapping[str, Any], *, pointer: str) -> FactorFile:
-    """A factor file given inside a spec.
-
-    Raises:
-        InvalidSpec: it is not a valid factor file; names the field inside it.
-    """
-    try:
-        return FactorFile.from_json(json.dumps(value))
-    except SearchSpaceError as error:
-        raise InvalidSpec(str(error), pointer=pointer) from error
 
 
 def finetune_settings(spec: FinetuneOptions, source: ModelSource, target_length: int) -> FinetuneSettings:

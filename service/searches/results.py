@@ -1,19 +1,16 @@
 """What a finished search says: the winner on held-out documents, against every baseline, as a factor file."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from evaluation.scores.score import PairedDifference, ScoreSummary, paired_difference, summarise
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.version import ROPEWALK_VERSION
+from service.reports import Comparison, FinalistRow, SearchReport, Verdict
 from service.searches.loop import FinishedSearch
 from service.searches.prepare import PreparedSearch
-
-Verdict = Literal["beats_best_baseline", "within_noise_of_best_baseline", "is_best_baseline"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,16 +59,14 @@ class SearchResult:
         lower = self.difference is not None and self.difference.mean < 0.0
         return "within_noise_of_best_baseline" if lower else "is_best_baseline"
 
-    def to_json(self) -> str:
+    def report(self) -> SearchReport:
         """What the search's resource shows as `result`."""
-        return json.dumps(
-            {
-                "verdict": self.verdict,
-                "statement": self.statement(),
-                "comparison": self._comparison(),
-                "factors": json.loads(self.factor_file.to_json()),
-                "finalists": [_finalist_row(finalist) for finalist in self.finalists],
-            }
+        return SearchReport(
+            verdict=self.verdict,
+            statement=self.statement(),
+            comparison=self._comparison(),
+            factors=self.factor_file,
+            finalists=tuple(_finalist_row(finalist) for finalist in self.finalists),
         )
 
     def statement(self) -> str:
@@ -89,18 +84,18 @@ class SearchResult:
             return f"{found} is within noise of the best analytic baseline {best}: {interval}; {result}."
         return f"Nothing searched beat the best analytic baseline {best}: {found} came closest, {interval}; {result}."
 
-    def _comparison(self) -> dict[str, object] | None:
+    def _comparison(self) -> Comparison | None:
         if self.best_bred is None or self.difference is None:
             return None
-        return {
-            "trial": self.best_bred.trial,
-            "nll": self.best_bred.summary.nll,
-            "best_baseline": self.best_baseline.name,
-            "best_baseline_nll": self.best_baseline.summary.nll,
-            "documents": self.best_bred.summary.documents,
-            "difference": self.difference.mean,
-            "ci95": [self.difference.low, self.difference.high],
-        }
+        return Comparison(
+            trial=self.best_bred.trial,
+            nll=self.best_bred.summary.nll,
+            best_baseline=self.best_baseline.name,
+            best_baseline_nll=self.best_baseline.summary.nll,
+            documents=self.best_bred.summary.documents,
+            difference=self.difference.mean,
+            ci95=(self.difference.low, self.difference.high),
+        )
 
 
 def decide(prepared: PreparedSearch, search_id: str, search: FinishedSearch) -> SearchResult:
@@ -171,19 +166,19 @@ def _factor_file(
     )
 
 
-def _finalist_row(finalist: Finalist) -> dict[str, object]:
+def _finalist_row(finalist: Finalist) -> FinalistRow:
     candidate, summary = finalist.scored.candidate, finalist.summary
-    return {
-        "trial": finalist.trial,
-        "name": finalist.name,
-        "origin": candidate.origin,
-        "critical_pair": candidate.critical_pair,
-        "attention_factor": candidate.attention_factor,
-        "long_factor": list(candidate.factors.values),
-        "search_nll": finalist.scored.nll,
-        "nll": summary.nll,
-        "nll_standard_error": summary.nll_standard_error,
-        "perplexity": summary.perplexity,
-        "exact_match": summary.exact_match,
-        "documents": summary.documents,
-    }
+    return FinalistRow(
+        trial=finalist.trial,
+        name=finalist.name,
+        origin=candidate.origin,
+        critical_pair=candidate.critical_pair,
+        attention_factor=candidate.attention_factor,
+        long_factor=candidate.factors.values,
+        search_nll=finalist.scored.nll,
+        nll=summary.nll,
+        nll_standard_error=summary.nll_standard_error,
+        perplexity=summary.perplexity,
+        exact_match=summary.exact_match,
+        documents=summary.documents,
+    )

@@ -1,6 +1,6 @@
 """The spec of an evaluation."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,7 @@ from service.specs.base import (
     Spec,
     TaskName,
 )
+from service.specs.factors import GivenFactors
 from service.specs.search import ScorerSpec
 
 
@@ -28,7 +29,7 @@ class EvaluationSpec(Spec):
     model: ModelName | None = Field(
         None, description="null: the one that the search, the job, the factors or the checkpoint name; else pocket"
     )
-    factors: dict[str, Any] | None = Field(None, description="a factor file (`ropewalk.factors/1`)")
+    factors: GivenFactors | None = None
     search_id: JobId | None = Field(None, description="use this search's factors")
     finetune_id: JobId | None = Field(None, description="also evaluate this job's checkpoint")
     checkpoint: FileName | None = Field(

@@ -1,10 +1,11 @@
 """The spec of a fine-tuning job."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from service.specs.base import CorpusName, JobId, Labels, ModelName, Seed, Spec
+from service.specs.factors import GivenFactors
 
 
 class FinetuneOptions(Spec):
@@ -56,7 +57,7 @@ class FinetuneSpec(Spec):
     """A fine-tuning job on its own: the factors of a finished search, or a factor file."""
 
     search_id: JobId | None = None
-    factors: dict[str, Any] | None = Field(None, description="a factor file (`ropewalk.factors/1`)")
+    factors: GivenFactors | None = None
     model: ModelName | None = Field(None, description="null: the search's model, or the one that the factor file names")
     settings: FinetuneOptions = FinetuneOptions()
     labels: Labels = Field({})

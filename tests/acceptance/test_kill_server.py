@@ -5,6 +5,7 @@ Everything is real here: the command line, the embedded PostgreSQL, Ray, the poc
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from api.client import RopewalkClient
 from api.wire.jobs import JobResource
+from service.reports import SearchReport
 from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
 
 SPEC: dict[str, Any] = {
@@ -26,10 +28,9 @@ SPEC: dict[str, Any] = {
 
 def essence(client: RopewalkClient, search: JobResource) -> tuple[object, object]:
     assert search.state == "succeeded", search.error
-    assert search.result is not None
-    file: Any = search.result["factors"]
+    file = search.report(SearchReport).factors
     trials = [trial.model_dump() for page in client.all_trials(search.id, full=True) for trial in page.items]
-    return {key: value for key, value in file.items() if key != "search"}, trials
+    return replace(file, search=None), trials
 
 
 @pytest.mark.timeout(600)

@@ -12,8 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from api.client import RopewalkClient
-from api.wire.results import EvaluationReport, FinetuneReport, SearchReport, report_of
 from search_space.factors.factor_file import FactorFile
+from service.evaluations.report import EvaluationReport
+from service.reports import FinetuneReport, SearchReport
 from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
 
 SPEC: dict[str, Any] = {
@@ -62,7 +63,7 @@ def test_from_a_rest_call_to_a_fine_tuned_model(client: RopewalkClient, tmp_path
     wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
     search = client.job(search.id)
     assert search.state == "succeeded", search.error
-    statement = report_of(search, SearchReport).statement
+    statement = search.report(SearchReport).statement
     assert "held-out" in statement
 
     states = [event.data["to"] for event in client.event_list(search.id).items if event.type == "state.changed"]
@@ -75,7 +76,7 @@ def test_from_a_rest_call_to_a_fine_tuned_model(client: RopewalkClient, tmp_path
     (child,) = client.jobs("finetune").items
     finetune = client.job(child.id)
     assert finetune.parent_id == search.id
-    trained = report_of(finetune, FinetuneReport)
+    trained = finetune.report(FinetuneReport)
     model = AutoModelForCausalLM.from_pretrained(trained.checkpoint)
     assert model.config.rope_parameters["rope_type"] == "longrope"
     assert model.config.rope_parameters["long_factor"] == pytest.approx(file.long_factor.values)
@@ -86,7 +87,7 @@ def test_from_a_rest_call_to_a_fine_tuned_model(client: RopewalkClient, tmp_path
     wait_for(lambda: client.job(evaluation.id).is_final, SEARCH_SECONDS, log)
     evaluation = client.job(evaluation.id)
     assert evaluation.state == "succeeded", evaluation.error
-    rows = report_of(evaluation, EvaluationReport).rows
+    rows = evaluation.report(EvaluationReport).rows
     assert {row.length for row in rows} == {256, 384}
     assert {"none", "yarn", "found factors", "fine-tuned"} <= {row.name for row in rows}
     inside = {row.name: row.nll for row in rows if row.length == 256}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
 from tests.finetune.conftest import make_factor_file
+from tests.helpers.http_server import factor_file
 
 #: Fields of text that make nothing be read.
 NO_FILES = {"search_id", "finetune_id", "name", "tasks", "harness"}
@@ -48,6 +50,12 @@ def _finetune(**fields: Any) -> FinetuneSpec:
     return FinetuneSpec.model_validate({"search_id": "srch_x", **fields})
 
 
+def _factors_for(model: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(factor_file().to_json())
+    value["model"]["name"] = model
+    return value
+
+
 _WITH: dict[str, Callable[[str], Spec]] = {
     "/model": lambda text: _search(model=text),
     "/objective/corpus": lambda text: _search(objective={"corpus": text}),
@@ -58,7 +66,7 @@ _WITH: dict[str, Callable[[str], Spec]] = {
     "/hotpotqa": lambda text: _evaluation(hotpotqa=text),
     "/checkpoint": lambda text: _evaluation(checkpoint=text),
     "/harness_path": lambda text: _evaluation(harness_path=text),
-    "/factors/model/name": lambda text: _finetune(search_id=None, factors={"model": {"name": text}}),
+    "/factors/model/name": lambda text: _finetune(search_id=None, factors=_factors_for(text)),
 }
 POINTERS = tuple(_WITH)
 
@@ -122,7 +130,7 @@ def test_names_that_are_no_paths(root: Path) -> None:
 
 
 def test_the_model_of_a_factor_file_counts_where_it_is_used() -> None:
-    factors = {"model": {"name": "/elsewhere"}}
+    factors = _factors_for("/elsewhere")
     Readable(roots=()).check(_finetune(search_id=None, factors=factors, model="pocket"))
     Readable(roots=()).check(_evaluation(factors=factors, model="pocket"))
     for spec in (_finetune(search_id=None, factors=factors), _evaluation(factors=factors)):

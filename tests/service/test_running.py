@@ -8,6 +8,7 @@ import pytest
 
 from service import running
 from service.finetunes.run import forget_states
+from service.reports import Report
 from service.running import run_job
 from service.runtime.failures import RetryPolicy
 from service.runtime.job import Runtime
@@ -59,7 +60,7 @@ def test_training_states_stay_until_the_success_is_recorded(
     monkeypatch.setattr(running, "prepare_finetune", lambda spec, jobs: None)
     monkeypatch.setattr(running, "ensure_ray", lambda: None)
     monkeypatch.setattr(running, "run_finetune_job", lambda runtime, prepared: runtime.enter(JobState.training))
-    monkeypatch.setattr(running, "finetune_result_json", lambda prepared, result: "{}")
+    monkeypatch.setattr(running, "finetune_report", lambda prepared, result: Report())
     forgotten: list[JobState] = []
 
     def forget(runtime: Runtime) -> None:

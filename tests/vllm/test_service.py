@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 from api.client import RopewalkClient
-from api.wire.results import SearchReport, report_of
 from search_space.factors.factor_file import FactorFile
+from service.evaluations.report import EvaluationReport
+from service.reports import SearchReport
 from tests.helpers.server_process import START_SECONDS, free_port, server, wait_for
 
 SPEC: dict[str, Any] = {
@@ -41,7 +42,7 @@ def test_a_search_and_an_evaluation_finish_and_leave_no_engine(tmp_path: Path) -
         wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
         search = client.job(search.id)
         assert search.state == "succeeded", search.error
-        assert "held-out" in report_of(search, SearchReport).statement
+        assert "held-out" in search.report(SearchReport).statement
         assert FactorFile.from_json(client.factors(search.id)).target_length == 384
         refused = {**SPEC, "strategy": {"name": "gradient"}}
         with pytest.raises(Exception, match="needs a scorer that differentiates"):
@@ -52,15 +53,15 @@ def test_a_search_and_an_evaluation_finish_and_leave_no_engine(tmp_path: Path) -
             wait_for(lambda: client.job(job.id).is_final, SEARCH_SECONDS, log)  # noqa: B023  # asked in this turn alone
             evaluated[backend] = client.job(job.id)
             assert evaluated[backend].state == "succeeded", evaluated[backend].error
-        _compare(evaluated["vllm"].result, evaluated["transformers"].result)
+        _compare(*(one.report(EvaluationReport) for one in evaluated.values()))
         below = psutil.Process(process.pid).children(recursive=True)
     psutil.wait_procs(below, timeout=30)
     assert not [one for one in below if one.is_running()]
 
 
-def _compare(one: Any, other: Any) -> None:
+def _compare(one: EvaluationReport, other: EvaluationReport) -> None:
     """Generated text is the same, and nats agree to what two programs may differ by."""
-    assert one["ruler"] == other["ruler"]
-    assert [row["tokens"] for row in one["text"]] == [row["tokens"] for row in other["text"]]
-    for name in ("text", "rows"):
-        assert [row["nll"] for row in one[name]] == pytest.approx([row["nll"] for row in other[name]], abs=1e-4)
+    assert one.ruler == other.ruler
+    assert [row.tokens for row in one.text] == [row.tokens for row in other.text]
+    for rows, others in ((one.text, other.text), (one.rows, other.rows)):
+        assert [row.nll for row in rows] == pytest.approx([row.nll for row in others], abs=1e-4)

@@ -1,5 +1,6 @@
 """What is wrong with a request is told as a problem document, and nothing is created."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 
 from api.http.middleware import MAX_BODY_BYTES
-from tests.helpers.http_server import POCKET_SPEC, RunningServer
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, factor_file
 
 PROBLEM = "application/problem+json"
 TOO_LONG = "/" + "a" * 300  # longer than a name in a file system may be
@@ -140,10 +141,22 @@ def test_a_checkpoint_whose_factors_are_no_text(quiet_server: RunningServer, tmp
     assert "must hold a readable factors.json" in problem["detail"]
 
 
-def test_a_factor_file_that_is_none(quiet_server: RunningServer) -> None:
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"format": "x"}, "/factors/format"),
+        ({"model": {"name": "pocket", "rotary_dim": 32}}, "/factors/model/rope_theta"),
+        ({"long_factor": [1.0, "two"]}, "/factors/long_factor/1"),
+        ({"target_length": 128}, "/factors/target_length"),
+        ({"baselines": {"a/b": {"nll": 0.1}}}, "/factors/baselines/a~1b/exact_match"),
+    ],
+)
+def test_a_factor_file_that_breaks_a_rule(quiet_server: RunningServer, change: dict[str, object], pointer: str) -> None:
+    factors = {**json.loads(factor_file().to_json()), **change}
     with quiet_server.http as http:
-        problem = _problem(http.post("/v1/finetunes", json={"factors": {"format": "x"}}), 422, "INVALID_SPEC")
-    assert problem["errors"][0]["pointer"].startswith("/factors")
+        for path in ("/v1/finetunes", "/v1/evaluations"):
+            problem = _problem(http.post(path, json={"factors": factors}), 422, "INVALID_SPEC")
+            assert [error["pointer"] for error in problem["errors"]] == [pointer]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from search_space.factors.factor_file import FactorFile
 from service.door import Door
 from service.errors import InvalidSpec
 from service.evaluations.prepare import prepare_evaluation
+from service.reports import FinetuneReport
 from service.specs.evaluation import EvaluationSpec
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
@@ -65,8 +66,18 @@ def finished_finetune(jobs: JobStore, checkpoint: Path, factors: FactorFile) -> 
     assert claimed is not None
     for state in (JobState.preparing, JobState.training):
         jobs.transition(claimed[1], state)
-    result = {"checkpoint": str(checkpoint), "factors": json.loads(factors.to_json())}
-    jobs.transition(claimed[1], JobState.succeeded, result_json=json.dumps(result))
+    result = FinetuneReport(
+        checkpoint=str(checkpoint),
+        model=factors.model.name,
+        target_length=factors.target_length,
+        factors=factors,
+        steps=0,
+        tokens=0,
+        initial_loss_long=0.0,
+        final_loss_long=0.0,
+        seconds=0.0,
+    )
+    jobs.transition(claimed[1], JobState.succeeded, result_json=result.to_json())
     return created.id
 
 

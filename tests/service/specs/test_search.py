@@ -63,6 +63,15 @@ def test_a_spec_is_frozen() -> None:
         spec.seed = 4  # type: ignore[misc]
 
 
+def test_a_given_factor_file_is_stored_as_it_was_written() -> None:
+    """Its order, its whole numbers and what it leaves out: the same request has the same hash."""
+    given = {"target_length": 1024, "long_factor": [1, 2.50], "format": "ropewalk.factors/1"}
+    for spec in (FinetuneSpec.model_validate({"factors": given}), EvaluationSpec.model_validate({"factors": given})):
+        text = spec.canonical_json()
+        assert '"factors":{"target_length":1024,"long_factor":[1,2.5],"format":"ropewalk.factors/1"}' in text
+        assert type(spec).model_validate_json(text) == spec
+
+
 @pytest.mark.parametrize("given", [{}, {"search_id": "srch_1", "factors": {}}])
 def test_a_fine_tuning_job_takes_its_factors_from_exactly_one_place(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="exactly one"):

@@ -141,8 +141,7 @@ def _trainee(
         model,
         rope=file.rope,
         short_factors=file.short_factor,
-        long_factors=file.long_factor,
-        attention_factor=file.attention_factor,
+        scaling=file.scaling,
     )
     try:
         if settings.sharding == "fsdp":

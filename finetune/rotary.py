@@ -21,6 +21,7 @@ from torch import nn
 from finetune.errors import MixedWindow, ModelNotTrainable
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 Window = Literal["short", "long"]
 _SCALING = "attention_scaling"  # what transformers calls the attention factor of a rotary module
@@ -47,18 +48,17 @@ class RotarySwitch:
         *,
         rope: RopeConfig,
         short_factors: RescaleFactors,
-        long_factors: RescaleFactors,
-        attention_factor: float,
+        scaling: Scaling,
     ) -> None:
         self._modules = rotary_modules(model)
         self._original_length = rope.original_max_position_embeddings
-        self._attention_factor = attention_factor
+        self._attention_factor = scaling.attention_factor
         self._window: Window | None = None
         self._check_sizes(model, rope)
         self._kept = [(inv_freq(module).clone(), _attention_scaling(module)) for module in self._modules]
         self._tables: dict[Window, torch.Tensor] = {
             "short": torch.from_numpy(compute_inv_freq(rope, short_factors)),
-            "long": torch.from_numpy(compute_inv_freq(rope, long_factors)),
+            "long": torch.from_numpy(compute_inv_freq(rope, scaling.factors)),
         }
         self._hooks = [m.register_forward_pre_hook(self._check_forward, with_kwargs=True) for m in self._modules]
 

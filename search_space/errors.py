@@ -18,7 +18,8 @@ class UnsupportedRope(SearchSpaceError, ValueError):
 
 
 class InvalidRescaleFactors(SearchSpaceError, ValueError):
-    """A factor vector breaks a constraint: length, finite, at least 1, non-decreasing."""
+    """A factor vector breaks a constraint (length, finite, at least 1, non-decreasing), or its attention factor does
+    (finite, positive)."""
 
     code = "INVALID_RESCALE_FACTORS"
 

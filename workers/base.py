@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.errors import InvalidScorerSettings
 
 Backend = Literal["auto", "transformers", "vllm", "analytic"]
@@ -96,8 +96,7 @@ class ScoringTask:
     """The unit of work: one candidate on one document. `key` is the caller's own, handed back with the outcome."""
 
     key: str
-    factors: RescaleFactors
-    attention_factor: float
+    scaling: Scaling
     document: NeedleDocument
     gradient: bool = False  # whether the score must carry its derivatives: needs a DifferentiableScorer
 
@@ -134,20 +133,18 @@ class Scorer(Protocol):
         """What produces the scores; constant from opening on, readable after `close`."""
         ...
 
-    def score(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """One score per document, in the order given; none for no documents.
 
         A score holds the sum of nats over all answer tokens of all spans, their number, and whether each of them was
         the model's first choice. It does not depend on which other documents are in the call beyond float rounding
-        (1e-6 nats per token in float32). `attention_factor` scales cos and sin, as `attention_factor` does in a
+        (1e-6 nats per token in float32). The attention factor scales cos and sin, as `attention_factor` does in a
         Hugging Face config, at every length.
 
         Raises:
             InvalidRescaleFactors: not one factor per pair of the model.
             DocumentTooLong: a document has more than `target_length` tokens. Nothing was scored.
-            ScoringFailed: `attention_factor` is no positive number, or the model gave no finite number.
+            ScoringFailed: the model gave no finite number.
             ScorerClosed: after `close`.
             Anything else is trouble of the machine (memory, device), not of the candidate.
         """
@@ -162,9 +159,7 @@ class Scorer(Protocol):
 class DifferentiableScorer(Scorer, Protocol):
     """A scorer whose nats can be differentiated with respect to the factors."""
 
-    def score_with_gradients(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score_with_gradients(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """As :meth:`Scorer.score`, and every score carries its `gradient`: n + 1 numbers for n pairs, in nats.
 
         Nats are those of :meth:`Scorer.score` within 1e-5 per answer token, not to the last bit: a score from here must

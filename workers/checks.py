@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from evaluation.documents.needle import NeedleDocument
-from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
 from workers.errors import DocumentTooLong, ScoringFailed
-
-
-def check_candidate(rope: RopeConfig, *, factors: RescaleFactors, attention_factor: float) -> None:
-    """Raise InvalidRescaleFactors or ScoringFailed unless the candidate can be written into a model with `rope`."""
-    factors.check_fits(rope.num_pairs)
-    if not (math.isfinite(attention_factor) and attention_factor > 0):
-        raise ScoringFailed(
-            f"attention_factor must be a finite positive number, but got attention_factor={attention_factor}"
-        )
 
 
 def check_length(length: int, *, target_length: int) -> None:

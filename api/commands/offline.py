@@ -46,9 +46,9 @@ def show_baselines(
     candidates = baselines(source.rope, target_length, critical_pair=critical_pair)
     rows = {
         name: {
-            "long_factor": list(candidate.factors.values),
+            "long_factor": list(candidate.scaling.factors.values),
             "critical_pair": candidate.critical_pair,
-            "attention_factor": candidate.attention_factor,
+            "attention_factor": candidate.scaling.attention_factor,
             "own_attention_factor": own_attention_factor(name, source.rope, target_length),
         }
         for name, candidate in zip(BASELINE_NAMES, candidates, strict=True)
@@ -59,7 +59,7 @@ def show_baselines(
     names = list(rows)
     table = Table("pair", *names, title=f"long_factor of {source.name} at {target_length} tokens")
     for pair in range(source.rope.num_pairs):
-        table.add_row(str(pair), *(f"{candidate.factors.values[pair]:.4g}" for candidate in candidates))
+        table.add_row(str(pair), *(f"{candidate.scaling.factors.values[pair]:.4g}" for candidate in candidates))
     out().print(table)
 
 

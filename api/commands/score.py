@@ -19,7 +19,7 @@ from evaluation.models.user_path import is_file
 from search_space.candidates.baselines import BASELINE_NAMES, baseline
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 if TYPE_CHECKING:
     from evaluation.documents.needle import NeedleDocument
@@ -61,7 +61,8 @@ def score(
         raise BadInput(f"--attention-factor must be positive, but got {attention_factor}")
     given = _given(model, factors, target_length, other_model=other_model)
     if attention_factor is not None:
-        given = dataclasses.replace(given, attention_factor=attention_factor)
+        scaling = dataclasses.replace(given.scaling, attention_factor=attention_factor)
+        given = dataclasses.replace(given, scaling=scaling)
     source, target_length = given.source, given.target_length
     built = build_documents(source, target_length, documents, seed, needles, corpus, split)
     with _scorer(source, target_length, backend, dtype) as scorer:
@@ -72,7 +73,7 @@ def score(
         "model": source.name,
         "factors": given.name,
         "target_length": target_length,
-        "attention_factor": given.attention_factor,
+        "attention_factor": given.scaling.attention_factor,
         "split": split,
         "seed": seed,
         "nll": summary.nll,
@@ -93,7 +94,7 @@ def score(
     table = Table("factors", "attention factor", "NLL", "perplexity", "exact match", "documents")
     table.add_row(
         given.name,
-        f"{given.attention_factor:.4g}",
+        f"{given.scaling.attention_factor:.4g}",
         f"{summary.nll:.4f}" + ("" if error is None else f" +- {error:.4f}"),
         f"{summary.perplexity:.4f}",
         f"{summary.exact_match:.1%}",
@@ -109,8 +110,7 @@ class _Given:
     name: str
     source: ModelSource
     target_length: int
-    factors: RescaleFactors
-    attention_factor: float
+    scaling: Scaling
 
 
 def _given(model: str, factors: str, target_length: int | None, *, other_model: bool) -> _Given:
@@ -122,7 +122,8 @@ def _given(model: str, factors: str, target_length: int | None, *, other_model: 
             raise BadInput(f"--target-length must be given for a baseline, but got --factors {factors} alone")
         source = resolve_model(common.local_path(model))
         check_lengths(source.rope.original_max_position_embeddings, target_length)
-        return _baseline(source, factors, target_length)
+        scaling = baseline(factors, source.rope, target_length).scaling
+        return _Given(name=factors, source=source, target_length=target_length, scaling=scaling)
     if factors != "-" and not is_file(Path(factors)):
         raise BadInput(f"--factors must be a file or one of {', '.join(BASELINE_NAMES)}, but got {factors!r}")
     file = FactorFile.from_json(common.read_text(factors))
@@ -131,24 +132,7 @@ def _given(model: str, factors: str, target_length: int | None, *, other_model: 
     check_lengths(source.rope.original_max_position_embeddings, target_length)
     if target_length != file.target_length:
         note(f"the factors are for target_length={file.target_length}, but are scored at {target_length} tokens")
-    return _Given(
-        name=factors,
-        source=source,
-        target_length=target_length,
-        factors=file.long_factor,
-        attention_factor=file.attention_factor,
-    )
-
-
-def _baseline(source: ModelSource, name: str, target_length: int) -> _Given:
-    candidate = baseline(name, source.rope, target_length)
-    return _Given(
-        name=name,
-        source=source,
-        target_length=target_length,
-        factors=candidate.factors,
-        attention_factor=candidate.attention_factor,
-    )
+    return _Given(name=factors, source=source, target_length=target_length, scaling=file.scaling)
 
 
 def _model_for(file: FactorFile, model: str, *, other_model: bool) -> ModelSource:
@@ -198,6 +182,6 @@ def _score_all(
         task = bar.add_task("scoring", total=len(documents))
         for start in range(0, len(documents), DOCUMENTS_PER_CALL):
             batch = documents[start : start + DOCUMENTS_PER_CALL]
-            scores += scorer.score(factors=given.factors, attention_factor=given.attention_factor, documents=batch)
+            scores += scorer.score(given.scaling, batch)
             bar.advance(task, len(batch))
     return tuple(scores)

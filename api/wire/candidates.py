@@ -39,9 +39,9 @@ class TrialResource(Resource):
             origin=candidate.origin,
             parents=list(candidate.parents),
             critical_pair=candidate.critical_pair,
-            attention_factor=candidate.attention_factor,
+            attention_factor=candidate.scaling.attention_factor,
             reason=trial.reason,
-            factors=list(candidate.factors.values) if full else None,
+            factors=list(candidate.scaling.factors.values) if full else None,
         )
 
 

@@ -67,9 +67,7 @@ def run(arm: Arm, seed: int, bench: Bench) -> Outcome:
     model, training = bench.prepared().worker_name, None
     if arm.trained is not None:
         model, training = train(arm, seed, file, bench)
-    rope = ServedRope(
-        original_length=ORIGINAL_LENGTH, long_factor=file.long_factor, attention_factor=file.attention_factor
-    )
+    rope = ServedRope(original_length=ORIGINAL_LENGTH, scaling=file.scaling)
     watched = arm.label == EXTENDED and bench.target_length > PROMPT + NEW_TOKENS
     return Outcome(
         long_factor=file.long_factor.values,
@@ -90,7 +88,7 @@ def factors_of(arm: Arm, seed: int, bench: Bench) -> FactorFile:
             target_length=bench.target_length,
             attention_factor=own_attention_factor(arm.factors, model.rope, bench.target_length),
             short_factor=RescaleFactors.identity(model.rope.num_pairs),
-            long_factor=baseline(arm.factors, model.rope, bench.target_length).factors,
+            long_factor=baseline(arm.factors, model.rope, bench.target_length).scaling.factors,
         )
     path = bench.file("factors", f"{arm.factors} {seed}")
     if not path.exists():
@@ -138,8 +136,7 @@ def measure(model: str, rope: ServedRope, bench: Bench) -> tuple[Measured, ...]:
     found = []
     for length in bench.lengths:
         documents = prepared.documents(split="validation", length=length, count=HELD_OUT, needles=1, seed=HELD_OUT_SEED)
-        factors, attention_factor = rope.at(length)
-        needles = scorer.score(factors=factors, attention_factor=attention_factor, documents=documents)
+        needles = scorer.score(rope.at(length), documents)
         text = tuple(reader.read(rope, window) for window in texts[length])
         found.append(Measured(length=length, needles=needles, text=text))
     scorer.close()

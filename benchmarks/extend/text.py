@@ -17,7 +17,7 @@ from evaluation.documents.windows import TextWindow
 from evaluation.models.source import config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
 from evaluation.scores.served_rope import ServedRope
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.searches.prepare import PreparedModel
 from workers.base import ScorerInfo, ScorerSettings
 from workers.transformers_backend.generator import TransformersGenerator
@@ -57,11 +57,9 @@ class TextScorer:
             version="1",
         )
 
-    def score(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`; `exact` has no meaning here and is false."""
-        rope = ServedRope(original_length=self._original_length, long_factor=factors, attention_factor=attention_factor)
+        rope = ServedRope(original_length=self._original_length, scaling=scaling)
         scores = [self._reader.read(rope, self.text_for(document)) for document in documents]
         return tuple(
             DocumentScore(document_id=document.id, nats=score.nats, tokens=score.tokens, exact=False)

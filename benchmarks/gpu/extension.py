@@ -157,19 +157,12 @@ class Extension:
         """By length; `known` scores are not computed again."""
         found = {}
         for length, documents in self._held_out.items():
-            factors, attention_factor = served.at(length)
-            scores = known.get(length) or scorer.score(
-                factors=factors, attention_factor=attention_factor, documents=documents
-            )
+            scores = known.get(length) or scorer.score(served.at(length), documents)
             found[length] = summarise(scores)
         return found
 
     def _served(self, candidate: Candidate) -> ServedRope:
-        return ServedRope(
-            original_length=self._session.original_length,
-            long_factor=candidate.factors,
-            attention_factor=candidate.attention_factor,
-        )
+        return ServedRope(original_length=self._session.original_length, scaling=candidate.scaling)
 
     # -- fine-tuning -------------------------------------------------------------------------------------------------
 
@@ -179,9 +172,9 @@ class Extension:
             model=ModelIdentity.of(self._rope, name=source.name, sha256=model_sha256(source)),
             original_max_position_embeddings=session.original_length,
             target_length=session.target_length,
-            attention_factor=winner.attention_factor,
+            attention_factor=winner.scaling.attention_factor,
             short_factor=RescaleFactors.identity(self._rope.num_pairs),
-            long_factor=winner.factors,
+            long_factor=winner.scaling.factors,
         )
 
         def train(steps: int, name: str, on_progress: Callable[[TrainingProgress], None]) -> FinetuneResult:

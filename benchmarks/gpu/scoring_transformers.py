@@ -101,7 +101,7 @@ class _Bench:
         def write() -> None:
             for call in range(_SWAPS):
                 one = self._session.candidates[call % 2]
-                rotary.write(factors=one.factors, attention_factor=one.attention_factor)
+                rotary.write(one.scaling)
             self._session.machine.wait()
 
         def load() -> None:
@@ -124,7 +124,7 @@ class _Bench:
 
     def _score(self, documents: Sequence[NeedleDocument]) -> None:
         one = self._session.candidates[0]
-        self._scorer.score(factors=one.factors, attention_factor=one.attention_factor, documents=documents)
+        self._scorer.score(one.scaling, documents)
 
     def _logits_fit(self, length: int) -> bool:
         """In the model's dtype, in float32, and as log-probabilities."""

@@ -79,5 +79,5 @@ def _score(
 ) -> tuple[float, ...]:
     """Nats per answer token of each document."""
     one = session.candidates[candidate]
-    scores = scorer.score(factors=one.factors, attention_factor=one.attention_factor, documents=documents)
+    scores = scorer.score(one.scaling, documents)
     return tuple(score.nats / score.tokens for score in scores)

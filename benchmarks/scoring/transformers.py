@@ -45,7 +45,7 @@ def rows(workload: Workload) -> Iterator[Ratio]:
 
 def _score(scorer: TransformersScorer, workload: Workload, *, candidate: int = 0) -> None:
     one = workload.candidates[candidate]
-    scorer.score(factors=one.factors, attention_factor=one.attention_factor, documents=workload.documents)
+    scorer.score(one.scaling, workload.documents)
 
 
 def _bare_model(workload: Workload) -> Any:
@@ -162,8 +162,7 @@ def _workers(workload: Workload) -> Ratio:
     tasks = [
         ScoringTask(
             key=f"{number}-{document.id}",
-            factors=one.factors,
-            attention_factor=one.attention_factor,
+            scaling=one.scaling,
             document=document,
         )
         for number in range(4)

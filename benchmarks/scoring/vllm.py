@@ -65,7 +65,7 @@ def _score(
     scorer: VllmScorer, workload: Workload, documents: tuple[NeedleDocument, ...], *, candidate: int = 0
 ) -> None:
     one = workload.candidates[candidate]
-    scorer.score(factors=one.factors, attention_factor=one.attention_factor, documents=documents)
+    scorer.score(one.scaling, documents)
 
 
 def _bare_engine(workload: Workload) -> Any:

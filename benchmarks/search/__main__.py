@@ -29,6 +29,7 @@ from search_space.candidates.baselines import baselines
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.rope.attention import yarn_attention_factor
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.seeds import seed_baselines
 from service.searches.loop import FinishedSearch
@@ -73,16 +74,16 @@ def _returned(one: ScoredCandidate | None, passes: int, kind: str) -> Returned:
         passes=passes,
         kind=kind,
         origin=one.candidate.origin,
-        long_factor=one.candidate.factors.values,
-        attention_factor=one.candidate.attention_factor,
+        long_factor=one.candidate.scaling.factors.values,
+        attention_factor=one.candidate.scaling.attention_factor,
         search_nll=one.nll,
     )
 
 
 def _on_held_out(one: Returned, method: Method, documents: Sequence[NeedleDocument], scorer: PocketScorer) -> Returned:
     count = INTERMEDIATE if one.kind == "checkpoint" else method.held_out
-    factors = RescaleFactors(one.long_factor)
-    scores = scorer.score(factors=factors, attention_factor=one.attention_factor, documents=documents[:count])
+    scaling = Scaling(RescaleFactors(one.long_factor), one.attention_factor)
+    scores = scorer.score(scaling, documents[:count])
     return replace(
         one,
         held_out=tuple(score.nats / score.tokens for score in scores),
@@ -104,7 +105,7 @@ def lines(length: int, store: Path) -> tuple[Returned, ...]:
     scaled = yarn_attention_factor(length / rope.original_max_position_embeddings)
     seeds = list(seed_baselines(context))
     seeds += [
-        replace(one, attention_factor=scaled, origin=f"{one.origin}+YaRN's factor")
+        replace(one, scaling=replace(one.scaling, attention_factor=scaled), origin=f"{one.origin}+YaRN's factor")
         for one in baselines(rope, length)
         if one.baseline_name == "mrrope_pro"
     ]
@@ -115,8 +116,8 @@ def lines(length: int, store: Path) -> tuple[Returned, ...]:
             passes=0,
             kind="baseline",
             origin=one.origin,
-            long_factor=one.factors.values,
-            attention_factor=one.attention_factor,
+            long_factor=one.scaling.factors.values,
+            attention_factor=one.scaling.attention_factor,
         )
         for one in seeds
     ]

@@ -25,7 +25,7 @@ from evaluation.models.scaled import find_model
 from evaluation.models.source import config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
 from search_space.rope.config import compute_inv_freq
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer
 
@@ -67,18 +67,16 @@ class PocketScorer:
         """What produces the scores."""
         return self._info
 
-    def score(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`."""
-        candidate = candidate_digest(factors, attention_factor)
+        candidate = candidate_digest(scaling)
         keys = [self._key(document, candidate) for document in documents]
         known = self._store.get(keys)
-        inv_freq = torch.from_numpy(compute_inv_freq(self._rope, factors)).float()
+        inv_freq = torch.from_numpy(compute_inv_freq(self._rope, scaling.factors)).float()
         new: dict[bytes, tuple[float, int, bool]] = {}
         for key, document in zip(keys, documents, strict=True):
             if key not in known and key not in new:
-                new[key] = self._forward.score(inv_freq, attention_factor, document)
+                new[key] = self._forward.score(inv_freq, scaling.attention_factor, document)
         self.passes += len(new)
         self._store.put(new)
         found = {**known, **new}
@@ -87,9 +85,7 @@ class PocketScorer:
             for document, (nats, tokens, exact) in zip(documents, (found[key] for key in keys), strict=True)
         )
 
-    def score_with_gradients(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score_with_gradients(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`: transformers' own, kept nowhere."""
         length = max(len(document.token_ids) for document in documents)
         if self._differentiable is None or self._length < length:
@@ -99,9 +95,7 @@ class PocketScorer:
                 ScorerSettings(model=self._name, target_length=length, original_length=original_length, threads=1)
             )
         self.passes += len(documents)
-        return self._differentiable.score_with_gradients(
-            factors=factors, attention_factor=attention_factor, documents=documents
-        )
+        return self._differentiable.score_with_gradients(scaling, documents)
 
     def close(self) -> None:
         """Close the file."""

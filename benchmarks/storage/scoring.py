@@ -103,9 +103,7 @@ class TimedPool:
         self._ended = time.perf_counter()
 
     def _score(self, task: ScoringTask) -> ScoringOutcome:
-        (score,) = self._scorer.score(
-            factors=task.factors, attention_factor=task.attention_factor, documents=[task.document]
-        )
+        (score,) = self._scorer.score(task.scaling, [task.document])
         fingerprint = self._scorer.info.fingerprint()
         return ScoringOutcome(
             task_key=task.key, score=score, error=None, attempts=1, seconds=0.0, worker="here", scorer=fingerprint

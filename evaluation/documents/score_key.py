@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.errors import InvalidScores
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 KEY_BYTES = 32
 _VERSION = b"ropewalk.score/1"  # another encoding gets another version: old keys then never meet new ones
@@ -44,9 +44,9 @@ def document_digest(document: NeedleDocument) -> bytes:
     return _sha256(b"document", _integers(document.token_ids), _integers(document.answer_spans))
 
 
-def candidate_digest(factors: RescaleFactors, attention_factor: float) -> bytes:
+def candidate_digest(scaling: Scaling) -> bytes:
     """sha256 of the factors and the attention factor, every bit of them."""
-    return _sha256(b"candidate", _floats(factors.values), _floats(attention_factor))
+    return _sha256(b"candidate", _floats(scaling.factors.values), _floats(scaling.attention_factor))
 
 
 def _sha256(*fields: bytes) -> bytes:

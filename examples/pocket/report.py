@@ -92,7 +92,7 @@ class Examiner:
     def score(self, name: str, documents: Sequence[NeedleDocument], *, own_factor: bool = False) -> Measurement:
         """Scores under baseline `name`, with attention factor 1 or the one that its authors use."""
         length = max(len(documents[0].token_ids), WINDOW)
-        factors = baseline(name, self._rope, length).factors
+        factors = baseline(name, self._rope, length).scaling.factors
         attention = own_attention_factor(name, self._rope, length) if own_factor else 1.0
         set_rope(self._model, compute_inv_freq(self._rope, factors).tolist(), attention)
         return measure(self._model, documents)

@@ -19,6 +19,7 @@ from search_space.rope.attention import yarn_attention_factor
 from search_space.rope.config import RopeConfig, scale
 from search_space.rope.critical_pair import theoretical_critical_pair
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 YARN_BETA_FAST = 32.0  # periods within L above which a pair is left alone
 YARN_BETA_SLOW = 1.0  # periods within L below which a pair is fully interpolated
@@ -151,7 +152,7 @@ def baseline(name: str, rope: RopeConfig, target_length: int, *, critical_pair: 
     # The formulas never fall below 1 by more than rounding noise.
     values = np.maximum(_FORMULAS[name](rope, scale(rope, target_length), pair), 1.0)
     return Candidate(
-        factors=RescaleFactors(tuple(values.tolist())),
+        scaling=Scaling(RescaleFactors(tuple(values.tolist()))),
         critical_pair=pair if name in _USES_CRITICAL_PAIR else None,
         origin=f"baseline:{name}",
     )

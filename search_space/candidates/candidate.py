@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from search_space.errors import InvalidStrategy
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 # Grid values are decimals rounded to 6 places (genome.py), so real misfits are far larger than this.
 _GRID_TOLERANCE = 1e-6
@@ -55,33 +55,25 @@ class Gene:
                 )
 
 
-CandidateKey = tuple[tuple[float, ...], float]
-"""Factors and attention factor: all that a score can depend on."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """One factor vector to score, with the genes that it was bred from.
+    """One scaling to score, with the genes that it was bred from.
 
     `origin` is "baseline:<name>" or how the strategy came to it ("initial", "mutation", "crossover", ...); `parents`
     are trial numbers. Candidates without genes (baselines) are scored and reported, but not bred from.
     """
 
-    factors: RescaleFactors
-    attention_factor: float = 1.0
+    scaling: Scaling
     critical_pair: int | None = None
     genes: tuple[Gene, ...] = ()
     origin: str = ""
     parents: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.attention_factor) and self.attention_factor > 0):
+        pairs = len(self.scaling.factors)
+        if self.critical_pair is not None and not 0 <= self.critical_pair < pairs:
             raise InvalidStrategy(
-                f"attention_factor must be finite and positive, but got attention_factor={self.attention_factor!r}"
-            )
-        if self.critical_pair is not None and not 0 <= self.critical_pair < len(self.factors):
-            raise InvalidStrategy(
-                f"critical_pair must be a pair in [0, {len(self.factors)}), but got critical_pair={self.critical_pair}"
+                f"critical_pair must be a pair in [0, {pairs}), but got critical_pair={self.critical_pair}"
             )
         names = [gene.name for gene in self.genes]
         if len(set(names)) != len(names):
@@ -91,11 +83,6 @@ class Candidate:
     def baseline_name(self) -> str | None:
         """The analytic baseline that this candidate is; None for a bred one."""
         return self.origin.removeprefix(BASELINE_ORIGIN) if self.origin.startswith(BASELINE_ORIGIN) else None
-
-    @property
-    def key(self) -> CandidateKey:
-        """Equal for candidates that are the same one to score, wherever they come from."""
-        return self.factors.values, self.attention_factor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

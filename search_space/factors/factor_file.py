@@ -11,6 +11,7 @@ from search_space.errors import InvalidFactorFile, InvalidRescaleFactors
 from search_space.factors.json_reader import JsonReader
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling, is_attention_factor
 
 FORMAT = "ropewalk.factors/1"
 _ROUNDING_NATS = (
@@ -163,7 +164,7 @@ class FactorFile:
             _refuse("/original_max_position_embeddings", "positive", length)
         if self.target_length < length:
             _refuse("/target_length", f"at least original_max_position_embeddings={length}", self.target_length)
-        if not (math.isfinite(self.attention_factor) and self.attention_factor > 0):
+        if not is_attention_factor(self.attention_factor):
             _refuse("/attention_factor", "finite and positive", self.attention_factor)
         num_pairs = self.model.rotary_dim // 2
         for name, factors in (("short_factor", self.short_factor), ("long_factor", self.long_factor)):
@@ -173,6 +174,11 @@ class FactorFile:
             _refuse("/critical_pair", f"null or a pair in [0, {num_pairs})", self.critical_pair)
         if len({result.name for result in self.baselines}) != len(self.baselines):
             _refuse("/baselines", "named once each", [result.name for result in self.baselines])
+
+    @property
+    def scaling(self) -> Scaling:
+        """What the model runs with past L."""
+        return Scaling(self.long_factor, self.attention_factor)
 
     @property
     def rope(self) -> RopeConfig:

@@ -279,12 +279,12 @@ class _Turn:
 
     def _with_candidates(self, points: NDArray[np.float64], step: Step, window: tuple[int, ...]) -> Step:
         origin = "surrogate" if self._settings.surrogate == "gp" else "random"
-        seen = {one.candidate.key for one in self._earlier}
+        seen = {one.candidate.scaling.key for one in self._earlier}
         new: list[Candidate] = []
         for point in points:
             candidate = self._space.candidate(point.tolist(), origin=origin)
-            if candidate.key not in seen:
-                seen.add(candidate.key)
+            if candidate.scaling.key not in seen:
+                seen.add(candidate.scaling.key)
                 new.append(candidate)
         left = min(self._candidates_left(), (self._passes_left() - step.document_passes) // len(window))
         new = new[: max(left, 0)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,6 +10,7 @@ from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.step import Budget, Step
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig, scale
+from search_space.rope.scaling import is_attention_factor
 
 
 class Strategy(Protocol):
@@ -67,5 +67,5 @@ class StrategyContext:
         if self.documents < 1:
             raise InvalidStrategy(f"documents must be at least 1, but got documents={self.documents}")
         factor = self.attention_factor
-        if factor is not None and not (math.isfinite(factor) and factor > 0):
+        if factor is not None and not is_attention_factor(factor):
             raise InvalidStrategy(f"attention_factor must be finite and positive, but got attention_factor={factor!r}")

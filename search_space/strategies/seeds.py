@@ -16,10 +16,14 @@ def seed_baselines(context: StrategyContext) -> tuple[Candidate, ...]:
     """
     plain = baselines(context.rope, context.target_length)
     if context.attention_factor is not None:
-        return tuple(replace(seed, attention_factor=context.attention_factor) for seed in plain)
+        return tuple(_with_attention(seed, context.attention_factor) for seed in plain)
     scaled = []
     for seed in plain:
         own = own_attention_factor(seed.origin.removeprefix(BASELINE_ORIGIN), context.rope, context.target_length)
-        if own != seed.attention_factor:
-            scaled.append(replace(seed, attention_factor=own, origin=f"{seed.origin}+attention"))
+        if own != seed.scaling.attention_factor:
+            scaled.append(replace(_with_attention(seed, own), origin=f"{seed.origin}+attention"))
     return (*plain, *scaled)
+
+
+def _with_attention(seed: Candidate, attention_factor: float) -> Candidate:
+    return replace(seed, scaling=replace(seed.scaling, attention_factor=attention_factor))

@@ -20,6 +20,7 @@ from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig, scale
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 
 CRITICAL_PAIR = "critical_pair"
@@ -149,8 +150,9 @@ class ShapeSpace:
         )
         fixed = self.fixed_attention_factor
         return Candidate(
-            factors=RescaleFactors(tuple(factors.tolist())),
-            attention_factor=values[ATTENTION_FACTOR] if fixed is None else fixed,
+            scaling=Scaling(
+                RescaleFactors(tuple(factors.tolist())), values[ATTENTION_FACTOR] if fixed is None else fixed
+            ),
             critical_pair=math.ceil(values[CRITICAL_PAIR]),
             genes=tuple(
                 Gene(name=axis.name, value=values[axis.name], low=axis.low, high=axis.high) for axis in self.axes

@@ -92,9 +92,7 @@ class _Judge:
         return self.base.scorer_settings()
 
     def score(self, candidate: Candidate, scorer: Scorer) -> HeldOutScore:
-        scores = scorer.score(
-            factors=candidate.factors, attention_factor=candidate.attention_factor, documents=self.documents
-        )
+        scores = scorer.score(candidate.scaling, self.documents)
         return HeldOutScore.of(summarise(scores))
 
     def baselines(self, scorer: Scorer) -> tuple[BaselineResult, ...]:
@@ -114,7 +112,7 @@ class _Judge:
                     model=self.cell.model,
                     target_length=self.cell.target_length,
                     held_out=held_out,
-                    attention_factor=candidate.attention_factor,
+                    attention_factor=candidate.scaling.attention_factor,
                 )
             )
         return tuple(rows)
@@ -132,7 +130,7 @@ class _Judge:
             validation_passes=found.search.validation_passes,
             held_out=self.score(candidate, scorer),
             winner=winner.name,
-            attention_factor=candidate.attention_factor,
+            attention_factor=candidate.scaling.attention_factor,
             verdict=found.result.verdict,
             seconds=seconds,
             scorer=scorer.info.fingerprint(),
@@ -154,7 +152,7 @@ class _Judge:
                     checkpoint=checkpoint,
                     document_passes=point.document_passes,
                     held_out=known[trial],
-                    attention_factor=candidate.attention_factor,
+                    attention_factor=candidate.scaling.attention_factor,
                 )
             )
         return tuple(results)

@@ -1,14 +1,14 @@
 """Who takes part in an evaluation: the model as it is, each baseline, the found factors, a fine-tuned checkpoint."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.scores.served_rope import ServedRope
 from search_space.candidates.baselines import baseline, baselines, own_attention_factor
 from search_space.candidates.candidate import Candidate
 from search_space.factors.factor_file import FactorFile
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.searches.prepare import PreparedModel
 from service.specs.evaluation import EvaluationSpec
 
@@ -27,8 +27,7 @@ class Contender:
 
     def at(self, length: int) -> "Setup":
         """What texts of `length` tokens run on."""
-        factors, attention_factor = self.rope.at(length)
-        return Setup(model=self.model, length=length, factors=factors, attention_factor=attention_factor)
+        return Setup(model=self.model, length=length, scaling=self.rope.at(length))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +36,7 @@ class Setup:
 
     model: str
     length: int
-    factors: RescaleFactors
-    attention_factor: float
+    scaling: Scaling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,29 +54,27 @@ def contenders(
     else is."""
     original = model.rope.original_max_position_embeddings
 
-    def of_model(name: str, factors: RescaleFactors, attention_factor: float = 1.0) -> Contender:
-        rope = ServedRope(original_length=original, long_factor=factors, attention_factor=attention_factor)
+    def of_model(name: str, scaling: Scaling) -> Contender:
+        rope = ServedRope(original_length=original, scaling=scaling)
         return Contender(name=name, model=model.worker_name, rope=rope)
 
     file = found or (None if trained is None else trained.file)
     if spec.baselines:
         # The formulas at a critical pair get the one that was found: LongRoPE2 table 5, NTK and YaRN at d_rcd.
         for candidate in baselines(model.rope, target, critical_pair=None if file is None else file.critical_pair):
-            yield of_model(_name(candidate), candidate.factors)
+            yield of_model(_name(candidate), candidate.scaling)
         if found is not None and found.attention_factor != 1.0:
             # Found with an attention factor: the baseline that has one of its own gets it too.
             own = own_attention_factor("yarn", model.rope, target)
-            yield of_model("yarn+attention", baseline("yarn", model.rope, target).factors, own)
+            yield of_model(
+                "yarn+attention", replace(baseline("yarn", model.rope, target).scaling, attention_factor=own)
+            )
     elif spec.text_windows or spec.ruler_tasks or (found is None and trained is None):
-        yield of_model(BASE, RescaleFactors.identity(model.rope.num_pairs))
+        yield of_model(BASE, Scaling.identity(model.rope.num_pairs))
     if found is not None:
-        yield of_model(FOUND, found.long_factor, found.attention_factor)
+        yield of_model(FOUND, found.scaling)
     if trained is not None:
-        rope = ServedRope(
-            original_length=original,
-            long_factor=trained.file.long_factor,
-            attention_factor=trained.file.attention_factor,
-        )
+        rope = ServedRope(original_length=original, scaling=trained.file.scaling)
         yield Contender(name=FINETUNED, model=str(trained.path), rope=rope)
 
 

@@ -52,9 +52,7 @@ def score_needles(
 def _tasks(wanted: Sequence[Setup], documents: Documents) -> Iterator[ScoringTask]:
     pairs = ((setup, document) for setup in wanted for document in documents[setup.length])
     for place, (setup, document) in enumerate(pairs):
-        yield ScoringTask(
-            key=f"{place}", factors=setup.factors, attention_factor=setup.attention_factor, document=document
-        )
+        yield ScoringTask(key=f"{place}", scaling=setup.scaling, document=document)
 
 
 def _scores(

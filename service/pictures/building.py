@@ -77,7 +77,7 @@ def build_factors(
 
 
 def _curve(trial: TrialRecord) -> FactorCurve:
-    return FactorCurve(name=name_of(trial), factors=trial.candidate.factors.values)
+    return FactorCurve(name=name_of(trial), factors=trial.candidate.scaling.factors.values)
 
 
 # -- best so far -----------------------------------------------------------------------------------------------------

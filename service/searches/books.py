@@ -202,13 +202,10 @@ class _InMemoryScores(BookScores):
             listeners.on_complete(trial, self.summary(trial))
 
     def _ask(self, assignment: Assignment, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
-        factors, attention_factor = assignment.candidate.factors, assignment.candidate.attention_factor
         if not assignment.gradients:
-            return self._scorer.score(factors=factors, attention_factor=attention_factor, documents=documents)
+            return self._scorer.score(assignment.candidate.scaling, documents)
         if not isinstance(self._scorer, DifferentiableScorer):
             raise ScorerUnavailable(
                 f"the strategy needs a scorer that differentiates, but got backend={self._scorer.info.backend}"
             )
-        return self._scorer.score_with_gradients(
-            factors=factors, attention_factor=attention_factor, documents=documents
-        )
+        return self._scorer.score_with_gradients(assignment.candidate.scaling, documents)

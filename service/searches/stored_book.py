@@ -146,7 +146,7 @@ class StoredScores(BookScores):
 
     def _keys(self, trial: int, assignment: Assignment, scorer: ScorerInfo) -> dict[int, bytes]:
         """Cache keys of the trial's missing documents, by index."""
-        candidate = candidate_digest(assignment.candidate.factors, assignment.candidate.attention_factor)
+        candidate = candidate_digest(assignment.candidate.scaling)
         return {
             index: score_key(
                 model_sha256=scorer.model_sha256,
@@ -171,7 +171,7 @@ class StoredScores(BookScores):
             model_sha256=scorer.model_sha256,
             scorer=outcome.scorer,
             document=self._digests[self._index[score.document_id]],
-            candidate=candidate_digest(candidate.factors, candidate.attention_factor),
+            candidate=candidate_digest(candidate.scaling),
         )
 
     # -- from workers ------------------------------------------------------------------------------------------------
@@ -217,8 +217,7 @@ class StoredScores(BookScores):
                 self._runtime.reach("before score")
                 yield ScoringTask(
                     key=f"{trial}:{index}",
-                    factors=assignment.candidate.factors,
-                    attention_factor=assignment.candidate.attention_factor,
+                    scaling=assignment.candidate.scaling,
                     document=self.documents[index],
                     gradient=assignment.gradients,
                 )

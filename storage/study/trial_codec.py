@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from storage import records
 from storage.records import TrialRecord
 
@@ -44,8 +45,8 @@ def to_trial(generation: int, slot: int, candidate: Candidate) -> FrozenTrial:
             "origin": candidate.origin,
             "parents": list(candidate.parents),
             "critical_pair": candidate.critical_pair,
-            "attention_factor": candidate.attention_factor,
-            "long_factor": list(candidate.factors.values),
+            "attention_factor": candidate.scaling.attention_factor,
+            "long_factor": list(candidate.scaling.factors.values),
         },
         system_attrs={GENES: [[g.name, g.value, g.low, g.high, g.step, g.integer] for g in candidate.genes]},
     )
@@ -72,8 +73,7 @@ def record_of(number: int, state: TrialState, value: float | None, attributes: M
 
 def _candidate(attributes: Mapping[str, Any]) -> Candidate:
     return Candidate(
-        factors=RescaleFactors(tuple(attributes["long_factor"])),
-        attention_factor=attributes["attention_factor"],
+        scaling=Scaling(RescaleFactors(tuple(attributes["long_factor"])), attributes["attention_factor"]),
         critical_pair=attributes["critical_pair"],
         genes=tuple(_gene(*values) for values in attributes[GENES]),
         origin=attributes["origin"],

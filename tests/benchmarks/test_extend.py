@@ -11,6 +11,7 @@ from benchmarks.extend.text import TextScorer
 from evaluation.documents.windows import WindowScore
 from evaluation.scores.score import DocumentScore
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.searches.prepare import prepare_model
 
 LENGTH = 320
@@ -27,7 +28,7 @@ def test_a_text_stands_in_for_a_document_of_its_length_and_split() -> None:
             text = model.factory.tokenizer.decode(window.token_ids)
             assert text[10:-10] in model.corpus.split_text(split)  # tokens at the ends may be parts of characters
             assert "magic number" not in text
-        scores = scorer.score(factors=RescaleFactors.identity(16), attention_factor=1.0, documents=documents)
+        scores = scorer.score(Scaling(RescaleFactors.identity(16), 1.0), documents)
         assert [(one.document_id, one.tokens) for one in scores] == [(one.id, LENGTH - 1) for one in documents]
         texts += [window.token_ids for window in windows]
     assert len(set(texts)) == 4

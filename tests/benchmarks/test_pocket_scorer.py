@@ -1,5 +1,6 @@
 """The benchmark's own scorer gives the product's numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from benchmarks.search.pocket_scorer import PocketScorer
 from evaluation.documents.needle import NeedleDocument
 from search_space.candidates.baselines import baseline
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.searches.prepare import prepare_model
 from workers.base import ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer
@@ -27,11 +29,10 @@ def test_nats_are_those_of_transformers(
     documents: tuple[NeedleDocument, ...], tmp_path: Path, name: str, attention_factor: float
 ) -> None:
     settings = ScorerSettings(model="pocket", target_length=TARGET_LENGTH, original_length=256, threads=1)
-    factors = baseline(name, prepare_model("pocket", corpus=None).rope, TARGET_LENGTH).factors
-    expected = TransformersScorer(settings).score(
-        factors=factors, attention_factor=attention_factor, documents=documents
-    )
-    found = PocketScorer(tmp_path / "s").score(factors=factors, attention_factor=attention_factor, documents=documents)
+    candidate = baseline(name, prepare_model("pocket", corpus=None).rope, TARGET_LENGTH)
+    scaling = replace(candidate.scaling, attention_factor=attention_factor)
+    expected = TransformersScorer(settings).score(scaling, documents)
+    found = PocketScorer(tmp_path / "s").score(scaling, documents)
     for one, other in zip(found, expected, strict=True):
         assert (one.document_id, one.tokens, one.exact) == (other.document_id, other.tokens, other.exact)
         assert one.nats / one.tokens == pytest.approx(other.nats / other.tokens, abs=1e-5)
@@ -40,7 +41,7 @@ def test_nats_are_those_of_transformers(
 def test_a_known_score_costs_no_pass(documents: tuple[NeedleDocument, ...], tmp_path: Path) -> None:
     factors = RescaleFactors.identity(16)
     first = PocketScorer(tmp_path / "s")
-    scores = first.score(factors=factors, attention_factor=1.0, documents=documents)
+    scores = first.score(Scaling(factors, 1.0), documents)
     again = PocketScorer(tmp_path / "s")
-    assert again.score(factors=factors, attention_factor=1.0, documents=documents[::-1]) == scores[::-1]
+    assert again.score(Scaling(factors, 1.0), documents[::-1]) == scores[::-1]
     assert (first.passes, again.passes) == (len(documents), 0)

@@ -11,6 +11,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from search_space.rope.scaling import Scaling
 from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec
 from tests.helpers.controllers import search_spec
@@ -38,26 +39,26 @@ def tasks() -> tuple[ScorerSettings, list[ScoringTask]]:
     )
     step = prepared.strategy.propose(0, ())
     return settings, [
-        ScoringTask(key=f"{trial}:{document.id}", factors=one.factors, attention_factor=1.0, document=document)
+        ScoringTask(key=f"{trial}:{document.id}", scaling=one.scaling, document=document)
         for trial, one in enumerate(step.candidates[:8])
         for document in prepared.documents("search")
     ]
 
 
 class DeadlyOn:
-    """An attention factor: whoever unpickles it on the machine `node` is gone, everybody else gets a one."""
+    """A scaling: whoever unpickles it on the machine `node` is gone, everybody else gets `scaling`."""
 
-    def __init__(self, node: str) -> None:
-        self._node = node
+    def __init__(self, node: str, scaling: Scaling) -> None:
+        self._arguments = node, scaling
 
     def __reduce__(self) -> tuple[object, ...]:
-        return one_unless_on, (self._node,)
+        return unless_on, self._arguments
 
 
-def one_unless_on(node: str) -> float:
+def unless_on(node: str, scaling: Scaling) -> Scaling:
     if ray.get_runtime_context().get_node_id() == node:
         os._exit(1)
-    return 1.0
+    return scaling
 
 
 @pytest.mark.timeout(300)
@@ -65,7 +66,7 @@ def test_a_machine_on_which_workers_keep_dying_is_left_out(cluster: Cluster) -> 
     settings, work = tasks()
     bad = cluster.add_node(num_cpus=1)
     cluster.add_node(num_cpus=1)
-    deadly = [replace(task, attention_factor=cast("float", DeadlyOn(bad.node_id))) for task in work[:60]]
+    deadly = [replace(task, scaling=cast("Scaling", DeadlyOn(bad.node_id, task.scaling))) for task in work[:60]]
     with ScoringPool(settings, workers=2, documents_per_batch=1) as pool:
         outcomes = list(pool.run(deadly))
         assert set(pool.left_out) == {bad.node_id}

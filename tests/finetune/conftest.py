@@ -94,7 +94,7 @@ def make_factor_file(
         target_length=target_length,
         attention_factor=attention_factor,
         short_factor=RescaleFactors.identity(source.rope.num_pairs),
-        long_factor=baseline(name, source.rope, target_length).factors,
+        long_factor=baseline(name, source.rope, target_length).scaling.factors,
     )
 
 

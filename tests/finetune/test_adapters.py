@@ -74,8 +74,7 @@ def test_the_merged_checkpoint_gives_the_logits_of_the_adapter(
         model,
         rope=factor_file.rope,
         short_factors=factor_file.short_factor,
-        long_factors=factor_file.long_factor,
-        attention_factor=factor_file.attention_factor,
+        scaling=factor_file.scaling,
     )
     ids = torch.randint(0, 400, (1, TARGET_LENGTH), generator=torch.Generator().manual_seed(0))
     base = AutoModelForCausalLM.from_pretrained(tiny_source.path, dtype=torch.float32)

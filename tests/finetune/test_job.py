@@ -96,8 +96,7 @@ def test_the_checkpoint_loads_as_it_was_trained_in_both_windows(
         trained[0],
         rope=file.rope,
         short_factors=file.short_factor,
-        long_factors=file.long_factor,
-        attention_factor=attention_factor,
+        scaling=file.scaling,
     )
     ids = torch.randint(0, 400, (1, TARGET_LENGTH), generator=torch.Generator().manual_seed(0))
     # Long, short, and long again: the loaded model must switch both ways. L is the last short length.

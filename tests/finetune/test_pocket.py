@@ -50,8 +50,7 @@ def test_a_few_steps_lower_the_loss_in_both_windows(corpus: Corpus, tmp_path: Pa
         base,
         rope=file.rope,
         short_factors=file.short_factor,
-        long_factors=file.long_factor,
-        attention_factor=file.attention_factor,
+        scaling=file.scaling,
     )
     with switch.window("long"):
         long_before = _loss(base, long)

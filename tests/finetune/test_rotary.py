@@ -11,6 +11,7 @@ from finetune.rotary import RotarySwitch, inv_freq, rotary_modules
 from search_space.errors import InvalidRescaleFactors
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.finetune.conftest import ORIGINAL_LENGTH
 
 FACTORS = RescaleFactors((1.0, 1.2, 1.5, 2.0, 2.2, 2.5, 2.6, 3.0))
@@ -21,8 +22,7 @@ def _switch(model: nn.Module, source: ModelSource, attention_factor: float = 1.2
         model,
         rope=source.rope,
         short_factors=RescaleFactors.identity(8),
-        long_factors=FACTORS,
-        attention_factor=attention_factor,
+        scaling=Scaling(FACTORS, attention_factor),
     )
 
 
@@ -121,14 +121,12 @@ def test_models_without_a_fitting_rotary_table_are_refused(
             tiny_model,
             rope=wide,
             short_factors=RescaleFactors.identity(16),
-            long_factors=RescaleFactors.identity(16),
-            attention_factor=1.0,
+            scaling=Scaling.identity(16),
         )
     with pytest.raises(InvalidRescaleFactors):
         RotarySwitch(
             tiny_model,
             rope=tiny_source.rope,
             short_factors=RescaleFactors.identity(8),
-            long_factors=RescaleFactors.identity(7),
-            attention_factor=1.0,
+            scaling=Scaling.identity(7),
         )

@@ -23,21 +23,21 @@ def smooth(candidate: Candidate, document: int) -> float:
     """One best vector, which is a shape and no baseline, and a best attention factor; documents differ in level."""
     misses = _misses(candidate)
     miss = sum(value**2 for value in misses) / len(misses)
-    return (0.05 + 3.0 * miss + 5.0 * (candidate.attention_factor - 1.12) ** 2) * (1.0 + 0.1 * document)
+    return (0.05 + 3.0 * miss + 5.0 * (candidate.scaling.attention_factor - 1.12) ** 2) * (1.0 + 0.1 * document)
 
 
 def smooth_slopes(candidate: Candidate, document: int) -> tuple[float, ...]:
     """Those of `smooth`."""
-    misses, attention_factor = _misses(candidate), candidate.attention_factor
+    misses, attention_factor = _misses(candidate), candidate.scaling.attention_factor
     slopes = [6.0 * value / len(misses) for value in misses]
     slopes.append(10.0 * (attention_factor - 1.12) * attention_factor)
     return tuple(slope * (1.0 + 0.1 * document) for slope in slopes)
 
 
 def _misses(candidate: Candidate) -> list[float]:
-    n = len(candidate.factors)
+    n = len(candidate.scaling.factors)
     best = [math.log(4.6) * math.pow(min(i / (0.52 * n), 1.0), 1.9) for i in range(n)]
-    return [math.log(value) - own for value, own in zip(candidate.factors.values, best, strict=True)]
+    return [math.log(value) - own for value, own in zip(candidate.scaling.factors.values, best, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.vllm_backend.messages import EngineDocument, OpenEngine, ScoreGroup
 
 REQUEST = OpenEngine(
@@ -16,7 +16,6 @@ REQUEST = OpenEngine(
     threads=1,
 )
 GROUP = ScoreGroup(
-    factors=RescaleFactors.identity(8),
-    attention_factor=1.0,
+    scaling=Scaling.identity(8),
     documents=(EngineDocument(token_ids=(1, 2, 3), answers=(2,)),),
 )

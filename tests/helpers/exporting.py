@@ -16,6 +16,7 @@ from evaluation.models.source import load_tokenizer, resolve_model
 from search_space.candidates.baselines import baseline
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.paths import POCKET
 from workers.base import ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer
@@ -37,7 +38,7 @@ def pocket_factors(attention_factor: float) -> FactorFile:
         target_length=TARGET_LENGTH,
         attention_factor=attention_factor,
         short_factor=RescaleFactors(tuple(1.0 + 0.02 * pair for pair in range(pairs))),
-        long_factor=baseline("yarn", source.rope, TARGET_LENGTH).factors,
+        long_factor=baseline("yarn", source.rope, TARGET_LENGTH).scaling.factors,
     )
 
 
@@ -55,7 +56,7 @@ def scored(file: FactorFile, length: int, factors: RescaleFactors | None = None)
         model="pocket", target_length=TARGET_LENGTH, original_length=ORIGINAL_LENGTH, dtype="float32", threads=1
     )
     scorer = TransformersScorer(settings)
-    scores = scorer.score(factors=factors, attention_factor=file.attention_factor, documents=documents(length))
+    scores = scorer.score(Scaling(factors, file.attention_factor), documents(length))
     scorer.close()
     return [score.nats for score in scores]
 

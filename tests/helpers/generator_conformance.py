@@ -13,15 +13,15 @@ import torch
 from evaluation.documents.windows import TextWindow
 from evaluation.scores.served_rope import ServedRope
 from search_space.errors import InvalidRescaleFactors
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, ORIGINAL_LENGTH, STRETCHED, TARGET_LENGTH, VOCABULARY
 from workers.base import ScorerSettings
 from workers.errors import DocumentTooLong, ScorerClosed, ScoringFailed
 from workers.generator import Generator
 from workers.generator_factory import make_generator
 
-ROPE = ServedRope(original_length=ORIGINAL_LENGTH, long_factor=STRETCHED, attention_factor=1.0)
-PLAIN = ServedRope(original_length=ORIGINAL_LENGTH, long_factor=IDENTITY, attention_factor=1.0)
+ROPE = ServedRope(original_length=ORIGINAL_LENGTH, scaling=Scaling(STRETCHED))
+PLAIN = ServedRope(original_length=ORIGINAL_LENGTH, scaling=Scaling(IDENTITY))
 
 
 def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
@@ -79,7 +79,7 @@ class GeneratorConformance:
         assert generator.generate(ROPE, prompt(20), 8) == generator.generate(PLAIN, prompt(20), 8)
 
     def test_the_attention_factor_matters_on_both_sides(self, generator: Generator) -> None:
-        scaled = dataclasses.replace(ROPE, attention_factor=1.3)
+        scaled = dataclasses.replace(ROPE, scaling=Scaling(STRETCHED, 1.3))
         for length in (ORIGINAL_LENGTH, TARGET_LENGTH):
             assert abs(generator.read(ROPE, window(length)).nats - generator.read(scaled, window(length)).nats) > 1e-3
 
@@ -92,11 +92,9 @@ class GeneratorConformance:
             generator.generate(ROPE, (), 4)
         with pytest.raises(ScoringFailed):
             generator.generate(ROPE, prompt(4), 0)
-        few = dataclasses.replace(ROPE, long_factor=RescaleFactors.identity(3))
+        few = dataclasses.replace(ROPE, scaling=Scaling.identity(3))
         with pytest.raises(InvalidRescaleFactors):
             generator.generate(few, prompt(4), 1)
-        with pytest.raises(ScoringFailed, match="attention_factor"):
-            generator.read(dataclasses.replace(ROPE, attention_factor=0.0), window(30))
 
     def test_closed_means_closed(self, settings: ScorerSettings) -> None:
         generator = make_generator(settings)

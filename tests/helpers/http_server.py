@@ -119,7 +119,7 @@ def factor_file() -> FactorFile:
         target_length=1024,
         attention_factor=1.0,
         short_factor=RescaleFactors.identity(ROPE.num_pairs),
-        long_factor=baseline("yarn", ROPE, 1024).factors,
+        long_factor=baseline("yarn", ROPE, 1024).scaling.factors,
     )
 
 

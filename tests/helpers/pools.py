@@ -60,9 +60,7 @@ class LocalPool:
     def _score(self, task: ScoringTask) -> ScoringOutcome:
         LocalPool.scored += 1
         refused = self._refuse(task)
-        scores = self._scorer.score(
-            factors=task.factors, attention_factor=task.attention_factor, documents=[task.document]
-        )
+        scores = self._scorer.score(task.scaling, [task.document])
         return ScoringOutcome(
             task_key=task.key,
             score=None if refused else scores[0],

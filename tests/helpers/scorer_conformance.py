@@ -11,9 +11,10 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
 from search_space.errors import InvalidRescaleFactors
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, ROPE, STRETCHED, TARGET_LENGTH, document, documents
 from workers.base import Scorer, ScorerSettings
-from workers.errors import DocumentTooLong, ScorerClosed, ScoringFailed
+from workers.errors import DocumentTooLong, ScorerClosed
 from workers.factory import make_scorer
 
 
@@ -24,7 +25,7 @@ def score(
     factors: RescaleFactors = STRETCHED,
     attention_factor: float = 1.0,
 ) -> tuple[DocumentScore, ...]:
-    return scorer.score(factors=factors, attention_factor=attention_factor, documents=documents)
+    return scorer.score(Scaling(factors, attention_factor), documents)
 
 
 class ScorerConformance:
@@ -96,15 +97,10 @@ class ScorerConformance:
         with pytest.raises(InvalidRescaleFactors, match=str(count)):
             score(scorer, documents(1), factors=RescaleFactors.identity(count))
 
-    @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-    def test_impossible_attention_factor_is_refused(self, scorer: Scorer, value: float) -> None:
-        with pytest.raises(ScoringFailed, match="attention_factor"):
-            score(scorer, documents(1), attention_factor=value)
-
     def test_refusal_leaves_the_scorer_usable(self, scorer: Scorer) -> None:
         before = score(scorer, documents(1))
-        with pytest.raises(ScoringFailed):
-            score(scorer, documents(1), factors=IDENTITY, attention_factor=0.0)
+        with pytest.raises(InvalidRescaleFactors):
+            scorer.score(Scaling.identity(ROPE.num_pairs - 1), documents(1))
         assert score(scorer, documents(1)) == before
 
     def test_too_long_document_is_refused_with_both_lengths(self, scorer: Scorer) -> None:

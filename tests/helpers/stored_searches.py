@@ -14,6 +14,7 @@ from search_space.candidates.baselines import baselines
 from search_space.candidates.candidate import Candidate
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.pictures.building import build_best_so_far, build_factors, build_needles, build_race, choose_racers
 from service.pictures.data import SearchPictures
 from storage.postgres.database import Database
@@ -98,7 +99,7 @@ def _bred(number: int, rng: np.random.Generator) -> Candidate:
     tail = np.sort(rng.uniform(4.0, 8.0, size=ROPE.num_pairs - pair))
     head = tail[0] ** (np.arange(pair) / pair)
     factors = RescaleFactors(tuple(np.round(np.concatenate([head, tail]), 6).tolist()))
-    return Candidate(factors=factors, critical_pair=pair, origin="mutation")
+    return Candidate(scaling=Scaling(factors), critical_pair=pair, origin="mutation")
 
 
 def pictures_of(made: MadeSearch) -> SearchPictures:

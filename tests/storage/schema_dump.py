@@ -31,6 +31,7 @@ from sqlalchemy import event
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.candidates.step import Step
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from storage.embedded.server import EmbeddedPostgres
 from storage.optuna_tables.storage import upgrade_tables
 from storage.postgres.database import Database, parse_url
@@ -47,8 +48,7 @@ FINETUNE = "ft_01m7zv2x5e0000000000000002"
 AT = "2026-11-21 09:00:00.123456+00"
 SPEC = {"model": "pocket", "target_length": 1024, "finetune": {"steps": 60}}
 CANDIDATE = Candidate(
-    factors=RescaleFactors((1.0, 2.0, 4.1)),
-    attention_factor=1.05,
+    scaling=Scaling(RescaleFactors((1.0, 2.0, 4.1)), 1.05),
     critical_pair=1,
     genes=(Gene(name="lambda_1", value=2.0, low=1.0, high=4.0),),
     origin="mutation",

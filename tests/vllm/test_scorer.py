@@ -13,6 +13,7 @@ from evaluation.models.scaled import find_model
 from search_space.candidates.baselines import baseline, own_attention_factor
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import document, documents
 from tests.helpers.scorer_conformance import ScorerConformance, score
 from tests.helpers.vllm_models import spread
@@ -115,25 +116,22 @@ def _compare(
 ) -> None:
     target_length = max(len(one.token_ids) for one in mixed)
     for name in names:
-        factors, attention_factor = _candidate(name, rope, target_length)
-        found, expected = (
-            score(one, mixed, factors=factors, attention_factor=attention_factor) for one in (scorer, transformers)
-        )
+        scaling = _candidate(name, rope, target_length)
+        found, expected = (one.score(scaling, mixed) for one in (scorer, transformers))
         for mine, theirs in zip(found, expected, strict=True):
             assert mine.nats == pytest.approx(theirs.nats, abs=PER_TOKEN * mine.tokens), (name, mine.document_id)
             assert mine.exact == theirs.exact
 
 
-def _candidate(name: str, rope: RopeConfig, target_length: int) -> tuple[RescaleFactors, float]:
-    """Factors and an attention factor."""
+def _candidate(name: str, rope: RopeConfig, target_length: int) -> Scaling:
     if name == "plain":
-        return RescaleFactors.identity(rope.num_pairs), 1.0
+        return Scaling.identity(rope.num_pairs)
     if name == "yarn":
         length = max(target_length, 4 * rope.original_max_position_embeddings)
-        return baseline("yarn", rope, length).factors, own_attention_factor("yarn", rope, length)
+        return Scaling(baseline("yarn", rope, length).scaling.factors, own_attention_factor("yarn", rope, length))
     random = np.random.default_rng(int(name.removeprefix("random-")))
     values = np.maximum.accumulate(random.uniform(1.0, 8.0, rope.num_pairs))
-    return RescaleFactors(tuple(values.tolist())), float(random.uniform(0.9, 1.2))
+    return Scaling(RescaleFactors(tuple(values.tolist())), float(random.uniform(0.9, 1.2)))
 
 
 def _with_last(one: NeedleDocument, token: int) -> NeedleDocument:

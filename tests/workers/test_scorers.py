@@ -27,7 +27,7 @@ class TestAnalyticScorer(ScorerConformance):
     def test_its_optimum_beats_everything_around_it(self, settings: ScorerSettings) -> None:
         scorer = AnalyticScorer(settings)
         many = documents(300, length=32)
-        best, attention_factor = scorer.optimum()
+        best, attention_factor = scorer.optimum().factors, scorer.optimum().attention_factor
         lowest = summarise(score(scorer, many, factors=best, attention_factor=attention_factor)).nll
         for multiple in (1.05, 1.2, 1.5):
             moved = RescaleFactors(tuple(np.maximum(best.as_array() * np.linspace(1, multiple, len(best)), 1.0)))
@@ -38,7 +38,7 @@ class TestAnalyticScorer(ScorerConformance):
     def test_few_documents_mislead_as_real_ones_do(self, settings: ScorerSettings) -> None:
         """Two candidates near the optimum: documents disagree about which of them is better."""
         scorer = AnalyticScorer(settings)
-        best, _ = scorer.optimum()
+        best = scorer.optimum().factors
         moved = RescaleFactors((best.values[0], *(value * 1.03 for value in best.values[1:])))
         left, right = (score(scorer, documents(40), factors=factors) for factors in (best, moved))
         wins = [a.nats < b.nats for a, b in zip(left, right, strict=True)]

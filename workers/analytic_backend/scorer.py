@@ -18,8 +18,9 @@ from evaluation.scores.score import DocumentScore
 from search_space.rope.config import RopeConfig
 from search_space.rope.critical_pair import theoretical_critical_pair
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
-from workers.checks import check_candidate, check_documents
+from workers.checks import check_documents
 from workers.errors import ScorerClosed
 
 _FLOOR_NATS = 0.02  # per token, of the easiest document at the optimum
@@ -72,40 +73,37 @@ class AnalyticScorer:
             version="2",
         )
 
-    def optimum(self) -> tuple[RescaleFactors, float]:
-        """The factors and the attention factor with the least expected nats."""
-        return RescaleFactors(tuple(float(value) for value in np.exp(self._optimum))), math.exp(self._log_attention)
+    def optimum(self) -> Scaling:
+        """The one with the least expected nats."""
+        factors = RescaleFactors(tuple(float(value) for value in np.exp(self._optimum)))
+        return Scaling(factors, math.exp(self._log_attention))
 
-    def score(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`. Sleeps `delay_seconds` per document."""
-        scores = self.score_with_gradients(factors=factors, attention_factor=attention_factor, documents=documents)
+        scores = self.score_with_gradients(scaling, documents)
         return tuple(replace(score, gradient=None) for score in scores)
 
-    def score_with_gradients(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score_with_gradients(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`; the same bits as `score`, any time."""
         if self._closed:
             raise ScorerClosed("a scorer must be open to score, but close() was called")
-        check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
+        scaling.check_fits(self._rope.num_pairs)
         check_documents(documents, target_length=self._settings.target_length)
-        log_factors = np.log(factors.as_array())
-        return tuple(self._score_one(log_factors, attention_factor, document) for document in documents)
+        log_factors, log_attention = np.log(scaling.factors.as_array()), math.log(scaling.attention_factor)
+        return tuple(self._score_one(log_factors, log_attention, document) for document in documents)
 
     def close(self) -> None:
         """Refuse further scores."""
         self._closed = True
 
     def _score_one(
-        self, log_factors: NDArray[np.float64], attention_factor: float, document: NeedleDocument
+        self, log_factors: NDArray[np.float64], log_attention: float, document: NeedleDocument
     ) -> DocumentScore:
         if self._settings.delay_seconds:
             time.sleep(self._settings.delay_seconds)
         taste = _taste(document, self._rope.num_pairs)
         misses = log_factors - self._optimum - taste.offsets
-        attention_miss = math.log(attention_factor) - self._log_attention
+        attention_miss = log_attention - self._log_attention
         distance, attention_distance = float(np.mean(misses**2)), attention_miss**2
         per_token = _FLOOR_NATS + taste.difficulty + _CURVATURE * distance + _ATTENTION_CURVATURE * attention_distance
         slopes = (*(2.0 * _CURVATURE / len(misses) * misses).tolist(), 2.0 * _ATTENTION_CURVATURE * attention_miss)

@@ -13,7 +13,7 @@ from ray.actor import ActorProxy
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.base import DifferentiableScorer, Scorer, ScorerInfo, ScorerSettings
 from workers.errors import CANDIDATE_ERRORS, ScoringFailed
 from workers.factory import make_scorer
@@ -33,8 +33,7 @@ class WorkerIdentity:
 class Batch:
     """One candidate on some documents, which stay in Ray's object store: a message of a few hundred bytes."""
 
-    factors: RescaleFactors
-    attention_factor: float
+    scaling: Scaling
     documents: tuple[ray.ObjectRef[NeedleDocument], ...]
     gradient: bool = False
 
@@ -80,9 +79,7 @@ class ScoringActor:
             return BatchReply(results=(), seconds=0.0, worker=_name(), scorer=scorer)
         documents = tuple(ray.get(list(batch.documents)))
         started = time.perf_counter()
-        results = score_or_explain(
-            self._scorer, batch.factors, batch.attention_factor, documents, gradient=batch.gradient
-        )
+        results = score_or_explain(self._scorer, batch.scaling, documents, gradient=batch.gradient)
         return BatchReply(results=results, seconds=time.perf_counter() - started, worker=_name(), scorer=scorer)
 
 
@@ -99,8 +96,7 @@ def _name() -> str:
 
 def score_or_explain(
     scorer: Scorer,
-    factors: RescaleFactors,
-    attention_factor: float,
+    scaling: Scaling,
     documents: tuple[NeedleDocument, ...],
     *,
     gradient: bool,
@@ -108,14 +104,14 @@ def score_or_explain(
     """Scores in order; after an error, each document alone, so that only those at fault carry the message."""
     try:
         ask = _differentiable(scorer).score_with_gradients if gradient else scorer.score
-        return ask(factors=factors, attention_factor=attention_factor, documents=documents)
+        return ask(scaling, documents)
     except CANDIDATE_ERRORS as error:
         if len(documents) == 1:
             return (str(error),)
         return tuple(
             result
             for document in documents
-            for result in score_or_explain(scorer, factors, attention_factor, (document,), gradient=gradient)
+            for result in score_or_explain(scorer, scaling, (document,), gradient=gradient)
         )
 
 

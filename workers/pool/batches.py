@@ -76,8 +76,4 @@ def task_batches(tasks: Iterable[ScoringTask], *, size: int, tokens: int) -> Ite
 
 
 def _go_together(left: ScoringTask, right: ScoringTask) -> bool:
-    return (
-        left.gradient == right.gradient
-        and left.attention_factor == right.attention_factor
-        and left.factors == right.factors
-    )
+    return left.gradient == right.gradient and left.scaling == right.scaling

@@ -202,8 +202,7 @@ class ScoringPool:
     def _message(self, batch: TaskBatch) -> Batch:
         first = batch.tasks[0]
         return Batch(
-            factors=first.factors,
-            attention_factor=first.attention_factor,
+            scaling=first.scaling,
             documents=tuple(self._reference(task.document) for task in batch.tasks),
             gradient=first.gradient,
         )

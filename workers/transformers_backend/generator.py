@@ -13,7 +13,7 @@ from evaluation.models.scaled import end_tokens, find_model
 from evaluation.scores.served_rope import ServedRope
 from workers.arithmetic import choose_device, choose_dtype
 from workers.base import ScorerSettings
-from workers.checks import check_candidate, check_length, check_prompt
+from workers.checks import check_length, check_prompt
 from workers.errors import ScorerClosed, ScoringFailed
 from workers.transformers_backend.passes import Opened
 from workers.transformers_backend.rotary import RotaryTable
@@ -71,7 +71,7 @@ class TransformersGenerator:
         """The model, once everything is checked."""
         if self._opened is None:
             raise ScorerClosed("a generator must be open, but close() was called")
-        check_candidate(self._rope, factors=rope.long_factor, attention_factor=rope.attention_factor)
+        rope.scaling.check_fits(self._rope.num_pairs)
         check_length(length, target_length=self._target_length)
         return self._opened
 
@@ -101,9 +101,8 @@ def _continue(
 
 
 def _write(opened: Opened, rope: ServedRope, length: int) -> None:
-    factors, attention_factor = rope.at(length)
     with torch.no_grad():
-        opened.rotary.write(factors=factors, attention_factor=attention_factor)
+        opened.rotary.write(rope.at(length))
 
 
 def _forward(opened: Opened, token_ids: torch.Tensor, *, keep: int | torch.Tensor, cache: Any) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.errors import ScorerUnavailable
 
 # float32 angles at the probed positions are good to about 1e-6 rad; a module that ignores what was written is off by 1.
@@ -43,26 +44,28 @@ class RotaryTable:
             _freeze(module)
         # A model that scales cos and sin by anything else would show it here, on factors that are nobody's default.
         probe = RescaleFactors(tuple(float(value) for value in np.linspace(1.0, 3.0, rope.num_pairs)))
-        for factors, attention_factor in ((RescaleFactors.identity(rope.num_pairs), 1.0), (probe, 1.25)):
-            self.write(factors=factors, attention_factor=attention_factor)
-            inv_freq = compute_inv_freq(rope, factors)
-            self._layouts = tuple(_probed_layout(module, inv_freq, attention_factor) for module in self._modules)
+        for scaling in (Scaling.identity(rope.num_pairs), Scaling(probe, 1.25)):
+            self.write(scaling)
+            inv_freq = compute_inv_freq(rope, scaling.factors)
+            self._layouts = tuple(
+                _probed_layout(module, inv_freq, scaling.attention_factor) for module in self._modules
+            )
 
-    def write(self, *, factors: RescaleFactors, attention_factor: float) -> None:
-        """Make every later forward pass rotate with `factors`, at every length.
+    def write(self, scaling: Scaling) -> None:
+        """Make every later forward pass rotate with `scaling`, at every length.
 
         Angles are computed in float64 and rounded once, to the float32 that transformers multiplies positions with.
 
         Raises:
             InvalidRescaleFactors: not one factor per pair.
         """
-        inv_freq = torch.from_numpy(compute_inv_freq(self._rope, factors)).to(torch.float32)
+        inv_freq = torch.from_numpy(compute_inv_freq(self._rope, scaling.factors)).to(torch.float32)
         for module in self._modules:
             for name in ("inv_freq", "original_inv_freq"):
                 buffer = _tensor(module, name)
                 if buffer is not None:
                     buffer.copy_(inv_freq)
-            vars(module)["attention_scaling"] = attention_factor  # a plain attribute: no tensor, no module
+            vars(module)["attention_scaling"] = scaling.attention_factor  # a plain attribute: no tensor, no module
 
     @contextmanager
     def differentiable(self, *, rows: int) -> Iterator[torch.Tensor]:

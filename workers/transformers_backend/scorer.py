@@ -14,10 +14,10 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.models.scaled import find_model
 from evaluation.models.source import ModelSource, config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.base import ScorerInfo, ScorerSettings
-from workers.checks import check_candidate, check_documents
+from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScorerUnavailable
 from workers.transformers_backend.passes import Opened, differentiate_documents, score_documents
 from workers.transformers_backend.rotary import RotaryTable
@@ -69,17 +69,13 @@ class TransformersScorer:
         """What produces the scores."""
         return self._info
 
-    def score(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`."""
-        opened = self._ready(factors, attention_factor, documents)
+        opened = self._ready(scaling, documents)
         with torch.inference_mode():
             return score_documents(opened, documents)
 
-    def score_with_gradients(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score_with_gradients(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`.
 
         Memory: a graph too large to keep keeps the hidden states between layers, and one layer's activations at a time
@@ -87,18 +83,18 @@ class TransformersScorer:
         about 30) numbers a row. A plain pass holds one layer's forward activations only, so lengths that score fine may
         not differentiate.
         """
-        opened = self._ready(factors, attention_factor, documents)
+        opened = self._ready(scaling, documents)
         with torch.enable_grad():
             return differentiate_documents(opened, documents)
 
-    def _ready(self, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]) -> Opened:
+    def _ready(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> Opened:
         """The model with the candidate in it, once everything is checked."""
         if self._opened is None:
             raise ScorerClosed("a scorer must be open to score, but close() was called")
-        check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
+        scaling.check_fits(self._rope.num_pairs)
         check_documents(documents, target_length=self._target_length)
         with torch.no_grad():
-            self._opened.rotary.write(factors=factors, attention_factor=attention_factor)
+            self._opened.rotary.write(scaling)
         return self._opened
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import torch
 import vllm
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.errors import ScorerUnavailable
 from workers.memory import MemoryNeeded, free_bytes, whole_bytes
@@ -54,7 +54,7 @@ class Engine:
             torch.set_num_threads(request.threads)
         device = choose_device()
         self._request = request
-        self._written: tuple[object, float] | None = None
+        self._written: Scaling | None = None
         self._llm = _load(request, device)
         self._facts = self._inspect()
         config = self._llm.llm_engine.vllm_config
@@ -83,7 +83,7 @@ class Engine:
         Raises:
             RuntimeError: a rank does not have the candidate's table, or vLLM broke.
         """
-        self._write(work.factors, work.attention_factor)
+        self._write(work.scaling)
         return GroupScored(scores=self._score(work)) if isinstance(work, ScoreGroup) else self._generate(work)
 
     def _score(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
@@ -133,19 +133,16 @@ class Engine:
         """Score a few tokens: what no kernel here can compute is told on opening, not on the first candidate."""
         length = min(8, self._request.target_length)
         document = EngineDocument(token_ids=tuple(range(1, length + 1)), answers=(length - 1,))
-        factors = RescaleFactors.identity(self._request.rope.num_pairs)
-        self.do(ScoreGroup(factors=factors, attention_factor=1.0, documents=(document,)))
+        self.do(ScoreGroup(scaling=Scaling.identity(self._request.rope.num_pairs), documents=(document,)))
 
-    def _write(self, factors: RescaleFactors, attention_factor: float) -> None:
+    def _write(self, scaling: Scaling) -> None:
         """Put the candidate into every rank, unless it is there; what is read back must be what was meant."""
-        candidate = (factors, attention_factor)
-        if self._written == candidate:
+        if self._written == scaling:
             return
         self._written = None
         table = rotary_table(
             self._request.rope,
-            factors,
-            attention_factor,
+            scaling,
             rows=self._facts.rows,
             dtype=getattr(torch, self._facts.dtype),
         )
@@ -156,7 +153,7 @@ class Engine:
                 f"every rank must rotate with the candidate's table, digest {expected}, but read back "
                 f"{sorted({digest for rank in found for digest in rank})}"
             )
-        self._written = candidate
+        self._written = scaling
 
     def _parameters(self, document: EngineDocument) -> vllm.SamplingParams:
         """One token is generated, which vLLM insists on; the step that reads the last prompt token gives it."""

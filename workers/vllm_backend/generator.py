@@ -9,7 +9,7 @@ from evaluation.documents.windows import TextWindow, WindowScore
 from evaluation.models.scaled import end_tokens, find_model
 from evaluation.scores.served_rope import ServedRope
 from workers.base import ScorerSettings
-from workers.checks import check_candidate, check_length, check_prompt
+from workers.checks import check_length, check_prompt
 from workers.errors import ScorerClosed, ScoringFailed
 from workers.vllm_backend.client import EngineClient
 from workers.vllm_backend.messages import ContinuePrompt, EngineDocument, ScoreGroup
@@ -48,9 +48,8 @@ class VllmGenerator:
         """See :meth:`workers.generator.Generator.read`. Raises EngineLost, trouble of the machine."""
         length = len(window.token_ids)
         engine = self._ready(rope, length)
-        factors, attention_factor = rope.at(length)
         document = EngineDocument(token_ids=window.token_ids, answers=tuple(range(length - window.scored, length)))
-        (found,) = engine.score(ScoreGroup(factors=factors, attention_factor=attention_factor, documents=(document,)))
+        (found,) = engine.score(ScoreGroup(scaling=rope.at(length), documents=(document,)))
         if not math.isfinite(found.nats):
             raise ScoringFailed(
                 f"a score must be a finite number of nats, but the model gave {found.nats} for {window.id!r}"
@@ -67,17 +66,15 @@ class VllmGenerator:
         """The engine, once everything is checked."""
         if self._engine is None:
             raise ScorerClosed("a generator must be open, but close() was called")
-        check_candidate(self._rope, factors=rope.long_factor, attention_factor=rope.attention_factor)
+        rope.scaling.check_fits(self._rope.num_pairs)
         check_length(length, target_length=self._target_length)
         return self._engine
 
     def _continue(self, engine: EngineClient, rope: ServedRope, text: Sequence[int], count: int) -> tuple[int, ...]:
         """1 to `count` new tokens under the factors of the text's length; an end token is the last."""
-        factors, attention_factor = rope.at(len(text))
         found = engine.generate(
             ContinuePrompt(
-                factors=factors,
-                attention_factor=attention_factor,
+                scaling=rope.at(len(text)),
                 token_ids=tuple(text),
                 max_new_tokens=count,
                 end_tokens=tuple(sorted(self._end_tokens)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.base import DType
 
 
@@ -55,8 +55,7 @@ class EngineDocument:
 class ScoreGroup:
     """Score documents that share a forward pass, under these factors."""
 
-    factors: RescaleFactors
-    attention_factor: float
+    scaling: Scaling
     documents: tuple[EngineDocument, ...]
 
 
@@ -79,8 +78,7 @@ class GroupScored:
 class ContinuePrompt:
     """Continue a prompt greedily, all of it under these factors, until an end token or `max_new_tokens`."""
 
-    factors: RescaleFactors
-    attention_factor: float
+    scaling: Scaling
     token_ids: tuple[int, ...]
     max_new_tokens: int
     end_tokens: tuple[int, ...]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 _PACKAGE = "vllm.model_executor.layers.rotary_embedding."
 _PLAIN = _PACKAGE + "base.RotaryEmbedding"  # Llama, Mistral, Qwen and their kin
@@ -96,19 +96,17 @@ def rotary_tables(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, tor
         yield module, _table(module)
 
 
-def rotary_table(
-    rope: RopeConfig, factors: RescaleFactors, attention_factor: float, *, rows: int, dtype: torch.dtype
-) -> torch.Tensor:
+def rotary_table(rope: RopeConfig, scaling: Scaling, *, rows: int, dtype: torch.dtype) -> torch.Tensor:
     """cos and sin of positions 0 to rows - 1, (rows, 2n), times the attention factor.
 
     Computed in float64 and rounded once, to `dtype`. Raises InvalidRescaleFactors for not one factor per pair.
     """
-    inv_freq = torch.from_numpy(compute_inv_freq(rope, factors))
+    inv_freq = torch.from_numpy(compute_inv_freq(rope, scaling.factors))
     table = torch.empty(rows, 2 * rope.num_pairs, dtype=dtype)
     for start in range(0, rows, _BLOCK_ROWS):
         block = table[start : start + _BLOCK_ROWS]
         angles = torch.outer(torch.arange(start, start + len(block), dtype=torch.float64), inv_freq)
-        block.copy_(torch.cat((angles.cos(), angles.sin()), dim=-1) * attention_factor)
+        block.copy_(torch.cat((angles.cos(), angles.sin()), dim=-1) * scaling.attention_factor)
     return table
 
 

@@ -9,9 +9,9 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.models.scaled import find_model
 from evaluation.models.source import config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
-from workers.checks import check_candidate, check_documents
+from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScoringFailed
 from workers.transformers_backend.passes import ForwardGroup, forward_groups
 from workers.vllm_backend.client import EngineClient
@@ -66,9 +66,7 @@ class VllmScorer:
         """How often an engine was started."""
         return self._engine.starts
 
-    def score(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
+    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`.
 
         Raises:
@@ -76,11 +74,11 @@ class VllmScorer:
         """
         if self._closed:
             raise ScorerClosed("a scorer must be open to score, but close() was called")
-        check_candidate(self._rope, factors=factors, attention_factor=attention_factor)
+        scaling.check_fits(self._rope.num_pairs)
         check_documents(documents, target_length=self._settings.target_length)
         scores: dict[int, DocumentScore] = {}
         for group in forward_groups(documents, tokens_per_forward=self._engine.opened.tokens_per_group):
-            request = _score_group(group, documents, factors, attention_factor)
+            request = _score_group(group, documents, scaling)
             # Rows beyond the documents repeat the last one: another shape may round differently.
             for index, answer in zip(group.indices, self._engine.score(request), strict=False):
                 scores[index] = _document_score(documents[index], answer)
@@ -93,14 +91,11 @@ class VllmScorer:
             self._engine.end()
 
 
-def _score_group(
-    group: ForwardGroup, documents: Sequence[NeedleDocument], factors: RescaleFactors, attention_factor: float
-) -> ScoreGroup:
+def _score_group(group: ForwardGroup, documents: Sequence[NeedleDocument], scaling: Scaling) -> ScoreGroup:
     rows = [documents[index] for index in group.indices]
     rows += rows[-1:] * (group.rows - len(rows))
     return ScoreGroup(
-        factors=factors,
-        attention_factor=attention_factor,
+        scaling=scaling,
         documents=tuple(
             EngineDocument(
                 token_ids=one.token_ids,

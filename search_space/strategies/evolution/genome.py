@@ -15,6 +15,7 @@ from search_space.candidates.baselines import ntk_below
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.errors import InvalidStrategy
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling, ScalingKey
 
 _DECIMALS = 6  # of grid values; steps finer than this are refused
 _NOISE = 1e-9  # relative to one step: s * multiple / step is rarely exact in binary
@@ -133,17 +134,17 @@ class GenomeSpace:
         """The whole factor vector of `genome`, the pairs below its critical pair included."""
         return ntk_below(genome.critical_pair, tuple(self.factors.value(index) for index in genome.tail))
 
-    def attention_factor(self, genome: Genome) -> float:
-        """The attention factor of `genome`: its gene, or the fixed one."""
+    def key(self, genome: Genome) -> ScalingKey:
+        """Of its candidate's scaling, without making that; the attention factor is its gene, or the fixed one."""
         if self.attention is None or genome.attention is None:
-            return self.fixed_attention_factor
-        return self.attention.value(genome.attention)
+            return self.factor_values(genome), self.fixed_attention_factor
+        return self.factor_values(genome), self.attention.value(genome.attention)
 
     def candidate(self, genome: Genome, *, origin: str, parents: tuple[int, ...] = ()) -> Candidate:
         """`genome` as something to score."""
+        values, attention_factor = self.key(genome)
         return Candidate(
-            factors=RescaleFactors(self.factor_values(genome)),
-            attention_factor=self.attention_factor(genome),
+            scaling=Scaling(RescaleFactors(values), attention_factor),
             critical_pair=genome.critical_pair,
             genes=self._genes(genome),
             origin=origin,

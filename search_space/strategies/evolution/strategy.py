@@ -17,11 +17,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from search_space.candidates.candidate import Candidate, CandidateKey, ScoredCandidate
+from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import END, Step
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import scale
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from search_space.rope.scaling import ScalingKey
 from search_space.strategies.arguments import CANDIDATES_AT_ONCE, check_names, optional_whole, real, whole
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
@@ -164,15 +165,15 @@ class EvolutionStrategy:
     def _generation(self, generation: int, earlier: Sequence[ScoredCandidate]) -> tuple[Candidate, ...]:
         if generation == 0:
             seeds = seed_baselines(self._context)
-            return seeds + self._initial(generation, seen={one.key for one in seeds})
+            return seeds + self._initial(generation, seen={one.scaling.key for one in seeds})
         ranked = sorted(earlier, key=lambda scored: (scored.nll, scored.trial))
-        seen = {scored.candidate.key for scored in ranked}
+        seen = {scored.candidate.scaling.key for scored in ranked}
         parents = self._parents(ranked)
         if not parents:
             return self._initial(generation, seen=seen)
         return self._bred(generation, parents, seen)
 
-    def _initial(self, generation: int, *, seen: set[CandidateKey]) -> tuple[Candidate, ...]:
+    def _initial(self, generation: int, *, seen: set[ScalingKey]) -> tuple[Candidate, ...]:
         """Algorithm 1: one flat genome per critical pair, then mutations of earlier ones, up to `population`.
 
         The mutated genome is the one as many places before as there are critical pairs, so that every pair's line is
@@ -202,9 +203,7 @@ class EvolutionStrategy:
         usable = [scored for scored in bred if math.isfinite(scored.nll)] or bred
         return [(s.trial, self._space.genome(s.candidate)) for s in usable[: self._settings.parents]]
 
-    def _bred(
-        self, generation: int, parents: list[tuple[int, Genome]], seen: set[CandidateKey]
-    ) -> tuple[Candidate, ...]:
+    def _bred(self, generation: int, parents: list[tuple[int, Genome]], seen: set[ScalingKey]) -> tuple[Candidate, ...]:
         """Algorithm 2: slots [0, mutations) mutate one random parent each, the slots after cross two."""
         result: list[Candidate] = []
         for slot in range(self._settings.mutations + self._settings.crossovers):
@@ -218,7 +217,7 @@ class EvolutionStrategy:
         return tuple(result)
 
     def _crossed(
-        self, parents: list[tuple[int, Genome]], rng: np.random.Generator, seen: set[CandidateKey]
+        self, parents: list[tuple[int, Genome]], rng: np.random.Generator, seen: set[ScalingKey]
     ) -> Candidate | None:
         """A crossover of two different parents, the better one first; a mutation of it when the crossover fails."""
         better, other = sorted(rng.choice(len(parents), size=2, replace=False).tolist())
@@ -229,44 +228,39 @@ class EvolutionStrategy:
             rng,
             probability=self._settings.mutation_probability,
             max_tries=self._settings.max_crossover_tries,
-            is_new=lambda genome: self._key_of(genome) not in seen,
+            is_new=lambda genome: self._space.key(genome) not in seen,
         )
         if child is None:
             return self._mutation_of(parents[better], rng, seen)
         return self._take(child, seen, origin="crossover", parents=(trial, other_trial))
 
     def _mutation_of(
-        self, parent: tuple[int, Genome], rng: np.random.Generator, seen: set[CandidateKey]
+        self, parent: tuple[int, Genome], rng: np.random.Generator, seen: set[ScalingKey]
     ) -> Candidate | None:
         trial, genome = parent
         child = self._mutated(genome, rng, seen)
         return None if child is None else self._take(child, seen, origin="mutation", parents=(trial,))
 
-    def _mutated(self, genome: Genome, rng: np.random.Generator, seen: set[CandidateKey]) -> Genome | None:
+    def _mutated(self, genome: Genome, rng: np.random.Generator, seen: set[ScalingKey]) -> Genome | None:
         """Sweeps of mutation, one upon the other, until the genome is new; None when it never is."""
         for _ in range(_MAX_TRIES):
             genome = mutate(genome, self._space, rng, probability=self._settings.mutation_probability)
-            if self._key_of(genome) not in seen:
+            if self._space.key(genome) not in seen:
                 return genome
         return None
 
-    def _flat(self, critical_pair: int, rng: np.random.Generator, seen: set[CandidateKey]) -> Genome | None:
+    def _flat(self, critical_pair: int, rng: np.random.Generator, seen: set[ScalingKey]) -> Genome | None:
         """A flat genome that is new; None when there is none left."""
         for _ in range(_MAX_TRIES):
             genome = flat(self._space, critical_pair, rng)
-            if self._key_of(genome) not in seen:
+            if self._space.key(genome) not in seen:
                 return genome
         return None
 
-    def _take(
-        self, genome: Genome, seen: set[CandidateKey], *, origin: str, parents: tuple[int, ...] = ()
-    ) -> Candidate:
+    def _take(self, genome: Genome, seen: set[ScalingKey], *, origin: str, parents: tuple[int, ...] = ()) -> Candidate:
         candidate = self._space.candidate(genome, origin=origin, parents=parents)
-        seen.add(candidate.key)
+        seen.add(candidate.scaling.key)
         return candidate
-
-    def _key_of(self, genome: Genome) -> CandidateKey:
-        return self._space.factor_values(genome), self._space.attention_factor(genome)
 
     def _rng(self, generation: int, slot: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self._context.seed, generation, slot]))

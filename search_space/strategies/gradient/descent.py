@@ -15,6 +15,7 @@ from scipy.optimize import isotonic_regression
 
 from search_space.candidates.candidate import Candidate
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 # Adam's own (arXiv 1412.6980), but for the memory of squares: a search has tens of steps and not thousands.
 _MEAN_DECAY = 0.9
@@ -27,7 +28,8 @@ _DECIMALS = 9
 
 def point_of(candidate: Candidate) -> NDArray[np.float64]:
     """Where a candidate is, (n + 1,)."""
-    point: NDArray[np.float64] = np.log(np.append(candidate.factors.as_array(), candidate.attention_factor))
+    scaling = candidate.scaling
+    point: NDArray[np.float64] = np.log(np.append(scaling.factors.as_array(), scaling.attention_factor))
     return point
 
 
@@ -53,16 +55,16 @@ class Region:
             projected[-1] = np.clip(point[-1], *np.log(self.attention))
         return projected
 
-    def factors(self, point: NDArray[np.float64]) -> RescaleFactors:
-        """The factors at a point of the region; those of pairs that may not move are the start's to the last bit."""
+    def scaling(self, point: NDArray[np.float64]) -> Scaling:
+        """The scaling at a point of the region; factors of pairs that may not move are the start's to the last bit."""
         values = np.round(np.exp(point[:-1]), _DECIMALS)
-        values[: self.free_from] = self.start.factors.values[: self.free_from]
-        return RescaleFactors(tuple(np.maximum.accumulate(np.maximum(values, 1.0)).tolist()))
+        values[: self.free_from] = self.start.scaling.factors.values[: self.free_from]
+        factors = RescaleFactors(tuple(np.maximum.accumulate(np.maximum(values, 1.0)).tolist()))
+        return Scaling(factors, self._attention_factor(point))
 
-    def attention_factor(self, point: NDArray[np.float64]) -> float:
-        """A at a point of the region."""
+    def _attention_factor(self, point: NDArray[np.float64]) -> float:
         if self.attention is None:
-            return self.start.attention_factor
+            return self.start.scaling.attention_factor
         low, high = self.attention
         return min(max(round(float(np.exp(point[-1])), _DECIMALS), low), high)
 

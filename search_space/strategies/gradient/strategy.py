@@ -186,14 +186,13 @@ class _Turn:
         return self._region.project(here + self._settings.learning_rate * direction)
 
     def _candidate(self, point: NDArray[np.float64], origin: str) -> Candidate:
-        attention_factor = self._region.attention_factor(point)
+        scaling = self._region.scaling(point)
         genes: tuple[Gene, ...] = ()
         if self._region.attention is not None:
             low, high = self._region.attention
-            genes = (Gene(name=ATTENTION_FACTOR, value=attention_factor, low=low, high=high),)
+            genes = (Gene(name=ATTENTION_FACTOR, value=scaling.attention_factor, low=low, high=high),)
         return Candidate(
-            factors=self._region.factors(point),
-            attention_factor=attention_factor,
+            scaling=scaling,
             genes=genes,
             origin=origin,
             parents=((self._iterates[-1] if self._iterates else self._start).trial,),

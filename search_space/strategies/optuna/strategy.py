@@ -179,7 +179,7 @@ def _point(space: ShapeSpace, candidate: Candidate) -> NDArray[np.float64] | Non
         HEAD_EXPONENT: 1.0,
         TAIL_MULTIPLE: 1.0,
         TAIL_SLOPE: 0.0,
-        ATTENTION_FACTOR: candidate.attention_factor,
+        ATTENTION_FACTOR: candidate.scaling.attention_factor,
     }
     if not all(axis.low <= values[axis.name] <= axis.high for axis in space.axes):
         return None
@@ -197,5 +197,5 @@ def _told(scored: ScoredCandidate) -> float | None:
 
 def _key(candidate: Candidate) -> _Key:
     """What makes two candidates the same one to score."""
-    factors = np.round(candidate.factors.as_array(), _KEY_DECIMALS)
-    return tuple(factors.tolist()), round(candidate.attention_factor, _KEY_DECIMALS)
+    factors = np.round(candidate.scaling.factors.as_array(), _KEY_DECIMALS)
+    return tuple(factors.tolist()), round(candidate.scaling.attention_factor, _KEY_DECIMALS)

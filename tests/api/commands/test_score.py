@@ -51,7 +51,7 @@ def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
     assert from_file["nll"] != by_name["nll"], "the file's factors are those of 1024 tokens"
     assert run([*common, "--factors", "yarn", "--attention-factor", "1.2"]) == 0
     assert _json(capsys)["attention_factor"] == 1.2
-    assert baseline("yarn", ROPE, 512).factors != factor_file().long_factor
+    assert baseline("yarn", ROPE, 512).scaling.factors != factor_file().long_factor
 
 
 def _of(**model: Any) -> FactorFile:
@@ -129,6 +129,6 @@ def test_a_checkpoint_fine_tuned_with_the_factors_is_scored_with_them(
     known = replace(file, model=replace(file.model, sha256="0" * 64))
     assert run([*tuned, "--factors", _written(known, tmp_path)]) == 0
     assert capsys.readouterr().err == ""
-    others = replace(known, long_factor=baseline("pi", ROPE, 512).factors)
+    others = replace(known, long_factor=baseline("pi", ROPE, 512).scaling.factors)
     assert run([*tuned, "--factors", _written(others, tmp_path)]) == 2
     assert "sha256 of the weights" in json.loads(capsys.readouterr().err)["detail"]

@@ -12,6 +12,7 @@ from evaluation.documents.needle import NEEDLE, QUESTION, NeedleDocument
 from evaluation.documents.score_key import KEY_BYTES, candidate_digest, document_digest, score_key
 from evaluation.errors import InvalidScores
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Scored:
             model_sha256=self.model_sha256,
             scorer=self.scorer,
             document=document_digest(document(self.token_ids, self.answer_spans)),
-            candidate=candidate_digest(RescaleFactors(self.factors), self.attention_factor),
+            candidate=candidate_digest(Scaling(RescaleFactors(self.factors), self.attention_factor)),
         )
 
 

@@ -31,8 +31,8 @@ def test_every_baseline_keeps_every_constraint(rope: RopeConfig, scale: float, d
     found = baselines(rope, target_length(rope, scale), critical_pair=pair)
     assert [candidate.origin for candidate in found] == [f"baseline:{name}" for name in BASELINE_NAMES]
     for candidate in found:
-        candidate.factors.check_fits(rope.num_pairs)
-        assert candidate.attention_factor == 1.0
+        candidate.scaling.factors.check_fits(rope.num_pairs)
+        assert candidate.scaling.attention_factor == 1.0
         assert candidate.genes == ()
 
 
@@ -41,24 +41,24 @@ def test_only_cope_exceeds_the_scale(rope: RopeConfig, scale: float) -> None:
     length = target_length(rope, scale)
     for candidate in baselines(rope, length):
         if candidate.origin != "baseline:cope":
-            assert candidate.factors.values[-1] <= length / rope.original_max_position_embeddings * (1 + 1e-12)
+            assert candidate.scaling.factors.values[-1] <= length / rope.original_max_position_embeddings * (1 + 1e-12)
 
 
 def test_none_and_pi() -> None:
-    assert set(baseline("none", POCKET, 1024).factors.values) == {1.0}
-    assert set(baseline("pi", POCKET, 1024).factors.values) == {4.0}
+    assert set(baseline("none", POCKET, 1024).scaling.factors.values) == {1.0}
+    assert set(baseline("pi", POCKET, 1024).scaling.factors.values) == {4.0}
 
 
 def test_ntk_is_the_base_change() -> None:
     changed = POCKET.rope_theta * 4.0 ** (32 / 30)
     i = np.arange(16)
     expected = (changed / POCKET.rope_theta) ** (2 * i / 32)
-    np.testing.assert_allclose(baseline("ntk", POCKET, 1024).factors.as_array(), expected, rtol=1e-12)
+    np.testing.assert_allclose(baseline("ntk", POCKET, 1024).scaling.factors.as_array(), expected, rtol=1e-12)
 
 
 def test_ntk_critical_bends_at_the_pair() -> None:
     for pair in (0, 1, 5, 9, 15):
-        values = baseline("ntk_critical", POCKET, 1024, critical_pair=pair).factors.values
+        values = baseline("ntk_critical", POCKET, 1024, critical_pair=pair).scaling.factors.values
         assert values[pair:] == (4.0,) * (16 - pair)
         assert values[:pair] == pytest.approx([4.0 ** (i / pair) for i in range(pair)])
     assert baseline("ntk_critical", POCKET, 1024).critical_pair == theoretical_critical_pair(POCKET) == 9
@@ -86,16 +86,16 @@ def test_yarn_ramp_of_llama3() -> None:
 
 
 def test_yarn_critical_moves_only_the_upper_end() -> None:
-    values = baseline("yarn_critical", LLAMA3, 131_072, critical_pair=30).factors.values
+    values = baseline("yarn_critical", LLAMA3, 131_072, critical_pair=30).scaling.factors.values
     assert values[:19] == (1.0,) * 19
     assert values[19] > 1.0
     assert values[29] < values[30] == pytest.approx(16.0)
     assert (
-        baseline("yarn_critical", LLAMA3, 131_072, critical_pair=35).factors
-        == baseline("yarn", LLAMA3, 131_072).factors
+        baseline("yarn_critical", LLAMA3, 131_072, critical_pair=35).scaling.factors
+        == baseline("yarn", LLAMA3, 131_072).scaling.factors
     )
     # An end below the ramp's start leaves a step.
-    step = baseline("yarn_critical", LLAMA3, 131_072, critical_pair=10).factors.values
+    step = baseline("yarn_critical", LLAMA3, 131_072, critical_pair=10).scaling.factors.values
     assert step == pytest.approx((1.0,) * 11 + (16.0,) * 53)
 
 
@@ -105,24 +105,24 @@ def test_mrrope_pro_by_its_sum() -> None:
     eps = {j: 2 * (1 + j - low) / ((1 + width) * width) for j in range(low, high)}
     assert sum(eps.values()) == pytest.approx(1.0)
     expected = [16.0 ** sum(value for j, value in eps.items() if j < i) for i in range(64)]
-    values = baseline("mrrope_pro", LLAMA3, 131_072).factors.values
+    values = baseline("mrrope_pro", LLAMA3, 131_072).scaling.factors.values
     assert values == pytest.approx(expected, rel=1e-12)
     assert values[low] == 1.0
     assert values[high] == pytest.approx(16.0)
 
 
 def test_cope_tapers_the_pairs_from_the_critical_one() -> None:
-    values = baseline("cope", POCKET, 1024).factors.values
+    values = baseline("cope", POCKET, 1024).scaling.factors.values
     assert values[:10] == (1.0,) * 10
     assert values[12] == pytest.approx(2.0)  # half of the taper
     assert values[15] == 1e6
-    assert values == baseline("cope", POCKET, 4096).factors.values
+    assert values == baseline("cope", POCKET, 4096).scaling.factors.values
 
 
 def test_at_the_original_length_nothing_is_scaled() -> None:
     for name in BASELINE_NAMES:
         if name != "cope":
-            assert baseline(name, POCKET, 256).factors.values == pytest.approx((1.0,) * 16), name
+            assert baseline(name, POCKET, 256).scaling.factors.values == pytest.approx((1.0,) * 16), name
 
 
 def test_own_attention_factors() -> None:

@@ -7,6 +7,7 @@ import pytest
 from search_space.candidates.candidate import Candidate, Gene, ScoredCandidate
 from search_space.errors import InvalidStrategy
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 FACTORS = RescaleFactors.identity(4)
 
@@ -37,8 +38,6 @@ def test_genes_on_a_decimal_grid() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"attention_factor": 0.0}, "attention_factor must be finite and positive"),
-        ({"attention_factor": math.inf}, "attention_factor must be finite and positive"),
         ({"critical_pair": 4}, r"critical_pair must be a pair in \[0, 4\)"),
         ({"critical_pair": -1}, "critical_pair must be a pair"),
         ({"genes": (Gene(name="a", value=1, low=0, high=1), Gene(name="a", value=0, low=0, high=1))}, "unique"),
@@ -46,10 +45,10 @@ def test_genes_on_a_decimal_grid() -> None:
 )
 def test_bad_candidates_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidStrategy, match=message):
-        Candidate(factors=FACTORS, **fields)  # type: ignore[arg-type]
+        Candidate(scaling=Scaling(FACTORS), **fields)  # type: ignore[arg-type]
 
 
 def test_a_failed_candidate_has_an_infinite_nll_and_nan_is_refused() -> None:
-    ScoredCandidate(trial=0, generation=0, candidate=Candidate(factors=FACTORS), nll=math.inf)
+    ScoredCandidate(trial=0, generation=0, candidate=Candidate(scaling=Scaling(FACTORS)), nll=math.inf)
     with pytest.raises(InvalidStrategy, match="got nan for trial 3"):
-        ScoredCandidate(trial=3, generation=0, candidate=Candidate(factors=FACTORS), nll=math.nan)
+        ScoredCandidate(trial=3, generation=0, candidate=Candidate(scaling=Scaling(FACTORS)), nll=math.nan)

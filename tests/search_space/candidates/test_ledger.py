@@ -9,10 +9,11 @@ from search_space.candidates.ledger import Ledger, leader
 from search_space.candidates.step import Budget, Extension, Step
 from search_space.errors import InvalidStrategy
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 
 
 def candidate(factor: float) -> Candidate:
-    return Candidate(factors=RescaleFactors((1.0, factor)))
+    return Candidate(scaling=Scaling(RescaleFactors((1.0, factor))))
 
 
 def nats(trial: int) -> dict[int, DocumentNats]:

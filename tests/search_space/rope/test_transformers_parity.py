@@ -73,21 +73,21 @@ def _theirs(case: Case, kind: str, **parameters: object) -> tuple[NDArray[np.flo
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_linear(case: Case) -> None:
     theirs, _ = _theirs(case, "linear", factor=float(case.scale))
-    ours = compute_inv_freq(case.rope, baseline("pi", case.rope, case.target_length).factors)
+    ours = compute_inv_freq(case.rope, baseline("pi", case.rope, case.target_length).scaling.factors)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_yarn(case: Case) -> None:
     theirs, scaling = _theirs(case, "yarn", factor=float(case.scale))
-    ours = compute_inv_freq(case.rope, baseline("yarn", case.rope, case.target_length).factors)
+    ours = compute_inv_freq(case.rope, baseline("yarn", case.rope, case.target_length).scaling.factors)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     assert yarn_attention_factor(case.scale) == pytest.approx(scaling, rel=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_longrope(case: Case) -> None:
-    factors = baseline("ntk_critical", case.rope, case.target_length).factors
+    factors = baseline("ntk_critical", case.rope, case.target_length).scaling.factors
     theirs, scaling = _theirs(
         case,
         "longrope",
@@ -103,7 +103,7 @@ def test_longrope(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_exported_config_gives_the_searched_frequencies(case: Case, attention_factor: float) -> None:
     rope = case.rope
-    factors = baseline("mrrope_pro", rope, case.target_length).factors
+    factors = baseline("mrrope_pro", rope, case.target_length).scaling.factors
     file = FactorFile(
         model=ModelIdentity.of(rope, name="case"),
         original_max_position_embeddings=case.length,

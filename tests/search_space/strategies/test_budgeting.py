@@ -9,10 +9,11 @@ from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import Budget
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
 
 BASELINE = baseline("pi", RopeConfig(rope_theta=1000.0, rotary_dim=4, original_max_position_embeddings=256), 512)
-BRED = Candidate(factors=RescaleFactors((1.0, 2.0)), origin="initial")
+BRED = Candidate(scaling=Scaling(RescaleFactors((1.0, 2.0))), origin="initial")
 
 
 def _scored(trial: int, generation: int, nll: float, candidate: Candidate = BRED) -> ScoredCandidate:

@@ -76,7 +76,7 @@ def _search(case: str, seed: int = 0) -> Search:
 
 
 def _key(candidate: Candidate) -> tuple[tuple[float, ...], float]:
-    return candidate.factors.values, candidate.attention_factor
+    return candidate.scaling.factors.values, candidate.scaling.attention_factor
 
 
 @EVERY
@@ -176,15 +176,15 @@ def test_every_candidate_fits_the_model(case: str, rope: RopeConfig, length: int
     search = play(strategy, generations=3)
     assert len({scored.generation for scored in search.bred}) > 1
     for scored in search.bred:
-        scored.candidate.factors.check_fits(rope.num_pairs)
+        scored.candidate.scaling.factors.check_fits(rope.num_pairs)
         assert scored.candidate.genes
-        assert scored.candidate.attention_factor >= 1.0
+        assert scored.candidate.scaling.attention_factor >= 1.0
 
 
 @EVERY
 def test_a_fixed_attention_factor_is_carried_by_every_candidate_and_is_no_gene(case: str) -> None:
     for scored in play(_strategy(case, _context(attention_factor=1.07)), generations=2).history:
-        assert scored.candidate.attention_factor == 1.07
+        assert scored.candidate.scaling.attention_factor == 1.07
         assert "attention_factor" not in {gene.name for gene in scored.candidate.genes}
 
 
@@ -193,14 +193,14 @@ def test_a_searched_attention_factor_is_a_gene(case: str) -> None:
     bred = play(_strategy(case, _context(attention_factor=None)), generations=2).bred
     for scored in bred:
         genes = {gene.name: gene.value for gene in scored.candidate.genes}
-        assert genes["attention_factor"] == scored.candidate.attention_factor
-    assert len({scored.candidate.attention_factor for scored in bred}) > 3
+        assert genes["attention_factor"] == scored.candidate.scaling.attention_factor
+    assert len({scored.candidate.scaling.attention_factor for scored in bred}) > 3
 
 
 @POPULATION
 def test_failed_candidates_do_not_end_a_search(case: str) -> None:
     def some_fail(candidate: Candidate, document: int) -> float:
-        return math.inf if candidate.factors.values[-1] > 5.0 else smooth(candidate, document)
+        return math.inf if candidate.scaling.factors.values[-1] > 5.0 else smooth(candidate, document)
 
     def all_fail(candidate: Candidate, document: int) -> float:
         return math.inf

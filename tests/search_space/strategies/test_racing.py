@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.racing import is_rejected, is_worse, paired_nll
 
 
@@ -14,7 +15,7 @@ def scored(trial: int, nats: dict[int, float]) -> ScoredCandidate:
     return ScoredCandidate(
         trial=trial,
         generation=0,
-        candidate=Candidate(factors=RescaleFactors.identity(4)),
+        candidate=Candidate(scaling=Scaling(RescaleFactors.identity(4))),
         nll=1.0,
         scores=tuple(DocumentNats(index=i, nats=value, tokens=2) for i, value in nats.items()),
     )

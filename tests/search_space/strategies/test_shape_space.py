@@ -51,7 +51,7 @@ def test_released_factors_are_shapes_below_their_critical_pair(
 @pytest.mark.parametrize("critical_pair", [1, 4, 9, 14])
 def test_the_plain_shape_is_ntk_at_the_critical_pair(critical_pair: int) -> None:
     found = shape_factors(16, 4.0, critical_pair=critical_pair, head_exponent=1.0, tail_multiple=1.0, tail_slope=0.0)
-    expected = baseline("ntk_critical", POCKET, 1024, critical_pair=critical_pair).factors.as_array()
+    expected = baseline("ntk_critical", POCKET, 1024, critical_pair=critical_pair).scaling.factors.as_array()
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -80,15 +80,15 @@ def test_every_point_is_a_candidate_that_fits_the_model(
     space = _space(rope, scale, attention_factor)
     # RescaleFactors refuses a vector that falls, drops below 1 or is not finite.
     found = space.candidate(point[: len(space.axes)], origin="initial", parents=(3,))
-    found.factors.check_fits(rope.num_pairs)
+    found.scaling.factors.check_fits(rope.num_pairs)
     assert [gene.name for gene in found.genes] == [axis.name for axis in space.axes]
     assert (found.origin, found.parents) == ("initial", (3,))
     genes = {gene.name: gene.value for gene in found.genes}
     assert found.critical_pair == math.ceil(genes["critical_pair"])
-    assert found.attention_factor == genes.get("attention_factor", attention_factor)
+    assert found.scaling.attention_factor == genes.get("attention_factor", attention_factor)
     s = space.target_length / rope.original_max_position_embeddings
     highest = s * genes["tail_multiple"] * (1.0 + genes["tail_slope"])
-    assert found.factors.values[-1] == pytest.approx(max(highest, 1.0), rel=1e-9)
+    assert found.scaling.factors.values[-1] == pytest.approx(max(highest, 1.0), rel=1e-9)
 
 
 @given(ropes, st.floats(1.5, 100.0), st.sampled_from([1.0, None]), st.lists(units, min_size=5, max_size=5))

@@ -7,6 +7,7 @@ import pytest
 
 from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.surrogate import Surrogate, merit, observe
 
 HARDNESS = (1.0, 1.0, 1.0, 8.0, 8.0, 8.0)  # of each document
@@ -17,7 +18,7 @@ def scored(trial: int, quality: float, documents: int) -> ScoredCandidate:
     return ScoredCandidate(
         trial=trial,
         generation=0,
-        candidate=Candidate(factors=RescaleFactors.identity(4)),
+        candidate=Candidate(scaling=Scaling(RescaleFactors.identity(4))),
         nll=quality,
         scores=tuple(DocumentNats(index=i, nats=7 * quality * HARDNESS[i], tokens=7) for i in range(documents)),
     )

@@ -140,7 +140,7 @@ def test_a_cell_scores_what_the_search_returned_on_documents_that_no_search_has_
     found = run_offline(prepared, scorer)
     held_out = prepared.model.documents(split="validation", length=512, count=5, needles=1, seed=1_000_000)
     winner = found.result.winner.scored.candidate
-    scores = scorer.score(factors=winner.factors, attention_factor=winner.attention_factor, documents=held_out)
+    scores = scorer.score(winner.scaling, held_out)
     assert result.held_out == HeldOutScore.of(summarise(scores))
     assert (result.search_passes, result.validation_passes) == (
         found.search.search_passes,
@@ -169,12 +169,12 @@ def test_checkpoints_score_the_leader_of_then_as_far_as_the_search_went(spec: di
     assert [one.checkpoint for one in result.checkpoints] == [40]
     held_out = prepared.model.documents(split="validation", length=512, count=5, needles=1, seed=1_000_000)
     leader = point.leader.candidate
-    scores = scorer.score(factors=leader.factors, attention_factor=leader.attention_factor, documents=held_out)
+    scores = scorer.score(leader.scaling, held_out)
     assert result.checkpoints[0] == CheckpointResult(
         checkpoint=40,
         document_passes=point.document_passes,
         held_out=HeldOutScore.of(summarise(scores)),
-        attention_factor=leader.attention_factor,
+        attention_factor=leader.scaling.attention_factor,
     )
 
 

@@ -157,9 +157,9 @@ def test_formulas_at_a_critical_pair_get_the_found_one(database: Database, facto
     made = {one.name: one for one in prepare_evaluation(spec, JobStore(database)).contenders}
     rope = resolve_model("pocket").rope
     for name in ("ntk_critical", "yarn_critical"):
-        expected = baseline(name, rope, factors.target_length, critical_pair=9).factors
-        assert made[name].rope.long_factor == expected
-        assert expected != baseline(name, rope, factors.target_length).factors
+        expected = baseline(name, rope, factors.target_length, critical_pair=9).scaling.factors
+        assert made[name].rope.scaling.factors == expected
+        assert expected != baseline(name, rope, factors.target_length).scaling.factors
     assert made["yarn_critical"].rope != made["yarn"].rope
 
 

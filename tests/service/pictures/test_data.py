@@ -15,6 +15,7 @@ from evaluation.scores.score import summarise
 from search_space.candidates.candidate import Candidate
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.pictures.building import (
     MAX_LINE_POINTS,
     MAX_LINES,
@@ -39,7 +40,9 @@ finite = st.floats(min_value=0, max_value=20)
 
 def bred(number: int, nll: float | None, state: TrialState = TrialState.complete) -> TrialRecord:
     factors = RescaleFactors(tuple(np.linspace(1.0, 4.0 + number / 100, 16).tolist()))
-    return trial_of(number, Candidate(factors=factors, critical_pair=6, origin="mutation"), state=state, nll=nll)
+    return trial_of(
+        number, Candidate(scaling=Scaling(factors), critical_pair=6, origin="mutation"), state=state, nll=nll
+    )
 
 
 # -- the leader ------------------------------------------------------------------------------------------------------
@@ -78,10 +81,10 @@ def test_factors_of_the_leader_and_of_every_baseline() -> None:
     leader = leader_of(MADE.trials, None)
     picture = build_factors(MADE.trials, leader=leader, rope=ROPE, target_length=TARGET_LENGTH)
     assert leader is not None
-    assert picture.leader == FactorCurve(name=f"trial {leader.number}", factors=leader.candidate.factors.values)
+    assert picture.leader == FactorCurve(name=f"trial {leader.number}", factors=leader.candidate.scaling.factors.values)
     assert picture.critical_pair == leader.candidate.critical_pair
     assert {curve.name: curve.factors for curve in picture.baselines} == {
-        candidate.baseline_name: candidate.factors.values for candidate in BASELINES
+        candidate.baseline_name: candidate.scaling.factors.values for candidate in BASELINES
     }
     assert picture.scale == 4.0
     assert picture.theoretical_critical_pair == theoretical_critical_pair(ROPE)

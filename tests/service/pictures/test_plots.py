@@ -90,7 +90,7 @@ def test_what_the_figures_show(database: Database, lease: Lease) -> None:
     assert {"none", "yarn", "s = 4", "theoretical critical pair: 7", "ten-period critical pair: 3", winner} <= set(
         factors
     )
-    assert factors[winner]["y"] == pytest.approx(made.best_bred.candidate.factors.values, rel=1e-3)
+    assert factors[winner]["y"] == pytest.approx(made.best_bred.candidate.scaling.factors.values, rel=1e-3)
     points, steps = figures["ropewalk-best-so-far"]["data"][:2]
     assert sorted(points["customdata"]) == [trial.number for trial in made.trials[8:]]  # those that are out, too
     assert max(points["x"]) <= sum(len(scores) for scores in made.search.values()) == steps["x"][-1]

@@ -12,6 +12,7 @@ from evaluation.scores.score import DocumentScore
 from search_space.candidates.candidate import GRADIENT_COST, Candidate, ScoredCandidate
 from search_space.candidates.step import Step
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.door import Door
 from service.errors import RunFailed
 from service.searches.offline import OfflineSearch, run_offline
@@ -39,12 +40,10 @@ class PlainScorer:
     def info(self) -> ScorerInfo:
         return self._scorer.info
 
-    def score(
-        self, *, factors: RescaleFactors, attention_factor: float, documents: Sequence[NeedleDocument]
-    ) -> tuple[DocumentScore, ...]:
-        if factors in self._refused:
+    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
+        if scaling.factors in self._refused:
             raise ScoringFailed("refused by the test")
-        return self._scorer.score(factors=factors, attention_factor=attention_factor, documents=documents)
+        return self._scorer.score(scaling, documents)
 
     def close(self) -> None:
         self._scorer.close()
@@ -107,12 +106,15 @@ def test_the_same_search_as_the_service(database: Database, tmp_path: Path, spec
 def test_a_candidate_that_cannot_be_scored_is_failed_as_in_the_service(database: Database, tmp_path: Path) -> None:
     prepared = prepared_of(SPEC)
     undisturbed = run_offline(prepared, PlainScorer(prepared))
-    refused = [undisturbed.search.history[9].candidate.factors, undisturbed.search.history[0].candidate.factors]
+    refused = [
+        undisturbed.search.history[9].candidate.scaling.factors,
+        undisturbed.search.history[0].candidate.scaling.factors,
+    ]
     job = run_to_end(
         database,
         tmp_path,
         SPEC,
-        lambda settings, workers: LocalPool(settings, refuse=lambda task: task.factors in refused),
+        lambda settings, workers: LocalPool(settings, refuse=lambda task: task.scaling.factors in refused),
     )
     found = run_offline(prepared, PlainScorer(prepared, refused))
     assert [one.trial for one in found.search.history if one.failed] == [0, 9]
@@ -121,7 +123,9 @@ def test_a_candidate_that_cannot_be_scored_is_failed_as_in_the_service(database:
 
 def test_a_search_without_a_baseline_to_compare_with_has_failed() -> None:
     prepared = prepared_of(SPEC)
-    baselines = [one.factors for one in prepared.strategy.propose(0, ()).candidates if one.baseline_name is not None]
+    baselines = [
+        one.scaling.factors for one in prepared.strategy.propose(0, ()).candidates if one.baseline_name is not None
+    ]
     with pytest.raises(RunFailed, match="no analytic baseline"):
         run_offline(prepared, PlainScorer(prepared, baselines))
 
@@ -173,7 +177,7 @@ def test_gradients_come_from_a_scorer_that_differentiates_and_cost_more() -> Non
     descent = PreparedSearch(spec=prepared.spec, model=prepared.model, strategy=strategy)
     found = run_offline(descent, AnalyticScorer(prepared.scorer_settings()))
     gradients = [score.gradient for score in strategy.seen[0].scores]
-    assert [len(gradient or ()) for gradient in gradients] == [len(baseline.factors) + 1] * 2
+    assert [len(gradient or ()) for gradient in gradients] == [len(baseline.scaling.factors) + 1] * 2
     assert found.search.search_passes == 2 * GRADIENT_COST
     with pytest.raises(ScorerUnavailable, match="differentiates"):
         run_offline(descent, PlainScorer(prepared))

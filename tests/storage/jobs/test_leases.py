@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from evaluation.scores.score import DocumentScore
 from search_space.candidates.candidate import Candidate
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from storage.errors import LeaseLost
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
@@ -24,7 +25,7 @@ from storage.study.record import StudyRecord
 from tests.storage.conftest import ClaimedJob, expire_lease
 
 S = JobState
-CANDIDATE = Candidate(factors=RescaleFactors((1.0, 2.0)), origin="initial")
+CANDIDATE = Candidate(scaling=Scaling(RescaleFactors((1.0, 2.0))), origin="initial")
 SCORE = StoredScore(
     split="search", trial=0, score=DocumentScore(document_id="d", nats=1.0, tokens=7, exact=True), worker="w"
 )

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from evaluation.scores.score import DocumentScore
 from search_space.candidates.candidate import Candidate
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from storage.errors import LeaseLost, TrialNotFound
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
@@ -22,7 +23,7 @@ from storage.scores.store import ScoreStore
 from storage.study.record import StudyRecord
 from tests.storage.conftest import ClaimedJob, expire_lease
 
-CANDIDATE = Candidate(factors=RescaleFactors((1.0, 2.0)), origin="initial")
+CANDIDATE = Candidate(scaling=Scaling(RescaleFactors((1.0, 2.0))), origin="initial")
 
 
 def new(trial: int, index: int, nats: float = 0.3) -> NewScore:

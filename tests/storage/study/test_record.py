@@ -16,6 +16,7 @@ from evaluation.scores.score import DocumentScore
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.postgres.database import Database
 from storage.records import JobState, Lease, StoredScore, TrialState
@@ -32,7 +33,7 @@ def candidate(seed: float = 0.0, origin: str = "initial") -> Candidate:
         Gene(name="factor_08", value=4.07, low=4.0, high=8.0, step=0.01),
         Gene(name="factor_09", value=4 + seed / 7, low=4.0, high=8.0),
     )
-    return Candidate(factors=factors, critical_pair=8, genes=genes, origin=origin, parents=(0, 3), attention_factor=1.1)
+    return Candidate(scaling=Scaling(factors, 1.1), critical_pair=8, genes=genes, origin=origin, parents=(0, 3))
 
 
 def score(trial: int, *, nats_per_token: float) -> StoredScore:
@@ -59,11 +60,11 @@ def study(database: Database, lease: Lease) -> StudyRecord:
 )
 def test_a_candidate_survives_the_trip_bit_for_bit(values: list[float], attention: float, steps: int) -> None:
     gene = Gene(name="g", value=4 + steps * 0.01, low=4.0, high=8.0, step=0.01)
-    before = Candidate(factors=RescaleFactors(tuple(values)), attention_factor=attention, genes=(gene,), origin="x")
+    before = Candidate(scaling=Scaling(RescaleFactors(tuple(values)), attention), genes=(gene,), origin="x")
     after = to_record(to_trial(3, 1, before))
     assert after.candidate == before
-    bits = [struct.pack("d", value) for value in before.factors.values]
-    assert [struct.pack("d", value) for value in after.candidate.factors.values] == bits
+    bits = [struct.pack("d", value) for value in before.scaling.factors.values]
+    assert [struct.pack("d", value) for value in after.candidate.scaling.factors.values] == bits
     assert (after.generation, after.slot) == (3, 1)
 
 
@@ -160,7 +161,7 @@ def test_what_the_dashboard_sees(database: Database, study: StudyRecord, lease: 
     assert trial.params == {"critical_pair": 8, "factor_08": 4.07, "factor_09": 4.0}
     assert trial.intermediate_values == {4: 0.25}
     assert trial.user_attrs["origin"] == "initial"
-    assert trial.user_attrs["long_factor"] == list(candidate().factors.values)
+    assert trial.user_attrs["long_factor"] == list(candidate().scaling.factors.values)
 
 
 def test_optuna_uses_our_bounded_pool(database: Database, study: StudyRecord) -> None:

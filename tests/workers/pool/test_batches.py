@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import document
 from workers.base import ScoringTask
 from workers.errors import WorkerLost
@@ -20,8 +21,7 @@ MANY = 10**9
 def task(number: int, *, candidate: int = 0, attention_factor: float = 1.0, gradient: bool = False) -> ScoringTask:
     return ScoringTask(
         key=str(number),
-        factors=RescaleFactors((1.0 + candidate,)),
-        attention_factor=attention_factor,
+        scaling=Scaling(RescaleFactors((1.0 + candidate,)), attention_factor),
         document=document(0, length=16),
         gradient=gradient,
     )
@@ -38,7 +38,7 @@ def test_every_task_once_in_order_one_candidate_each(candidates: list[int], size
     assert [one for batch in batches for one in batch.tasks] == tasks
     for batch in batches:
         assert 1 <= len(batch.tasks) <= size
-        assert len({one.factors for one in batch.tasks}) == 1
+        assert len({one.scaling.factors for one in batch.tasks}) == 1
 
 
 def test_cut_at_the_candidate_and_at_the_size() -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.errors import ModelNotFound
 from evaluation.scores.score import DocumentScore
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, STRETCHED, TARGET_LENGTH, document, documents
 from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
 from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, ScorerUnavailable, WorkerLost
@@ -31,7 +33,7 @@ def tasks_for(
     candidates: Sequence[RescaleFactors], samples: Sequence[NeedleDocument] = SHORT, attention_factor: float = 1.0
 ) -> list[ScoringTask]:
     return [
-        ScoringTask(key=f"{number}/{one.id}", factors=factors, attention_factor=attention_factor, document=one)
+        ScoringTask(key=f"{number}/{one.id}", scaling=Scaling(factors, attention_factor), document=one)
         for number, factors in enumerate(candidates)
         for one in samples
     ]
@@ -43,12 +45,7 @@ def stretched_by(count: int) -> list[RescaleFactors]:
 
 def expected_scores(settings: ScorerSettings, tasks: Sequence[ScoringTask]) -> dict[str, DocumentScore]:
     scorer = make_scorer(settings)
-    return {
-        task.key: scorer.score(factors=task.factors, attention_factor=task.attention_factor, documents=[task.document])[
-            0
-        ]
-        for task in tasks
-    }
+    return {task.key: scorer.score(task.scaling, [task.document])[0] for task in tasks}
 
 
 def scores_of(outcomes: Sequence[ScoringOutcome]) -> dict[str, DocumentScore | None]:
@@ -107,7 +104,7 @@ class TestTalking:
     ) -> None:
         tasks = tasks_for([IDENTITY, RescaleFactors.identity(3), STRETCHED])
         outcomes = list(pool.run(tasks))
-        good = [task for task in tasks if task.factors != RescaleFactors.identity(3)]
+        good = [task for task in tasks if task.scaling.factors != RescaleFactors.identity(3)]
         assert scores_of(outcomes) == dict.fromkeys((task.key for task in tasks), None) | expected_scores(
             analytic_settings, good
         )
@@ -202,22 +199,26 @@ class TestDying:
                 list(pool.run(tasks_for([IDENTITY])))
 
     def test_what_raises_on_two_workers_is_given_up_as_an_error(self, analytic_settings: ScorerSettings) -> None:
-        """An attention factor that is no number: nothing the scorer foresees."""
-        strange = tasks_for([STRETCHED], SHORT[:1], attention_factor="one")  # type: ignore[arg-type]
+        """A scaling that is none: nothing the scorer foresees."""
+        strange = [
+            dataclasses.replace(task, scaling=cast("Scaling", "none")) for task in tasks_for([STRETCHED], SHORT[:1])
+        ]
         good = [dataclasses.replace(task, key=f"good/{task.key}") for task in tasks_for([IDENTITY])]
         with ScoringPool(analytic_settings, workers=1) as pool:
             outcomes = list(pool.run([*strange, *good]))
         failed = [outcome for outcome in outcomes if outcome.error]
         assert [(one.task_key, one.attempts, one.scorer) for one in failed] == [(strange[0].key, 2, "")]
         first, second = str(failed[0].error).split("; ")
-        assert all("TypeError" in one for one in (first, second))
+        assert all("AttributeError" in one for one in (first, second))
         assert first.split(": ")[0] != second.split(": ")[0], "two workers, two reasons"
         found = [outcome for outcome in outcomes if not outcome.error]
         assert scores_of(found) == expected_scores(analytic_settings, good)
 
     def test_what_workers_die_of_is_given_up_with_every_reason(self, analytic_settings: ScorerSettings) -> None:
-        """Whoever unpickles this attention factor is gone."""
-        deadly = tasks_for([STRETCHED], SHORT[:1], attention_factor=Deadly())  # type: ignore[arg-type]
+        """Whoever unpickles this scaling is gone."""
+        deadly = [
+            dataclasses.replace(task, scaling=cast("Scaling", Deadly())) for task in tasks_for([STRETCHED], SHORT[:1])
+        ]
         good = [dataclasses.replace(task, key=f"good/{task.key}") for task in tasks_for(stretched_by(2))]
         with ScoringPool(analytic_settings, workers=1, max_restarts=1, documents_per_batch=1) as pool:
             outcomes = list(pool.run([*deadly, *good]))

@@ -18,11 +18,12 @@ from evaluation.documents.needle import NeedleDocument
 from search_space.errors import InvalidRescaleFactors
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.shape_space import shape_factors
 from tests.helpers.samples import IDENTITY, ROPE, STRETCHED, TARGET_LENGTH, document, documents
 from tests.helpers.scorer_conformance import score
 from workers.base import DifferentiableScorer, Scorer, ScorerSettings, ScoringTask
-from workers.errors import DocumentTooLong, ScorerClosed, ScorerUnavailable, ScoringFailed
+from workers.errors import DocumentTooLong, ScorerClosed, ScorerUnavailable
 from workers.factory import check_scorer, make_scorer
 from workers.pool.actor import score_or_explain
 from workers.pool.scoring import ScoringPool
@@ -44,7 +45,7 @@ def differentiable(settings: ScorerSettings) -> DifferentiableScorer:
 def gradient(
     scorer: DifferentiableScorer, one: NeedleDocument, factors: RescaleFactors, attention_factor: float
 ) -> NDArray[np.float64]:
-    (found,) = scorer.score_with_gradients(factors=factors, attention_factor=attention_factor, documents=[one])
+    (found,) = scorer.score_with_gradients(Scaling(factors, attention_factor), [one])
     assert found.gradient is not None
     return np.array(found.gradient)
 
@@ -83,7 +84,7 @@ class TestContract:
     def test_nats_are_those_of_a_plain_score(self, scorer: DifferentiableScorer) -> None:
         mixed = (*documents(3, length=64), *documents(2), document(5, length=200, needles=3))
         plain = score(scorer, mixed, attention_factor=1.1)
-        found = scorer.score_with_gradients(factors=STRETCHED, attention_factor=1.1, documents=mixed)
+        found = scorer.score_with_gradients(Scaling(STRETCHED, 1.1), mixed)
         for one, other in zip(found, plain, strict=True):
             assert one.nats == pytest.approx(other.nats, abs=1e-5 * one.tokens)
             assert dataclasses.replace(one, nats=0.0, gradient=None) == dataclasses.replace(other, nats=0.0)
@@ -93,35 +94,31 @@ class TestContract:
 
     def test_plain_scores_are_the_same_bits_before_and_after(self, scorer: DifferentiableScorer) -> None:
         before = score(scorer, documents(3, length=64), factors=IDENTITY)
-        scorer.score_with_gradients(factors=STRETCHED, attention_factor=1.2, documents=documents(3))
+        scorer.score_with_gradients(Scaling(STRETCHED, 1.2), documents(3))
         assert score(scorer, documents(3, length=64), factors=IDENTITY) == before
 
     def test_a_failed_call_leaves_the_scorer_usable(self, scorer: DifferentiableScorer) -> None:
         before = score(scorer, documents(1))
-        with pytest.raises(ScoringFailed, match="attention_factor"):
-            scorer.score_with_gradients(factors=IDENTITY, attention_factor=0.0, documents=documents(1))
+        with pytest.raises(InvalidRescaleFactors):
+            scorer.score_with_gradients(Scaling.identity(3), documents(1))
         assert score(scorer, documents(1)) == before
 
     def test_companions_do_not_leak_into_a_gradient(self, scorer: DifferentiableScorer) -> None:
         many = documents(5, length=64)
-        together = scorer.score_with_gradients(factors=STRETCHED, attention_factor=1.1, documents=many)
+        together = scorer.score_with_gradients(Scaling(STRETCHED, 1.1), many)
         for one, found in zip(many, together, strict=True):
             alone = gradient(scorer, one, STRETCHED, 1.1)
             assert found.gradient == pytest.approx(alone, abs=1e-5 * np.abs(alone).max())
         assert len({found.gradient for found in together}) == len(many)
 
     def test_what_score_refuses_is_refused(self, scorer: DifferentiableScorer) -> None:
-        with pytest.raises(InvalidRescaleFactors):
-            scorer.score_with_gradients(
-                factors=RescaleFactors.identity(3), attention_factor=1.0, documents=documents(1)
-            )
         long = document(0, length=TARGET_LENGTH + 1)
         with pytest.raises(DocumentTooLong):
-            scorer.score_with_gradients(factors=IDENTITY, attention_factor=1.0, documents=[long])
-        assert scorer.score_with_gradients(factors=IDENTITY, attention_factor=1.0, documents=[]) == ()
+            scorer.score_with_gradients(Scaling(IDENTITY, 1.0), [long])
+        assert scorer.score_with_gradients(Scaling(IDENTITY, 1.0), []) == ()
         scorer.close()
         with pytest.raises(ScorerClosed):
-            scorer.score_with_gradients(factors=IDENTITY, attention_factor=1.0, documents=documents(1))
+            scorer.score_with_gradients(Scaling(IDENTITY, 1.0), documents(1))
 
 
 class TestFiniteDifferences:
@@ -188,7 +185,7 @@ def test_cos_and_sin_move_as_if_other_factors_were_written(build: Any) -> None:
     weight = torch.randn(2, tokens, ROPE.rotary_dim, generator=torch.Generator().manual_seed(0))
 
     def total(factors: RescaleFactors, attention_factor: float, row: int) -> float:
-        table.write(factors=factors, attention_factor=attention_factor)
+        table.write(Scaling(factors, attention_factor))
         cos, sin = module(hidden, positions)
         return float((cos[0].double() * weight[row] - sin[0].double() * weight[1 - row]).sum())
 
@@ -217,7 +214,7 @@ def test_shifts_of_zero_change_no_bit() -> None:
     table = RotaryTable(torch.nn.Sequential(module), ROPE)
     for dtype in (torch.float32, torch.bfloat16):
         arguments = torch.zeros(1, 50, 1, dtype=dtype), torch.arange(50)[None]
-        table.write(factors=STRETCHED, attention_factor=1.15)
+        table.write(Scaling(STRETCHED, 1.15))
         plain = module(*arguments)
         with table.differentiable(rows=1):
             for before, inside in zip(plain, module(*arguments), strict=True):
@@ -255,7 +252,7 @@ def test_long_documents_are_recomputed_to_the_same_bits(
 ) -> None:
     scorer = differentiable(transformers_settings)
     many = (*documents(2), *documents(3, length=48))
-    kept = scorer.score_with_gradients(factors=STRETCHED, attention_factor=1.1, documents=many)
+    kept = scorer.score_with_gradients(Scaling(STRETCHED, 1.1), many)
     entered: list[torch.nn.Module] = []
 
     def noted(model: torch.nn.Module) -> AbstractContextManager[None]:
@@ -265,7 +262,7 @@ def test_long_documents_are_recomputed_to_the_same_bits(
     monkeypatch.setattr(passes, "recomputed_layers", noted)
     # Two layers of 32 units: 4 rows of 48 tokens are kept, and 4 of 256 are not.
     monkeypatch.setattr(recomputing, "_MOST_KEPT", 4 * 48 * 2 * 32)
-    assert scorer.score_with_gradients(factors=STRETCHED, attention_factor=1.1, documents=many) == kept
+    assert scorer.score_with_gradients(Scaling(STRETCHED, 1.1), many) == kept
     assert len(entered) == 1
 
 
@@ -280,9 +277,9 @@ class PlainScorer:
 
 def test_gradients_of_a_scorer_that_has_none_are_refused_as_values(analytic_settings: ScorerSettings) -> None:
     plain = PlainScorer(make_scorer(analytic_settings))
-    (found,) = score_or_explain(plain, STRETCHED, 1.0, documents(1), gradient=True)
+    (found,) = score_or_explain(plain, Scaling(STRETCHED), documents(1), gradient=True)
     assert found == "gradients need a scorer that differentiates, but got backend=analytic"
-    assert score_or_explain(plain, STRETCHED, 1.0, documents(1), gradient=False) == score(plain, documents(1))
+    assert score_or_explain(plain, Scaling(STRETCHED), documents(1), gradient=False) == score(plain, documents(1))
 
 
 def test_backends_that_differentiate_are_known_before_anything_is_opened() -> None:
@@ -301,12 +298,12 @@ def test_backends_that_differentiate_are_known_before_anything_is_opened() -> No
 def test_a_pool_brings_gradients_to_the_tasks_that_ask(analytic_settings: ScorerSettings) -> None:
     samples = documents(6, length=48)
     tasks = [
-        ScoringTask(key=one.id, factors=STRETCHED, attention_factor=1.1, document=one, gradient=number % 3 == 0)
+        ScoringTask(key=one.id, scaling=Scaling(STRETCHED, 1.1), document=one, gradient=number % 3 == 0)
         for number, one in enumerate(samples)
     ]
     with ScoringPool(analytic_settings, workers=1) as pool:
         found = {outcome.task_key: outcome.score for outcome in pool.run(tasks)}
     here = differentiable(analytic_settings)
-    with_gradients = here.score_with_gradients(factors=STRETCHED, attention_factor=1.1, documents=samples)
+    with_gradients = here.score_with_gradients(Scaling(STRETCHED, 1.1), samples)
     for task, expected in zip(tasks, with_gradients, strict=True):
         assert found[task.key] == (expected if task.gradient else dataclasses.replace(expected, gradient=None))

@@ -12,6 +12,7 @@ import transformers
 from evaluation.documents.needle import NeedleDocument
 from search_space.candidates.baselines import baseline, own_attention_factor
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import (
     IDENTITY,
     ORIGINAL_LENGTH,
@@ -75,7 +76,7 @@ def test_yarn_with_its_own_attention_factor(tiny_model: Path, transformers_setti
     (found,) = score(
         make_scorer(transformers_settings),
         [document(0)],
-        factors=candidate.factors,
+        factors=candidate.scaling.factors,
         attention_factor=attention_factor,
     )
     config = llama_config(max_position_embeddings=TARGET_LENGTH, rope_parameters=YARN)
@@ -120,9 +121,8 @@ class TestExportedModel:
         """Short and long documents by turns, which makes transformers swap factors if it still can."""
         samples = (document(0), document(1, length=40), document(2), document(3, length=40), document(4))
         plain, exported = make_scorer(transformers_settings), make_scorer(settings)
-        for factors, attention_factor in ((IDENTITY, 1.0), (STRETCHED, 1.15), (IDENTITY, 1.15), (STRETCHED, 1.0)):
-            expected = score(plain, samples, factors=factors, attention_factor=attention_factor)
-            assert score(exported, samples, factors=factors, attention_factor=attention_factor) == expected
+        for key in ((IDENTITY, 1.0), (STRETCHED, 1.15), (IDENTITY, 1.15), (STRETCHED, 1.0)):
+            assert exported.score(Scaling(*key), samples) == plain.score(Scaling(*key), samples)
 
     def test_its_own_factors_give_its_own_scores(self, settings: ScorerSettings) -> None:
         found = score(make_scorer(settings), [document(0)], factors=STRETCHED, attention_factor=1.15)

@@ -13,6 +13,7 @@ import transformers
 from search_space.errors import InvalidRescaleFactors
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, ROPE, STRETCHED, llama_config, longrope_config
 from workers.errors import ScorerUnavailable
 from workers.transformers_backend.rotary import RotaryTable
@@ -69,14 +70,14 @@ def inv_freq_of(module: torch.nn.Module) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("kind", [Rotary, InterleavedRotary])
 def test_what_is_written_is_the_formula_in_float32(kind: type[Rotary]) -> None:
     model = torch.nn.Sequential(kind())
-    RotaryTable(model, ROPE).write(factors=STRETCHED, attention_factor=1.2)
+    RotaryTable(model, ROPE).write(Scaling(STRETCHED, 1.2))
     assert (inv_freq_of(model) == compute_inv_freq(ROPE, STRETCHED).astype(np.float32)).all()
     assert model[0].attention_scaling == 1.2
 
 
 def test_every_rotary_module_is_written() -> None:
     model = torch.nn.Sequential(Rotary(), Rotary())
-    RotaryTable(model, ROPE).write(factors=STRETCHED, attention_factor=1.0)
+    RotaryTable(model, ROPE).write(Scaling(STRETCHED, 1.0))
     assert torch.equal(model[0].inv_freq, model[1].inv_freq)  # type: ignore[arg-type]
 
 
@@ -111,10 +112,10 @@ def test_no_rotary_module_at_all_is_refused() -> None:
 def test_factors_of_another_model_are_refused_and_nothing_is_written() -> None:
     model = torch.nn.Sequential(Rotary())
     table = RotaryTable(model, ROPE)
-    table.write(factors=STRETCHED, attention_factor=1.0)
+    table.write(Scaling(STRETCHED, 1.0))
     before = inv_freq_of(model).copy()
     with pytest.raises(InvalidRescaleFactors):
-        table.write(factors=RescaleFactors.identity(3), attention_factor=2.0)
+        table.write(Scaling(RescaleFactors.identity(3), 2.0))
     assert (inv_freq_of(model) == before).all()
     assert model[0].attention_scaling == 1.0
 
@@ -122,14 +123,14 @@ def test_factors_of_another_model_are_refused_and_nothing_is_written() -> None:
 def test_a_model_cast_to_bfloat16_gets_float32_angles_back() -> None:
     build: Any = transformers.LlamaForCausalLM
     model = build(llama_config()).to(torch.bfloat16)
-    RotaryTable(model, ROPE).write(factors=STRETCHED, attention_factor=1.0)
+    RotaryTable(model, ROPE).write(Scaling(STRETCHED, 1.0))
     assert (inv_freq_of(model) == compute_inv_freq(ROPE, STRETCHED).astype(np.float32)).all()
 
 
 def test_longrope_of_transformers_no_longer_swaps_by_length() -> None:
     build: Any = transformers.LlamaForCausalLM
     model = build(longrope_config(STRETCHED, 1.1))
-    RotaryTable(model, ROPE).write(factors=IDENTITY, attention_factor=1.0)
+    RotaryTable(model, ROPE).write(Scaling(IDENTITY, 1.0))
     rotary = model.model.rotary_emb
     for length in (200, 10, 200):
         cos, _ = rotary(torch.zeros(1, length, 1), torch.arange(length)[None])
@@ -153,5 +154,5 @@ def test_partial_rotary_width() -> None:
     build: Any = transformers.Phi3ForCausalLM
     model = build(config)
     factors = RescaleFactors((1.0, 2.0, 3.0, 4.0))
-    RotaryTable(model, rope).write(factors=factors, attention_factor=1.0)
+    RotaryTable(model, rope).write(Scaling(factors, 1.0))
     assert (inv_freq_of(model) == compute_inv_freq(rope, factors).astype(np.float32)).all()

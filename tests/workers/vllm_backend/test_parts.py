@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from search_space.rope.config import compute_inv_freq
+from search_space.rope.scaling import Scaling
 from tests.helpers.samples import ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, llama_config, longrope_config
 from workers.memory import weight_bytes
 from workers.vllm_backend.model import hf_overrides, kv_cache_bytes
@@ -19,7 +20,7 @@ from workers.vllm_backend.rotary import UnknownRotary, rotary_table, rotary_tabl
 
 
 def test_a_table_is_the_formula_rounded_once() -> None:
-    table = rotary_table(ROPE, STRETCHED, 1.1, rows=70_000, dtype=torch.float32)
+    table = rotary_table(ROPE, Scaling(STRETCHED, 1.1), rows=70_000, dtype=torch.float32)
     position = 69_999  # in the second block; a float32 angle would be off by 1e-3 here
     angles = position * compute_inv_freq(ROPE, STRETCHED)
     expected = np.concatenate((np.cos(angles), np.sin(angles))) * 1.1
@@ -28,7 +29,7 @@ def test_a_table_is_the_formula_rounded_once() -> None:
 
 
 def test_a_hash_is_of_the_bytes() -> None:
-    table = rotary_table(ROPE, STRETCHED, 1.0, rows=64, dtype=torch.bfloat16)
+    table = rotary_table(ROPE, Scaling(STRETCHED), rows=64, dtype=torch.bfloat16)
     assert table_digest(table) == table_digest(torch.cat((table, table))[64:])
     changed = table.clone()
     changed[3, 5] += 2**-4

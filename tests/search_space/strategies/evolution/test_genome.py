@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from search_space.candidates.candidate import Candidate
 from search_space.errors import InvalidStrategy
 from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.evolution.genome import Genome, GenomeSpace, Grid, factor_gene
 
 SPACE = GenomeSpace(
@@ -47,7 +48,7 @@ def test_genome_to_candidate_and_back(genome: Genome) -> None:
 @given(genomes())
 def test_factors_below_the_critical_pair_follow_the_formula(genome: Genome) -> None:
     pair = genome.critical_pair
-    values = SPACE.candidate(genome, origin="").factors.values
+    values = SPACE.candidate(genome, origin="").scaling.factors.values
     assert values[:pair] == pytest.approx([values[pair] ** (i / pair) for i in range(pair)], rel=1e-14)
     assert all(4.0 <= value <= 8.0 and value == round(value, 2) for value in values[pair:])
 
@@ -102,7 +103,7 @@ def test_genes_of_other_settings_are_refused() -> None:
     good = SPACE.candidate(genome, origin="")
     for genes in (good.genes[1:], good.genes[:-1], good.genes[:1] + good.genes[2:], ()):
         with pytest.raises(InvalidStrategy, match="those of the search space"):
-            SPACE.genome(Candidate(factors=good.factors, genes=genes))
+            SPACE.genome(Candidate(scaling=Scaling(good.scaling.factors), genes=genes))
     wider = GenomeSpace(
         num_pairs=16,
         lowest_critical_pair=4,
@@ -130,6 +131,6 @@ def test_a_fixed_attention_factor_is_carried_and_is_no_gene() -> None:
         fixed_attention_factor=1.1,
     )
     candidate = space.candidate(Genome(critical_pair=0, tail=(400, 500)), origin="")
-    assert candidate.attention_factor == 1.1
-    assert candidate.factors == RescaleFactors((4.0, 5.0))
+    assert candidate.scaling.attention_factor == 1.1
+    assert candidate.scaling.factors == RescaleFactors((4.0, 5.0))
     assert [gene.name for gene in candidate.genes] == ["critical_pair", "factor_00", "factor_01"]

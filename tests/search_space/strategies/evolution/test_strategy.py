@@ -29,8 +29,8 @@ def _context(seed: int = 0, attention_factor: float | None = 1.0, length: int = 
 
 def _nll(candidate: Candidate) -> float:
     """A score with one best vector inside the space."""
-    distance = sum(abs(math.log(value / 5.2)) for value in candidate.factors.values[6:])
-    return distance + abs(candidate.attention_factor - 1.1)
+    distance = sum(abs(math.log(value / 5.2)) for value in candidate.scaling.factors.values[6:])
+    return distance + abs(candidate.scaling.attention_factor - 1.1)
 
 
 def _run(strategy: Strategy, generations: int) -> list[ScoredCandidate]:
@@ -54,8 +54,8 @@ def test_generation_0_is_every_baseline_then_the_initial_population() -> None:
     pairs = range(ten_period_critical_pair(POCKET), theoretical_critical_pair(POCKET) + 1)
     assert [c.critical_pair for c in initial[: len(pairs)]] == list(pairs)
     for pair, candidate in zip(pairs, initial, strict=False):
-        assert len(set(candidate.factors.values[pair:])) == 1
-        assert 4.0 <= candidate.factors.values[-1] <= 8.0
+        assert len(set(candidate.scaling.factors.values[pair:])) == 1
+        assert 4.0 <= candidate.scaling.factors.values[-1] <= 8.0
 
 
 def test_the_whole_reference_run_is_the_papers_budget() -> None:
@@ -64,7 +64,7 @@ def test_the_whole_reference_run_is_the_papers_budget() -> None:
     bred = [scored for scored in history if scored.candidate.genes]
     assert len(bred) == 1344  # 64 + 40 x 32
     assert max(scored.generation for scored in history) == 40
-    assert len({scored.candidate.factors for scored in bred}) == 1344
+    assert len({scored.candidate.scaling.factors for scored in bred}) == 1344
     generation = [scored.candidate for scored in history if scored.generation == 7]
     assert len(generation) == 32
     assert [candidate.origin for candidate in generation[:16]] == ["mutation"] * 16
@@ -94,7 +94,7 @@ def test_proposals_depend_on_the_seed_and_not_on_the_order_of_history(
 
 def test_other_seeds_give_other_candidates() -> None:
     found = [make_strategy("evolution", SMALL, _context(seed)).propose(0, ()).candidates[8:] for seed in range(3)]
-    assert len({candidate.factors for population in found for candidate in population}) == 36
+    assert len({candidate.scaling.factors for population in found for candidate in population}) == 36
 
 
 @given(ropes, scales, st.integers(0, 1000), st.sampled_from([1.0, None]))
@@ -108,40 +108,40 @@ def test_every_proposal_keeps_every_constraint(
     s = length / rope.original_max_position_embeddings
     for scored in history:
         candidate = scored.candidate
-        candidate.factors.check_fits(rope.num_pairs)
+        candidate.scaling.factors.check_fits(rope.num_pairs)
         if not candidate.genes:
             continue
         pair = candidate.critical_pair
         assert pair is not None
         assert ten_period_critical_pair(rope) <= pair <= theoretical_critical_pair(rope)
-        tail = candidate.factors.values[pair:]
+        tail = candidate.scaling.factors.values[pair:]
         assert all(s - 1e-9 <= value <= 2 * s + 1e-9 for value in tail)
         assert all(value == round(value, 2) for value in tail)
         genes = {gene.name: gene.value for gene in candidate.genes}
         assert genes.pop("critical_pair") == pair
         attention = genes.pop("attention_factor", None)
-        assert attention == (None if attention_factor is not None else candidate.attention_factor)
-        assert 1.0 <= candidate.attention_factor <= 1 + 0.2 * math.log(s) + 1e-9
+        assert attention == (None if attention_factor is not None else candidate.scaling.attention_factor)
+        assert 1.0 <= candidate.scaling.attention_factor <= 1 + 0.2 * math.log(s) + 1e-9
         assert tuple(genes.values()) == tail
-    keys = [(s.candidate.factors, s.candidate.attention_factor) for s in history if s.candidate.genes]
+    keys = [(s.candidate.scaling.factors, s.candidate.scaling.attention_factor) for s in history if s.candidate.genes]
     assert len(set(keys)) == len(keys)
 
 
 def test_a_fixed_attention_factor_is_carried_by_every_candidate() -> None:
     found = make_strategy("evolution", SMALL, _context(attention_factor=1.07)).propose(0, ()).candidates
-    assert {candidate.attention_factor for candidate in found} == {1.07}
+    assert {candidate.scaling.attention_factor for candidate in found} == {1.07}
 
 
 def test_a_searched_attention_factor_adds_the_baselines_own() -> None:
     found = make_strategy("evolution", SMALL, _context(attention_factor=None)).propose(0, ()).candidates
-    seeds = {c.origin: c.attention_factor for c in found if not c.genes}
+    seeds = {c.origin: c.scaling.attention_factor for c in found if not c.genes}
     own = 0.1 * math.log(4) + 1
     assert seeds == {
         **{f"baseline:{name}": 1.0 for name in BASELINE_NAMES},
         "baseline:yarn+attention": own,
         "baseline:yarn_critical+attention": own,
     }
-    assert len({c.attention_factor for c in found if c.genes}) > 3
+    assert len({c.scaling.attention_factor for c in found if c.genes}) > 3
 
 
 def test_breeding_reads_the_best_candidates_with_genes_and_names_them_as_parents() -> None:
@@ -208,7 +208,7 @@ def test_a_used_up_space_ends_with_shorter_generations() -> None:
     rope = RopeConfig(rope_theta=10_000.0, rotary_dim=4, original_max_position_embeddings=32)
     context = StrategyContext(rope=rope, target_length=128, seed=0, attention_factor=1.0)
     history = _run(make_strategy("evolution", {**SMALL, "grid_step": 2.0, "iterations": 20}, context), 20)
-    bred = [scored.candidate.factors for scored in history if scored.candidate.genes]
+    bred = [scored.candidate.scaling.factors for scored in history if scored.candidate.genes]
     # Critical pairs 0 and 1, each factor one of 4, 6, 8: 6 sorted tails of two and 3 of one, less (4, 4), which is PI,
     # and (1, 4), which is NTK.
     assert len(bred) == len(set(bred)) == 7
@@ -295,7 +295,7 @@ def test_slots_draw_from_their_own_stream() -> None:
     strategy = EvolutionStrategy(EvolutionSettings(), _context(seed=5))
     candidate = strategy.propose(0, ()).candidates[8 + 2]
     rng = np.random.default_rng(np.random.SeedSequence([5, 0, 2]))
-    assert candidate.factors.values[-1] == round(int(rng.integers(400, 800, endpoint=True)) * 0.01, 6)
+    assert candidate.scaling.factors.values[-1] == round(int(rng.integers(400, 800, endpoint=True)) * 0.01, 6)
 
 
 def test_the_range_of_critical_pairs_is_a_setting() -> None:

@@ -17,6 +17,8 @@ from search_space.candidates.step import Budget, Extension, Step
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig
 from search_space.rope.critical_pair import ten_period_critical_pair
+from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.gradient.descent import Region, adam_direction, point_of, tail_mean
 from search_space.strategies.gradient.settings import GradientSettings, Plan
@@ -79,12 +81,12 @@ def test_it_goes_on_where_the_best_baseline_ends(attention_factor: float | None)
 def _best_possible(start: Candidate, attention_factor: float | None) -> float:
     n, free = POCKET.num_pairs, ten_period_critical_pair(POCKET)
     best = [math.log(4.6) * min(i / (0.52 * n), 1.0) ** 1.9 for i in range(n)]
-    fast = list(np.log(start.factors.values[:free]))
+    fast = list(np.log(start.scaling.factors.values[:free]))
     floor = fast[-1]
     region = Region(start=start, free_from=free, attention=None)
     point = region.project(np.array([*fast, *(max(value, floor) for value in best[free:]), 0.0]))
     found = attention_factor or 1.12
-    return mean(replace(start, factors=region.factors(point), attention_factor=found))
+    return mean(replace(start, scaling=replace(region.scaling(point), attention_factor=found)))
 
 
 def test_shapes_may_start_it_too() -> None:
@@ -216,9 +218,9 @@ def test_factors_stay_valid_whatever_the_gradients_say(seed: int, attention_fact
     start, frozen = start_of(search).candidate, ten_period_critical_pair(POCKET)
     for scored in of_origin(search, ITERATE) + of_origin(search, AVERAGE):
         candidate = scored.candidate
-        assert candidate.factors.values[:frozen] == start.factors.values[:frozen]
-        assert 1.0 <= candidate.attention_factor <= 1.0 + 0.2 * math.log(4.0) + 1e-6
-        assert attention_factor is None or candidate.attention_factor == attention_factor
+        assert candidate.scaling.factors.values[:frozen] == start.scaling.factors.values[:frozen]
+        assert 1.0 <= candidate.scaling.attention_factor <= 1.0 + 0.2 * math.log(4.0) + 1e-6
+        assert attention_factor is None or candidate.scaling.attention_factor == attention_factor
         assert [gene.name for gene in candidate.genes] == ["attention_factor"] * (attention_factor is None)
 
 
@@ -242,7 +244,7 @@ def test_a_failed_iterate_is_stepped_back_from() -> None:
 
     def fails_above(candidate: Candidate, document: int) -> float:
         if candidate.origin == ITERATE:
-            return math.inf if candidate.factors.values[-1] > 4.3 else 1.0
+            return math.inf if candidate.scaling.factors.values[-1] > 4.3 else 1.0
         return float(candidate.origin != "baseline:pi")
 
     def upwards(candidate: Candidate, document: int) -> tuple[float, ...]:
@@ -254,7 +256,7 @@ def test_a_failed_iterate_is_stepped_back_from() -> None:
     assert start_of(search).candidate.origin == "baseline:pi"
     assert [scored.failed for scored in path] == [True, True, False, True]
     # A step is 0.2 while gradients are all alike. Of the average: the third, and halfway between it and the fourth.
-    moves = [math.log(one.candidate.factors.values[-1] / 4.0) for one in (*path, average)]
+    moves = [math.log(one.candidate.scaling.factors.values[-1] / 4.0) for one in (*path, average)]
     assert moves == pytest.approx([0.2, 0.1, 0.05, 0.25, 0.1])
 
 
@@ -269,10 +271,12 @@ def test_a_document_with_more_answer_tokens_weighs_no_more_than_they_do() -> Non
         for one in last.scores
     )
     history = (*search.history[:-1], replace(last, scores=longer))
-    found, expected = (strategy().propose(4, one).candidates[0].factors.values for one in (history, search.history))
+    found, expected = (
+        strategy().propose(4, one).candidates[0].scaling.factors.values for one in (history, search.history)
+    )
     assert found == pytest.approx(expected, abs=1e-8)
     half = (*search.history[:-1], replace(last, scores=(last.scores[0], longer[1])))
-    assert strategy().propose(4, half).candidates[0].factors.values != pytest.approx(expected, abs=1e-6)
+    assert strategy().propose(4, half).candidates[0].scaling.factors.values != pytest.approx(expected, abs=1e-6)
 
 
 def test_nothing_that_could_be_scored_ends_the_search() -> None:
@@ -365,7 +369,8 @@ def test_every_setting_can_be_given() -> None:
 def test_slopes_of_the_objective_are_its_slopes() -> None:
     """The helper's own derivatives, by which all tests here descend."""
     plain = baseline("ntk", POCKET, 1024)
-    candidate = replace(plain, factors=type(plain.factors)(tuple(1.01 * value for value in plain.factors.values)))
+    factors = RescaleFactors(tuple(1.01 * value for value in plain.scaling.factors.values))
+    candidate = replace(plain, scaling=Scaling(factors))
     found = smooth_slopes(candidate, 3)
     for pair in (0, 7, POCKET.num_pairs):
         moves = 1e-5 * np.eye(POCKET.num_pairs + 1)[pair]
@@ -374,6 +379,6 @@ def test_slopes_of_the_objective_are_its_slopes() -> None:
 
 
 def _moved(candidate: Candidate, move: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Candidate:
-    values = candidate.factors.as_array() * np.exp(move[:-1])
-    attention_factor = candidate.attention_factor * float(np.exp(move[-1]))
-    return replace(candidate, factors=type(candidate.factors)(tuple(values)), attention_factor=attention_factor)
+    values = candidate.scaling.factors.as_array() * np.exp(move[:-1])
+    attention_factor = candidate.scaling.attention_factor * float(np.exp(move[-1]))
+    return replace(candidate, scaling=Scaling(RescaleFactors(tuple(values)), attention_factor))

@@ -183,8 +183,10 @@ def test_the_baseline_is_told_as_the_shape_that_it_is() -> None:
     for candidate, point in points:
         if point is not None:
             shape = space.candidate(point.tolist(), origin="")
-            np.testing.assert_allclose(shape.factors.as_array(), candidate.factors.as_array(), rtol=1e-12)
-            assert shape.attention_factor == candidate.attention_factor == 1.1
+            np.testing.assert_allclose(
+                shape.scaling.factors.as_array(), candidate.scaling.factors.as_array(), rtol=1e-12
+            )
+            assert shape.scaling.attention_factor == candidate.scaling.attention_factor == 1.1
     assert sum(point is not None for _, point in points) == 1
 
 
@@ -239,10 +241,10 @@ def test_points_of_one_shape_are_one_candidate() -> None:
     context = _context(length=260, attention_factor=1.0)
     space = ShapeSpace.of(context)
     one, other = (space.candidate([unit, unit, 0.0, 0.0], origin="") for unit in (0.2, 0.8))
-    assert one.factors == other.factors
+    assert one.scaling.factors == other.scaling.factors
     assert one.genes != other.genes
     search = play(make_strategy("optuna", {"sampler": "RandomSampler"}, context))
-    bred = {scored.candidate.factors for scored in search.bred}
+    bred = {scored.candidate.scaling.factors for scored in search.bred}
     assert len(bred) == len(search.bred) == 96
     assert RescaleFactors.identity(16) not in bred  # the baseline "none"
 

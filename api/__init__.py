@@ -1,1 +1,1 @@
-"""The ways in: HTTP application, typed client, command line."""
+"""The interfaces: HTTP application, typed client, command line."""

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; errors are told on standard error, on one line."""
+    """Run one command and return its exit code; errors are reported on standard error, on one line."""
     try:
         code = app(args=list(arguments) or ["--help"], standalone_mode=False)
         return code if isinstance(code, int) else OK

@@ -58,7 +58,7 @@ def kind_of(job_id: str) -> KindRow:
     prefix, _, rest = job_id.partition("_")
     if prefix not in BY_PREFIX or not re.fullmatch("[0-9a-z]+", rest):
         forms = ", ".join(f"{known}_..." for known in BY_PREFIX)
-        raise BadInput(f"an id must be one of {forms} in digits and small letters, but got {job_id!r}")
+        raise BadInput(f"an id must be one of {forms} in digits and lower-case letters, but got {job_id!r}")
     return BY_PREFIX[prefix]
 
 

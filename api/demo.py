@@ -1,4 +1,4 @@
-"""`ropewalk demo`: the main job on the pocket model, start to end, over REST against a server that it starts.
+"""`ropewalk demo`: a complete run on the pocket model, over REST against a server that it starts.
 
 Search, held-out validation, fine-tuning hand-off, evaluation; then a table, pictures, the factor file and a checkpoint
 under `<ROPEWALK_HOME>/demo/`.

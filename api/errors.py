@@ -120,7 +120,7 @@ class NotReady(ApiRoomError, RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProblemKind:
-    """How one code is told over HTTP."""
+    """How one code is reported over HTTP."""
 
     status: int
     title: str
@@ -150,7 +150,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "NOT_READY": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The server is not ready", 2),
     "HTTP_ERROR": _kind(HTTPStatus.BAD_REQUEST, "The request was refused"),
     "INTERNAL_ERROR": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke in the server"),
-    # this room, never over HTTP: told on the command line
+    # this room, never over HTTP, only on the command line
     "INVALID_SETTINGS": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "A setting is invalid"),
     "UNSAFE_BIND": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "An API key is needed to bind this address"),
     "PORT_TAKEN": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The port is taken"),

@@ -10,7 +10,7 @@ from service.runtime.log_context import current
 LogFormat = Literal["text", "json"]
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-QUIET = ("uvicorn.error", "alembic", "httpx")  # what they say below a warning is told by ours
+QUIET = ("uvicorn.error", "alembic", "httpx")  # what they log below a warning, our own loggers report
 
 
 class _WithIds(logging.Formatter):

@@ -30,7 +30,7 @@ def make_home(home: Path) -> Path:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; taken first, so that a port in use is told before anything else starts.
+    """A listening socket; taken first, so that a port in use is reported before anything else starts.
 
     Raises:
         PortTaken: names the address.

@@ -35,7 +35,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Announcement:
-    """What is told once the server listens."""
+    """What is printed once the server listens."""
 
     url: str
     database: str

@@ -1,4 +1,4 @@
-"""What can go wrong while a score is prepared or taken. Every class carries a stable `code` for the ways in."""
+"""What can go wrong while a score is prepared or taken. Every class carries a stable `code` for the API."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class FinetuneSettings:
     """Rows of one kind in one forward pass, at most, 1 to 4096. Fewer take less memory; the sum is the same."""
 
     long_loss_share: float = 0.5
-    """Weight of the long loss in the sum, [0, 1]. Shares of kinds without rows are dealt out to the others."""
+    """Weight of the long loss in the sum, [0, 1]. Shares of kinds without rows are distributed over the others."""
 
     middle_loss_share: float = 0.3
     """Weight of the middle loss, [0, 1], counted only when there are middle rows; the short loss has what is left."""
@@ -123,11 +123,11 @@ class FinetuneSettings:
     """Recompute activations in the backward pass; "auto" does when they would take more than `finetune.memory` says."""
 
     workers: int = 1
-    """Data-parallel processes, 1 to 4096: one GPU each where there are any. The rows of a step are dealt out to them,
+    """Data-parallel processes, 1 to 4096: one GPU each where there are any. The rows of a step are divided among them,
     so that the training is the same up to rounding."""
 
     sharding: Sharding = "none"
-    """"fsdp" deals weights, gradients and optimiser out to the workers (FSDP2): for models larger than one device."""
+    """"fsdp" shards weights, gradients and optimiser over the workers (FSDP2): for models larger than one device."""
 
     checkpoint_every: int = 20
     """Steps between two checkpoints to resume from, 1 to 1e6."""

@@ -1,7 +1,7 @@
 """What the training sees: long documents, and middle and short ones packed into rows.
 
 A row is a pure function of (tokenizer, corpus, settings, lengths, kind, its number): any step can be made again on any
-machine, and dealt out to any number of workers. Everything comes from the text of `finetune.text` and from the train
+machine, and divided among any number of workers. Everything comes from the text of `finetune.text` and from the train
 keys, which no search and no validation document ever uses.
 
 Symbols: B rows, T tokens per row, L the original length, L' the target length.

@@ -1,6 +1,6 @@
 """Several workers that train one model: who does what, sums over all of them, and FSDP2.
 
-Plain data parallelism keeps a whole model per worker and sums the gradients once per step; `shard` deals the model out.
+Plain data parallelism keeps a whole model per worker and sums the gradients once per step; `shard` shards the model.
 Either way the gradient is that of the whole step, up to the rounding of sums taken in another order.
 """
 

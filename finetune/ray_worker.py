@@ -1,7 +1,7 @@
 """What Ray Train runs in every worker of a fine-tuning: `finetune.job` with checkpoints that Ray keeps.
 
-A training that cannot succeed (a loss that diverges, a corpus that is too short) is told to the reporter and ends well
-for Ray, which would otherwise start it again; anything else is Ray's to retry from the last checkpoint.
+A training that cannot succeed (a loss that diverges, a corpus that is too short) is passed to the reporter and ends
+well for Ray, which would otherwise start it again; anything else is Ray's to retry from the last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a fine-tuning is told and what it tells, as values that need no torch."""
+"""A fine-tuning's input and what it reports, as values that need no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search_space.factors.factor_file import FactorFile
 
 
 class Reporter(Protocol):
-    """Who is told how the training goes; called by the first worker only."""
+    """Receives the training's progress; called by the first worker only."""
 
     def step_done(self, progress: TrainingProgress) -> None:
         """After every step."""

@@ -1,4 +1,4 @@
-"""What the ways in may do: submit, look, ask for a pause or an end. No HTTP here, no Ray."""
+"""What clients may do: submit, inspect, pause, resume and cancel. No HTTP here, no Ray."""
 
 from dataclasses import dataclass
 from typing import Literal

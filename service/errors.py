@@ -1,7 +1,7 @@
 """What the controller's room refuses, and why.
 
 ServiceError
-├── InvalidSpec       a field of the spec breaks a rule: told once, at submission
+├── InvalidSpec       a field of the spec breaks a rule: reported once, at submission
 │   └── PathNotAllowed  the field names a file that the requester may not make the service read
 ├── FactorsNotReady   the search has no winner yet
 ├── RunStopped        the run ends early because the user asked for it (internal)

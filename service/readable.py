@@ -91,7 +91,7 @@ def _model_of_checkpoint(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
         try:
             file = FactorFile.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, SearchSpaceError):
-            return  # what is wrong is told when the spec is prepared
+            return  # what is wrong is reported when the spec is prepared
         yield "/checkpoint", Reads("model"), file.model.name
 
 

@@ -25,7 +25,7 @@ logger = logging.getLogger("ropewalk.controller")
 
 
 def run_job(runtime: Runtime, *, retry: RetryPolicy) -> None:
-    """Run the job; returns when it has ended, waits for its user, or is put back.
+    """Run the job; returns when it has ended, waits for its user, or is requeued.
 
     Raises:
         LeaseLost: another controller has it.

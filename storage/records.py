@@ -107,7 +107,7 @@ class Condition:
     reason: str
     #: for people
     message: str
-    #: when status or reason changed last; None before it is stored
+    #: when status or reason last changed; None before it is stored
     changed_at: datetime | None = None
 
 

@@ -1,4 +1,4 @@
-"""Whether a model fits the memory of a device, told before it is loaded. vLLM is not needed."""
+"""Whether a model fits the memory of a device, checked before it is loaded. vLLM is not needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEMORY_INFO = Path("/proc/meminfo")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryNeeded:
-    """Bytes that can be told beforehand: `weights` over all ranks, `kv_cache` on each of them (0: none is kept)."""
+    """Bytes that can be computed beforehand: `weights` over all ranks, `kv_cache` on each of them (0: none is kept)."""
 
     weights: int
     kv_cache: int

@@ -33,14 +33,14 @@ def ablate(
     spec: Annotated[
         str | None, typer.Argument(metavar="SPEC.json", help="The experiment; - is standard input.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Experiments lie in DIR/NAME.")] = Path(
-        "ablations"
-    ),
-    workers: Annotated[int, typer.Option(min=1, help="Cells side by side, a model copy each.")] = 1,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Experiments are written to DIR/NAME.")
+    ] = Path("ablations"),
+    workers: Annotated[int, typer.Option(min=1, help="Cells to run in parallel, one model copy each.")] = 1,
     example: Annotated[bool, typer.Option("--example", help="Print a small spec for the pocket model.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Run strategies x seeds x models x lengths, side by side; the same command again goes on where it was."""
+    """Run strategies x seeds x models x lengths in parallel; the same command resumes the experiment."""
     from service.ablations.cells import AblationStore
     from service.ablations.spec import EXAMPLE
 

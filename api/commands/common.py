@@ -17,7 +17,7 @@ from search_space.factors.json_reader import strict_json
 from storage.kinds import KINDS
 from storage.records import JobAction
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show live progress until the job has ended.")]
 
 
@@ -89,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def make_place(path: Path) -> None:
-    """Make the directories above an output file; called early, a wrong path is told before the work is done.
+    """Make the directories above an output file; called early, a wrong path is reported before the work is done.
 
     Raises:
         BadInput: it cannot be, or a directory is where the file is to be.

@@ -1,4 +1,4 @@
-"""`ropewalk demo`: the main job on the pocket model, start to end."""
+"""`ropewalk demo`: a complete run on the pocket model."""
 
 from pathlib import Path
 from typing import Annotated

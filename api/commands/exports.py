@@ -27,7 +27,7 @@ def factors(
     model_gguf: Annotated[Path | None, typer.Option(help="For gguf: the model as a GGUF; it is not changed.")] = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Take a search's winning factors away; standard error says what the format's consumer ignores."""
+    """Export a search's winning factors; standard error says what the format's consumer ignores."""
     if format not in (*EXPORT_FORMATS, GGUF):
         raise BadInput(f"--format must be one of {', '.join((*EXPORT_FORMATS, GGUF))}, but got {format!r}")
     if model_gguf is not None and format != GGUF:

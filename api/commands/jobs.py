@@ -12,7 +12,7 @@ from api.console import print_json, print_line
 from api.errors import BadInput
 from api.wire.jobs import JobResource
 
-SearchOption = Annotated[str | None, typer.Option("--search", help="Take the factors of this search.")]
+SearchOption = Annotated[str | None, typer.Option("--search", help="Use the factors of this search.")]
 FactorsOption = Annotated[str | None, typer.Option("--factors", help="A factor file; - for stdin.")]
 
 
@@ -29,7 +29,7 @@ def finetune(
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="auto, pocket or paper: what the other settings start from.")
+        str | None, typer.Option(help="auto, pocket or paper: the defaults of the other settings.")
     ] = None,
     corpus: Annotated[str | None, typer.Option(help="Where training text comes from.")] = None,
     workers: Annotated[int | None, typer.Option(help="Training processes, one GPU each if there are any.")] = None,
@@ -68,7 +68,7 @@ def finetune(
 def merge(
     adapter: Annotated[Path, typer.Argument(help="A directory that an adapter-only fine-tuning has written.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A new or an empty directory.")],
-    model: Annotated[str | None, typer.Option(help="Where the base model is; default: as the factors name it.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model; default: the one that the factors name.")] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Merge a trained adapter into its model: a whole checkpoint with the RoPE that it was trained with."""

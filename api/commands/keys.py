@@ -14,7 +14,7 @@ from storage.records import Scope
 KNOWN_SCOPES: tuple[Scope, ...] = get_args(Scope)
 DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "submit")
 
-keys_app = typer.Typer(help="API keys of the server's database.", no_args_is_help=True)
+keys_app = typer.Typer(help="Manage API keys in the server's database.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def create(
     ] = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Make a key. It is shown once, here."""
+    """Create a key. It is shown only once."""
     from api.databases import open_database
     from storage.api_keys import ApiKeys
 

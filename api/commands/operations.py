@@ -7,7 +7,7 @@ from api.commands import common
 from api.console import out, print_json, print_line
 from api.settings import load_settings
 
-db_app = typer.Typer(help="The database's tables.", no_args_is_help=True)
+db_app = typer.Typer(help="Manage the database's tables.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,7 @@ def _group() -> None:
 
 
 def upgrade(as_json: common.AsJson = False) -> None:
-    """Make or upgrade the tables: ours and Optuna's. Safe to run at any time, from any number of machines."""
+    """Create or upgrade the tables, ours and Optuna's. Safe to run at any time, from any number of machines."""
     from api.databases import open_database
 
     with open_database(load_settings()) as database:
@@ -32,7 +32,7 @@ def upgrade(as_json: common.AsJson = False) -> None:
 
 
 def doctor(as_json: common.AsJson = False) -> int:
-    """What is installed, reachable and usable here. Exits 1 if something that `serve` needs is missing."""
+    """Report what is installed, reachable and usable here. Exits 1 if something that `serve` needs is missing."""
     from api.checkup import Verdict, examine
 
     findings = examine(load_settings())

@@ -60,7 +60,7 @@ def serve(
 
 def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool, as_json: bool) -> None:
     # Imported here: the web framework, the database drivers, Ray and torch take seconds, and a port that is taken or
-    # a home that cannot be written is told before.
+    # a home that cannot be written is reported first.
     from api.server import Announcement, run_server
 
     def announce(what: Announcement) -> None:
@@ -72,7 +72,7 @@ def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool
             f"{'with' if what.controller else 'without'} a controller)\n"
             f"  documentation  {what.url}/docs\n"
             f"  dashboard      {what.url}/dashboard\n"
-            "Ctrl-C stops it; searches go on from where they were at the next start.",
+            "Ctrl-C stops it; searches continue from where they were at the next start.",
             highlight=False,
         )
 

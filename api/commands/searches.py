@@ -107,7 +107,7 @@ def list_jobs(
     kind: Annotated[str, typer.Option(help=f"{common.any_of(KINDS)}.")] = "search",
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     label: Annotated[str | None, typer.Option(help="Only jobs with this label: key=value.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many, 200 at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The most jobs to list, up to 200.")] = 20,
     page_token: Annotated[str | None, typer.Option(help="next_page_token of the page before.")] = None,
     as_json: common.AsJson = False,
 ) -> None:

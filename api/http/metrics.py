@@ -1,4 +1,4 @@
-"""Prometheus text about all jobs of the database: what one API process tells is true of every controller."""
+"""Prometheus text about all jobs of the database: what one API process reports holds for every controller."""
 
 import threading
 import time
@@ -67,7 +67,7 @@ class _StatisticsCollector(Collector):
         for (kind, code), count in sorted(self._found.failed_jobs.items()):
             jobs.add_metric([kind, code], count)
         infrastructure = CounterMetricFamily(
-            "ropewalk_infrastructure_failures", "Jobs put back to be tried again, by reason", labels=["reason"]
+            "ropewalk_infrastructure_failures", "Jobs requeued for another attempt, by reason", labels=["reason"]
         )
         for reason, count in sorted(self._found.infrastructure_failures.items()):
             infrastructure.add_metric([reason], count)

@@ -64,7 +64,7 @@ async def _events(source: EventSource, after: int) -> AsyncIterator[ServerSentEv
             ended = await to_thread.run_sync(source.is_final, limiter=limiter)
             events = await to_thread.run_sync(source.read, after, BATCH, limiter=limiter)
         except DatabaseUnreachable:
-            return  # the client reconnects with Last-Event-ID, and is told 503 until the database is back
+            return  # the client reconnects with Last-Event-ID, and gets 503 until the database is back
         for event in events:
             after = event.id
             yield _message(event)

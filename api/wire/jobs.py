@@ -49,7 +49,7 @@ class ProgressResource(Resource):
     trials: int = 0
     document_passes: int = 0
     total_document_passes: int | None = None
-    cached_passes: int = Field(0, description="document passes that the score cache answered")
+    cached_passes: int = Field(0, description="document passes served by the score cache")
     best_nll: float | None = Field(None, description="nats per answer token, search documents")
     best_trial: int | None = None
     fraction: float | None = Field(None, description="0 to 1")
@@ -79,7 +79,7 @@ class ConditionResource(Resource):
     status: bool
     reason: str = Field(description="one word in CamelCase; programs branch on this")
     message: str
-    last_transition_time: datetime | None = Field(description="when status or reason changed last")
+    last_transition_time: datetime | None = Field(description="when status or reason last changed")
 
     @classmethod
     def of(cls, condition: Condition) -> Self:
@@ -151,16 +151,16 @@ class JobResource(Resource):
     )
 
     id: str
-    kind: JobKind = Field(description="what the id's prefix says too")
+    kind: JobKind = Field(description="as in the id's prefix")
     state: JobState
-    request: str = Field(description="none, cancel or pause: what was asked for and is not done yet")
+    request: str = Field(description="none, cancel or pause: what is requested and not yet done")
     labels: dict[str, str]
     parent_id: str | None = Field(description="the search that started this fine-tuning job")
     spec: dict[str, JsonValue] = Field(description="the spec as submitted, with every default filled in")
     progress: ProgressResource
     conditions: list[ConditionResource] = Field([], description="empty until a controller has claimed the job")
-    failures: int = Field(0, description="infrastructure failures in a row, without an accepted score in between")
-    retry_at: datetime | None = Field(None, description="when the job is tried again after the last of them")
+    failures: int = Field(0, description="consecutive infrastructure failures, without an accepted score in between")
+    retry_at: datetime | None = Field(None, description="time of the next attempt after the last of them")
     result: SearchReport | FinetuneReport | EvaluationReport | None
     error: JobError | None
     created_at: datetime

@@ -72,7 +72,7 @@ class Problem(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """What is told about one error, before it becomes a response."""
+    """What is known about one error, before it becomes a response."""
 
     code: str
     detail: str
@@ -97,7 +97,7 @@ def problem_of(refusal: Refusal, *, instance: str, request_id: str | None) -> Pr
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """What is told about an error of any room; anything unknown is an internal error, told without its text."""
+    """The problem for an error of any room; anything unknown is an internal error, reported without its text."""
     if not isinstance(error, ROOM_ERRORS):
         return Refusal(code="INTERNAL_ERROR", detail="The server could not finish the request; its log says why.")
     detail = str(error).encode("utf-8", "backslashreplace").decode()  # a path or a field may hold half a character

@@ -1,4 +1,4 @@
-"""JSON of strangers, as the routes read it: what Python's parser lets pass or breaks on is refused like bad syntax."""
+"""Untrusted JSON, as the routes read it: what Python's parser lets pass or breaks on is rejected like bad syntax."""
 
 import json
 from collections.abc import Callable, Coroutine

@@ -146,7 +146,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=10)
     parser.add_argument("--scored-trials", type=int, default=200, help="of the search that is timed")
     parser.add_argument("--repeats", type=int, default=200, help="of each GET")
-    parser.add_argument("--home", type=Path, help="where the database is, or shall be; default: a temporary directory")
+    parser.add_argument(
+        "--home", type=Path, help="where the database is, or will be created; default: a temporary directory"
+    )
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         home = given.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,4 +1,4 @@
-"""Where haystacks come from, and how a text is dealt out so that no two splits share any of it."""
+"""Where haystacks come from, and how a text is divided so that no two splits share any of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Corpus:
         """The text of one split: train 20 %, search 40 %, validation 40 % of the corpus, in contiguous blocks.
 
         No 40 characters in a row are in two splits: text that the corpus repeats is kept by one split only, so the
-        shares are approximate. Empty when the corpus is too short to be dealt out.
+        shares are approximate. Empty when the corpus is too short to be divided.
         """
         check_split(split)
         return _split_texts(self.text)[split]
@@ -83,7 +83,7 @@ def iter_documents(source: str | None) -> Iterator[str]:
     .md file, a .jsonl or .parquet file with "#column" (by default "text"), or a directory written by
     `datasets.save_to_disk`, with "#column" too.
 
-    Raises as `load_corpus`; a malformed row is told when it is reached.
+    Raises as `load_corpus`; a malformed row is reported when it is reached.
     """
     if source is None or source == BUILTIN:
         return read_pydoc()

@@ -1,7 +1,7 @@
-"""Dealing a text out to splits that share nothing.
+"""Assigning a text to splits that share nothing.
 
 Documentation, books and web pages repeat themselves: a sentence that search and validation both hold would let a
-search fit the very text that it is judged on. So blocks are dealt out first, and what is repeated across splits is then
+search fit the very text that it is judged on. So blocks are assigned first, and what is repeated across splits is then
 removed from all of them but one.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a model can be trained with a factor file; nothing heavy is imported, because the ways in ask too."""
+"""Whether a model can be trained with a factor file; nothing heavy is imported, because the API asks too."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What an output directory holds beside the model's own files, and what kind of output it is. Nothing heavy is imported
-here: the ways in ask this of a directory before a job exists."""
+here: the API asks this of a directory before a job exists."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Symbols, used all over this room:
 n     ``rope.num_pairs``                  cos/sin pairs, rotary_dim / 2
 i     a pair, 0 <= i < n                  0 turns fastest; never a dimension 2i
 L     ``original_max_position_embeddings``  tokens the model was trained on
-L'    ``target_length``                   tokens it shall read
+L'    ``target_length``                   tokens it is extended to
 s     L' / L                              the scale
 l_i   ``RescaleFactors.values[i]``        lambda_i, ``long_factor[i]``
 ====  ==================================  =========================================

@@ -23,7 +23,7 @@ from workers.pool.slots import gpu_share, one_line
 
 _POLL_SECONDS = 0.5
 # Read by Tune from the environment alone. No logs of its own beside our files; Ctrl-C ends the process as it does
-# elsewhere; relative paths mean what they mean in this process; failures are told once, by us; of its two reporters
+# elsewhere; relative paths mean what they mean in this process; failures are reported once, by us; of its two reporters
 # only the older is silent when asked to be.
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -47,8 +47,8 @@ def run_ablation(
 ) -> Ablation:
     """Run what `store` does not hold yet of the experiment, and gather all of it.
 
-    Each cell takes a CPU, and its share of the GPUs where there are any. Cells that failed are told in the result, and
-    do not keep others from running. `on_cell` is called from another thread.
+    Each cell takes a CPU, and its share of the GPUs where there are any. Cells that failed are listed in the result
+    and do not keep others from running. `on_cell` is called from another thread.
 
     Raises:
         InvalidSpec: a search of the experiment is refused.
@@ -65,7 +65,7 @@ def run_ablation(
 
 
 def check_ablation(spec: AblationSpec) -> None:
-    """Prepare each search of the first seed, so that a mistake is told before anything runs.
+    """Prepare each search of the first seed, so that a mistake is reported before anything runs.
 
     Raises:
         InvalidSpec: what is refused, and why.
@@ -91,7 +91,7 @@ def gather(spec: AblationSpec, store: AblationStore, failures: tuple[Failure, ..
 
 def _run_missing(spec: AblationSpec, store: AblationStore, workers: int, *, at_most: int | None) -> tuple[Failure, ...]:
     os.environ.update(_TUNE_ENVIRONMENT)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # "Trials did not complete": told below, by name
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # "Trials did not complete": reported below, by name
     cells = {cell.name: cell for cell in spec.cells()}
 
     def run(config: dict[str, str]) -> dict[str, str]:

@@ -82,7 +82,7 @@ class AblationSpec(Spec):
     the scorer that scores them.
     """
 
-    name: Name = Field(description="names the experiment's directory; resuming goes by it")
+    name: Name = Field(description="the experiment's directory, by which it is resumed")
     base: SearchSpec
     strategies: tuple[AblatedStrategy, ...] = Field(min_length=1, max_length=100)
     seeds: tuple[Seed, ...] | None = Field(None, min_length=1, max_length=1000, description="null: the base's")

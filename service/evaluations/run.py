@@ -23,7 +23,7 @@ def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> Evaluation
     needle_setups = setups(prepared.contenders, prepared.lengths)
     total = len(needle_setups) * spec.documents + work.units(prepared.contenders) + len(harness)
     progress = EvaluationProgress(runtime, total=total)
-    # First: a task that the harness does not have, or has no data for, is told before anything long begins.
+    # First: a task that the harness does not have, or has no data for, is reported before anything long begins.
     harness_rows = tuple(run_harnesses(runtime, harness, progress=progress))
     documents = {length: prepared.documents(length) for length in prepared.lengths}
     needles = tuple(

@@ -7,7 +7,7 @@ from service.runtime.job import Runtime
 
 
 def write_artifact(runtime: Runtime, name: str, text: str) -> bool:
-    """Write the file whole or not at all; returns whether it is there. What kept it away becomes an event.
+    """Write the file completely or not at all; returns whether it is there. What kept it away becomes an event.
 
     Another controller may have written the same file before it died: replacing it is harmless.
     """

@@ -1,6 +1,6 @@
 """What becomes of a job when what it stands on fails: another attempt after a while, and an end to that.
 
-A failure of the infrastructure says nothing about the search. So it never ends one: the job is put back with a growing
+A failure of the infrastructure says nothing about the search. So it never ends one: the job is requeued with a growing
 pause, any controller may try it, and after `attempts` failures without a single accepted score in between it is paused
 with the last reason, for its user to resume. `docs/decisions/0004-a-lost-worker-pauses-a-search.md` says why.
 """

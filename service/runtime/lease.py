@@ -1,4 +1,4 @@
-"""Keeping a job: one thread renews the lease and notices what the user asked for meanwhile."""
+"""Keeping a job: one thread renews the lease and notices what the user requested meanwhile."""
 
 import threading
 from contextvars import copy_context

@@ -12,7 +12,8 @@ class FinetuneOptions(Spec):
     """Settings of the fine-tuning job; null keeps the recipe's (see `finetune/config.py` and `finetune/recipes.py`)."""
 
     recipe: Literal["auto", "pocket", "paper"] = Field(
-        "auto", description="what null means; auto: pocket for models of less than 10 million weights, else the paper's"
+        "auto",
+        description="defaults of null settings; auto: pocket for models below 10 million weights, else the paper's",
     )
     steps: int | None = Field(None, ge=1, le=1_000_000)
     learning_rate: float | None = Field(None, gt=0, le=1)
@@ -42,7 +43,7 @@ class FinetuneOptions(Spec):
         None, ge=1, le=4096, description="data-parallel processes, one GPU each if there are any"
     )
     sharding: Literal["none", "fsdp"] | None = Field(
-        None, description="fsdp: deal the model out to the workers, when it is larger than one GPU"
+        None, description="fsdp: shard the model over the workers, when it is larger than one GPU"
     )
     checkpoint_every: int | None = Field(
         None, ge=1, le=1_000_000, description="steps between two states to resume from"

@@ -55,7 +55,7 @@ class BudgetSpec(Spec):
         None, ge=1, le=1_000_000, description="generations without a better candidate before stopping"
     )
     max_failed_trials: int = Field(
-        32, ge=0, le=1_000_000, description="candidates that cannot be scored before the search is given up as failed"
+        32, ge=0, le=1_000_000, description="candidates that may fail to be scored; one more fails the search"
     )
 
 
@@ -69,9 +69,9 @@ class ScorerSpec(Spec):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention_factor: Annotated[float, Field(ge=0.5, le=4.0)] | Literal["search"] = Field(
-        "search", description="of searches: a number for every candidate, or a gene; evaluations take the factors' own"
+        "search", description="in searches: one number for all candidates, or a gene; evaluations use the factors' own"
     )
-    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs that one vLLM engine is spread over; 1 otherwise")
+    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs per vLLM engine; 1 for other backends")
 
 
 class SearchSpec(Spec):
@@ -79,7 +79,7 @@ class SearchSpec(Spec):
 
     model: ModelName = Field(description="`pocket`, a directory, or a hub id")
     target_length: int = Field(ge=2, le=MAX_TARGET_LENGTH, description="L', tokens")
-    original_length: int | None = Field(None, ge=2, description="L, tokens; null: what the model's config says")
+    original_length: int | None = Field(None, ge=2, description="L, tokens; null: as in the model's config")
     objective: ObjectiveSpec = ObjectiveSpec()
     strategy: StrategySpec = StrategySpec()
     budget: BudgetSpec = BudgetSpec()

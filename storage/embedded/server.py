@@ -197,7 +197,7 @@ class EmbeddedPostgres:
         (self._socket_directory(account) / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     def _run(self, account: Account, program: str, *arguments: str) -> None:
-        # Output goes to a file, for a server that inherited a pipe would keep it open for ever.
+        # Output goes to a file, for a server that inherited a pipe would keep it open forever.
         output = self._root / f"{program}.log"
         with output.open("wb") as sink:
             done = subprocess.run(

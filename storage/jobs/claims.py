@@ -1,4 +1,4 @@
-"""Who gets a job next: the oldest that is free, and what happens to one that its controller has to put down."""
+"""Who gets a job next: the oldest that is free, and what happens to one that its controller has to release."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from storage.records import Condition, ConditionType, JobState
 #: What a state that nobody works in says about progress; states at work say who has claimed the job.
 _RESTING: Mapping[JobState, tuple[str, str]] = {
     JobState.queued: ("Queued", "waits for a controller"),
-    JobState.paused: ("Paused", "paused on request; goes on when resumed"),
+    JobState.paused: ("Paused", "paused on request; continues when resumed"),
     JobState.finetuning: ("FineTuning", "waits for its fine-tuning job"),
     JobState.succeeded: ("Succeeded", "has its result"),
-    JobState.failed: ("Failed", "cannot go on; its error says why"),
+    JobState.failed: ("Failed", "cannot continue; its error says why"),
     JobState.cancelled: ("Cancelled", "ended on request"),
 }
 

@@ -77,7 +77,7 @@ class Statistics:
     passes: Mapping[JobKind, tuple[int, int]]
     #: by kind and error code: jobs in state failed
     failed_jobs: Mapping[tuple[JobKind, str], int]
-    #: by reason: how often a job was put back because the infrastructure failed
+    #: by reason: how often a job was requeued because the infrastructure failed
     infrastructure_failures: Mapping[str, int]
     #: candidates that could not be scored
     failed_trials: int

@@ -97,7 +97,7 @@ class JobStore:
     ) -> tuple[Job, Lease] | None:
         """The oldest job that is queued, or active without a live lease, now under a new lease; or None.
 
-        A job that was put back after a failure is left alone until its time has come.
+        A job that was requeued after a failure is left alone until its time has come.
         """
         with self._database.transaction() as connection:
             row = claims.claim(connection, owner, lease_seconds, kinds or JOB_KINDS)

@@ -1,4 +1,4 @@
-"""How sessions are made: in UTC, bounded in number, and none that waits for ever, on either side.
+"""How sessions are made: in UTC, bounded in number, and none that waits forever, on either side.
 
 A peer that vanishes without a word is the fault that most services never meet in a test. Keepalives find one that is
 gone; they do not find a proxy or a firewall that acknowledges everything and answers nothing, so this side also limits

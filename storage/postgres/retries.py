@@ -53,7 +53,7 @@ def retried(*, repeatable: bool = True) -> Callable[[Callable[P, R]], Callable[P
 
 
 def pauses(first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> Iterator[float]:
-    """Seconds between attempts, for ever: doubled up to `longest`, each somewhere in the upper half of its range, so
+    """Seconds between attempts, without end: doubled up to `longest`, each somewhere in the upper half of its range, so
     that those who failed together do not come back together."""
     pause = first
     while True:

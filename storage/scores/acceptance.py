@@ -18,7 +18,7 @@ from storage.records import JobRequest, Lease, StoredScore
 from storage.study.record import StudyRecord
 
 # What is there already stays as it is, and a finished trial is left alone, as `Trial.report` does. The cache's rows in
-# the order of their keys: two writers of the same keys would otherwise wait for each other for ever.
+# the order of their keys: two writers of the same keys would otherwise deadlock.
 _ACCEPT = sa.text(f"""
     {HELD},
     new AS MATERIALIZED (

@@ -40,7 +40,7 @@ class HarnessRequest:
 def check_harness(path: str | None) -> None:
     """Raise ScorerUnavailable unless lm-eval is installed, and `path`, where given, is a directory; loads nothing."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise ScorerUnavailable("harness tasks need lm-evaluation-harness, but it is not here: pip install '.[eval]'")
+        raise ScorerUnavailable("harness tasks need lm-evaluation-harness, but it is missing: pip install '.[eval]'")
     if path is not None and not is_directory(Path(path)):
         raise ScorerUnavailable(f"harness_path must be a directory of task files, but got harness_path={path!r}")
 

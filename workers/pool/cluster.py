@@ -37,7 +37,7 @@ def ensure_ray(
 ) -> None:
     """Connect this process to Ray; nothing happens when it is already connected, however that came about.
 
-    A cluster that has died, every machine of it, is left and joined anew, or started anew if it was this process's own:
+    A cluster that has died, every machine of it, is left and rejoined, or started again if it was this process's own:
     with the arguments of the first time. What ran on it is lost and says so.
 
     Without `address` a local cluster of this process's own starts, next to any other Ray on the machine, and ends with
@@ -54,7 +54,7 @@ def ensure_ray(
         if ray.is_initialized():
             if is_any_machine_alive():
                 return
-            _log.warning("the Ray cluster has died: connecting anew")
+            _log.warning("the Ray cluster has died: reconnecting")
             ray.shutdown()
         try:
             _join(_joined or wanted)

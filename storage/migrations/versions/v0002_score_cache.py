@@ -39,7 +39,7 @@ CREATE TABLE ropewalk.score_cache (
 )
 """
 
-# A cached score is true of its key for ever, so nothing may change it. It may be forgotten: it can be computed again.
+# A cached score is valid for its key forever, so nothing may change it. It may be deleted: it can be computed again.
 UNCHANGEABLE = """
 CREATE TRIGGER unchangeable BEFORE UPDATE ON ropewalk.score_cache
 FOR EACH STATEMENT EXECUTE FUNCTION ropewalk.refuse_change()

@@ -1,4 +1,4 @@
-"""What a job's controller sees of it, and when a job that had to be put down may be claimed again.
+"""What a job's controller sees of it, and when a job that had to be released may be claimed again.
 
 Revision 0003, after 0002.
 """

@@ -71,6 +71,11 @@ class Registry(Mapping[str, RowT], Generic[RowT]):
         return row
 
     @property
+    def own(self) -> Mapping[str, RowT]:
+        """The rows of this program alone; asking imports no package's code, so help texts may."""
+        return self._own
+
+    @property
     def problems(self) -> Mapping[str, str]:
         """Entry points that add nothing, by name, with the reason."""
         return self._all[1]

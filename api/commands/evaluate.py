@@ -11,6 +11,7 @@ from api.commands.jobs import FactorsOption, SearchOption, after_submission
 from api.commands.searches import finish
 from api.console import err, print_line
 from api.errors import BadInput
+from evaluation.ruler.tasks import TASKS
 from storage.records import JobState
 
 
@@ -35,7 +36,9 @@ def evaluate(
     target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factors' own.")] = None,
     lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 256,1024.")] = None,
     documents: Annotated[int | None, typer.Option(help="Needle documents per length.")] = None,
-    tasks: Annotated[str | None, typer.Option(help="RULER tasks by generation, comma-separated, or all.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help=f"RULER tasks by generation, comma-separated, or all: {', '.join(TASKS.own)}.")
+    ] = None,
     ruler_documents: Annotated[int | None, typer.Option(help="Prompts per RULER task and length.")] = None,
     threshold: Annotated[float | None, typer.Option(help="RULER average, %, that an effective length has.")] = None,
     squad: Annotated[str | None, typer.Option(help="SQuAD's dev-v2.0.json, for qa_1.")] = None,

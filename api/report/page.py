@@ -22,6 +22,7 @@ from api.report.tables import (
     two_places,
 )
 from api.wire.jobs import JobResource
+from evaluation.ruler.tasks import TASKS
 from search_space.version import ROPEWALK_VERSION
 from service.evaluations.report import EvaluationReport, EvaluationRow
 
@@ -192,9 +193,9 @@ def _ruler(report: EvaluationReport, names: Sequence[str]) -> str:
     effective = Column(title="tokens", values=dict(report.effective_lengths), write=length_of)
     tasks = tuple(report.ruler[0].scores)
     note = (
-        f"Percent by string match, {len(tasks)} of RULER's 13 tasks, greedy generation; prompt and answer together fit "
-        f"the length. The effective length is the longest whose average is at least {report.threshold:g} %. Haystacks "
-        "of text are cut from the evaluation's corpus, not from RULER's essays."
+        f"Percent by string match, {len(tasks)} of {len(TASKS)} RULER tasks, greedy generation; prompt and answer "
+        f"together fit the length. The effective length is the longest whose average is at least "
+        f"{report.threshold:g} %. Haystacks of text are cut from the evaluation's corpus, not from RULER's essays."
     )
     parts = [_measure(average, names, report.original_length), ("Effective length", table(names, [effective]))]
     return _section("RULER", note, _beside(parts, names), _every_task(report, names, tasks))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,48 +11,32 @@ import numpy as np
 from evaluation.documents.corpus import Corpus
 from evaluation.errors import CorpusTooShort, InvalidDocumentRequest
 from evaluation.models.tokenizer import Tokenizer
-from evaluation.ruler.counting import common_words, frequent_words
 from evaluation.ruler.fitting import largest_fitting
-from evaluation.ruler.niah import TASKS, niah
-from evaluation.ruler.qa import question_answering, read_hotpotqa, read_squad
-from evaluation.ruler.task import RULER_TASKS, Definition, RulerPrompt, RulerRequest, RulerTask
-from evaluation.ruler.tracking import variable_tracking
+from evaluation.ruler.task import Definition, RulerPrompt, RulerRequest
+from evaluation.ruler.tasks import TASKS, Materials, RulerTask
 
 _STREAM = 0x521E  # keeps these streams apart from those of needle documents with the same seed
-_DATA_FILES = {"qa_1": "squad (SQuAD's dev-v2.0.json)", "qa_2": "hotpotqa (hotpot_dev_distractor_v1.json)"}
 
 
 class RulerFactory:
-    """Prompts for one tokenizer; `squad` and `hotpotqa` are the data files of qa_1 and qa_2, which are not shipped.
+    """Prompts for one tokenizer; `files` has the data of tasks that need some, by `RulerTask.file`.
 
     Raises:
         CorpusTooShort: the validation split of the corpus holds no word.
         CorpusNotFound, InvalidCorpus: a data file is missing, or is another one.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, corpus: Corpus, *, squad: Path | None = None, hotpotqa: Path | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, corpus: Corpus, *, files: Mapping[str, Path] | None = None) -> None:
         self._tokenizer = tokenizer
         self._bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         words = tuple(corpus.split_text("validation").split())
         if not words:
             raise CorpusTooShort(f"the validation split of {corpus.name!r} must hold some text, but is empty")
-        self._definitions: dict[RulerTask, Definition] = {name: niah(task, words) for name, task in TASKS.items()}
-        self._definitions |= {
-            "vt": variable_tracking(self._tokens),
-            "cwe": common_words(self._tokens),
-            "fwe": frequent_words(),
-        }
-        if squad is not None:
-            self._definitions["qa_1"] = question_answering(read_squad(squad))
-        if hotpotqa is not None:
-            self._definitions["qa_2"] = question_answering(read_hotpotqa(hotpotqa))
-
-    @property
-    def tasks(self) -> tuple[RulerTask, ...]:
-        """What can be built here, in RULER's order: eleven tasks, and those with a data file."""
-        return tuple(task for task in RULER_TASKS if task in self._definitions)
+        self._given = Materials(words=words, tokens_of=self._tokens, files=files or {})
+        self._definitions: dict[str, Definition] = {}
+        for name, task in TASKS.items():
+            if task.file in self._given.files:
+                self._definition(name)  # so that another file is told, whatever is asked for
 
     def build(self, request: RulerRequest) -> tuple[RulerPrompt, ...]:
         """The first `count` prompts; a larger count begins with the same ones.
@@ -63,7 +49,7 @@ class RulerFactory:
     def prompt(self, request: RulerRequest, index: int) -> RulerPrompt:
         """Prompt `index` >= 0 of the sequence; does not depend on request.count. Raises as `build` does."""
         definition = self._definition(request.task)
-        rng = np.random.default_rng([_STREAM, RULER_TASKS.index(request.task), index, request.seed])
+        rng = np.random.default_rng([_STREAM, _stream(TASKS.find(request.task)), index, request.seed])
         draft = definition.draft(rng, index, request.length)
         budget = request.length - definition.tokens_to_generate
         amount = largest_fitting(
@@ -87,12 +73,19 @@ class RulerFactory:
             match=definition.match,
         )
 
-    def _definition(self, task: RulerTask) -> Definition:
-        if task not in self._definitions:
+    def _definition(self, name: str) -> Definition:
+        task = TASKS.find(name)
+        if task.file is not None and task.file not in self._given.files:
             raise InvalidDocumentRequest(
-                f"RULER's {task} needs its data, which is not shipped: {_DATA_FILES[task]} must be given, but is not"
+                f"RULER's {name} needs its data, which is not shipped: {task.file} must be given, but is not"
             )
-        return self._definitions[task]
+        if name not in self._definitions:
+            self._definitions[name] = task.make(self._given)
+        return self._definitions[name]
 
     def _tokens(self, text: str) -> int:
         return len(self._bos) + len(self._tokenizer.encode(text))
+
+
+def _stream(task: RulerTask) -> int:
+    return int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:8]) if task.stream is None else task.stream

@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from evaluation.ruler.task import Definition, Draft, RulerTask
+from evaluation.ruler.task import Definition, Draft
 from evaluation.ruler.values import DRAWS, Kind, draw_distinct
 
 TOKENS_TO_GENERATE = 128
@@ -62,18 +62,6 @@ class Niah:
     queries: int = 1
     key_kind: Kind = "words"
     value_kind: Kind = "numbers"
-
-
-TASKS: dict[RulerTask, Niah] = {
-    "niah_single_1": Niah(haystack="noise"),
-    "niah_single_2": Niah(haystack="text"),
-    "niah_single_3": Niah(haystack="text", value_kind="uuids"),
-    "niah_multikey_1": Niah(haystack="text", keys=4),
-    "niah_multikey_2": Niah(haystack="needles"),
-    "niah_multikey_3": Niah(haystack="needles", key_kind="uuids", value_kind="uuids"),
-    "niah_multivalue": Niah(haystack="text", values=4),
-    "niah_multiquery": Niah(haystack="text", keys=4, queries=4),
-}
 
 
 def niah(task: Niah, words: tuple[str, ...]) -> Definition:

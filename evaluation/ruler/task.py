@@ -12,33 +12,14 @@ templates, parameters and metric. What deviates is the same for all of them:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from evaluation.errors import InvalidDocumentRequest
 
 if TYPE_CHECKING:  # numpy, which clients that only read specs need not load
     import numpy as np
-
-RulerTask = Literal[
-    "niah_single_1",
-    "niah_single_2",
-    "niah_single_3",
-    "niah_multikey_1",
-    "niah_multikey_2",
-    "niah_multikey_3",
-    "niah_multivalue",
-    "niah_multiquery",
-    "vt",
-    "cwe",
-    "fwe",
-    "qa_1",
-    "qa_2",
-]
-RULER_TASKS: tuple[RulerTask, ...] = get_args(RulerTask)
-QA_TASKS: tuple[RulerTask, ...] = ("qa_1", "qa_2")
-OFFLINE_TASKS: tuple[RulerTask, ...] = tuple(task for task in RULER_TASKS if task not in QA_TASKS)
 
 Match = Literal["all", "part"]
 """Which of the answers a generation must hold: the share of all of them counts, or any one is enough."""
@@ -48,14 +29,12 @@ Match = Literal["all", "part"]
 class RulerRequest:
     """Which prompts: `count` of `task`, prompt and answer of at most `length` tokens together, decided by `seed`."""
 
-    task: RulerTask
+    task: str
     length: int
     count: int
     seed: int
 
     def __post_init__(self) -> None:
-        if self.task not in RULER_TASKS:
-            raise InvalidDocumentRequest(f"task must be one of {', '.join(RULER_TASKS)}, but got task={self.task!r}")
         for name, value, least in (("length", self.length, 1), ("count", self.count, 1), ("seed", self.seed, 0)):
             if value < least:
                 raise InvalidDocumentRequest(f"{name} must be at least {least}, but got {name}={value}")
@@ -66,7 +45,7 @@ class RulerPrompt:
     """One prompt. token_ids: the tokens of `text`, BOS before them where the tokenizer writes one."""
 
     id: str
-    task: RulerTask
+    task: str
     length: int
     token_ids: tuple[int, ...]
     text: str
@@ -96,16 +75,3 @@ class Definition:
     draft: Callable[[np.random.Generator, int, int], Draft]
     tokens_to_generate: int
     match: Match = "all"
-
-
-def tasks_of(names: Iterable[str]) -> tuple[RulerTask, ...]:
-    """RULER's tasks by name, in RULER's order, each once; "all" means those that need no data file.
-
-    Raises:
-        InvalidDocumentRequest: a name is none of RULER's.
-    """
-    given = set(names)
-    if unknown := sorted(given - {*RULER_TASKS, "all"}):
-        raise InvalidDocumentRequest(f"a task must be all or one of {', '.join(RULER_TASKS)}, but got {unknown[0]!r}")
-    asked = given | (set(OFFLINE_TASKS) if "all" in given else set())
-    return tuple(task for task in RULER_TASKS if task in asked)

@@ -164,8 +164,8 @@ def _check_memory(prepared: PreparedEvaluation) -> None:
 def _ruler(spec: EvaluationSpec, model: PreparedModel) -> RulerFactory | None:
     if not spec.ruler_tasks:
         return None
-    squad, hotpotqa = (None if file is None else user_path(file) for file in (spec.squad, spec.hotpotqa))
-    return RulerFactory(model.factory.tokenizer, model.corpus, squad=squad, hotpotqa=hotpotqa)
+    files = {field: user_path(file) for field, file in spec.ruler_files.items()}
+    return RulerFactory(model.factory.tokenizer, model.corpus, files=files)
 
 
 def _check_documents(prepared: PreparedEvaluation) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from evaluation.documents.windows import TextWindow
 from evaluation.models.tokenizer import Tokenizer
 from evaluation.ruler.factory import RulerFactory
-from evaluation.ruler.task import RulerTask
 from service.evaluations.contenders import Contender, Setup
 
 
@@ -16,7 +15,7 @@ class ServedWork:
 
     tokenizer: Tokenizer
     ruler: RulerFactory | None
-    tasks: tuple[RulerTask, ...]
+    tasks: tuple[str, ...]
     ruler_lengths: tuple[int, ...]
     prompts: int
     """Per task and length."""

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from evaluation.ruler.score import DEFAULT_THRESHOLD
-from evaluation.ruler.task import QA_TASKS, RulerTask, tasks_of
+from evaluation.ruler.tasks import TASKS, tasks_of
 from service.specs.base import (
     MAX_DOCUMENTS,
     MAX_TARGET_LENGTH,
@@ -66,10 +66,15 @@ class EvaluationSpec(Spec):
     labels: Labels = Field({})
 
     @property
-    def ruler_tasks(self) -> tuple[RulerTask, ...]:
-        """RULER's tasks that `tasks` names; all has the question answering tasks whose files are given."""
-        given = [task for task, file in zip(QA_TASKS, (self.squad, self.hotpotqa), strict=True) if file is not None]
-        return tasks_of([*self.tasks, *(given if "all" in self.tasks else [])])
+    def ruler_files(self) -> dict[str, str]:
+        """The data files that are given, by field."""
+        given = {"squad": self.squad, "hotpotqa": self.hotpotqa}
+        return {field: file for field, file in given.items() if file is not None}
+
+    @property
+    def ruler_tasks(self) -> tuple[str, ...]:
+        """The tasks that `tasks` names; all has those whose files are given."""
+        return tasks_of(self.tasks, self.ruler_files)
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -84,9 +89,10 @@ class EvaluationSpec(Spec):
 
     @model_validator(mode="after")
     def _data_is_given(self) -> Self:
-        for task, name, file in zip(QA_TASKS, ("squad", "hotpotqa"), (self.squad, self.hotpotqa), strict=True):
-            if task in self.tasks and file is None:
-                raise ValueError(f"{name} must be given for RULER's {task}: its data is not shipped")
+        for name in self.ruler_tasks:
+            file = TASKS[name].file
+            if file is not None and file not in self.ruler_files:
+                raise ValueError(f"{file} must be given for RULER's {name}: its data is not shipped")
         return self
 
     @model_validator(mode="after")

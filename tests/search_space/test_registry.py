@@ -58,6 +58,7 @@ def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
 @pytest.mark.usefixtures("installed")
 def test_installed_packages_add_rows() -> None:
     assert list(table()) == ["ours", "added"]
+    assert list(table().own) == ["ours"]
     assert table().find("added") == ADDED
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +18,13 @@ from evaluation.ruler.counting import COMMON_WORDS, zeta_counts
 from evaluation.ruler.factory import RulerFactory
 from evaluation.ruler.fitting import largest_fitting
 from evaluation.ruler.niah import NEEDLE, NOISE
-from evaluation.ruler.task import OFFLINE_TASKS, RULER_TASKS, RulerPrompt, RulerRequest, RulerTask, tasks_of
+from evaluation.ruler.task import Definition, Draft, RulerPrompt, RulerRequest
+from evaluation.ruler.tasks import TASKS, Materials, RulerTask, tasks_of
+from search_space.registry import Registry
+from tests.helpers.paths import ROOT
 
 LENGTH = 2048
+OFFLINE_TASKS = tasks_of(["all"])
 NEEDLE_PATTERN = re.compile(r"One of the special magic (\w+) for (\S+) is: (\S+)\.")
 SQUAD = {
     "data": [
@@ -47,14 +54,12 @@ def ruler(tokenizer: HFTokenizer, pydoc: Corpus) -> RulerFactory:
     return RulerFactory(tokenizer, pydoc)
 
 
-def prompts(factory: RulerFactory, task: RulerTask, *, count: int = 3, length: int = LENGTH) -> tuple[RulerPrompt, ...]:
+def prompts(factory: RulerFactory, task: str, *, count: int = 3, length: int = LENGTH) -> tuple[RulerPrompt, ...]:
     return factory.build(RulerRequest(task=task, length=length, count=count, seed=7))
 
 
 @pytest.mark.parametrize("task", OFFLINE_TASKS)
-def test_prompts_fit_fill_and_repeat(
-    ruler: RulerFactory, tokenizer: HFTokenizer, pydoc: Corpus, task: RulerTask
-) -> None:
+def test_prompts_fit_fill_and_repeat(ruler: RulerFactory, tokenizer: HFTokenizer, pydoc: Corpus, task: str) -> None:
     first, second, third = prompts(ruler, task)
     for prompt in (first, second, third):
         total = len(prompt.token_ids) + prompt.max_new_tokens
@@ -67,7 +72,7 @@ def test_prompts_fit_fill_and_repeat(
 
 
 @pytest.mark.parametrize("task", OFFLINE_TASKS)
-def test_an_index_asks_the_same_at_every_length(ruler: RulerFactory, task: RulerTask) -> None:
+def test_an_index_asks_the_same_at_every_length(ruler: RulerFactory, task: str) -> None:
     short, long = (prompts(ruler, task, count=1, length=length)[0] for length in (LENGTH, 3000))
     if task != "fwe":  # its vocabulary grows with the length
         assert short.answers == long.answers
@@ -87,7 +92,7 @@ def test_an_index_asks_the_same_at_every_length(ruler: RulerFactory, task: Ruler
         ("niah_multiquery", 4, 4, r"\d{7}"),
     ],
 )
-def test_needles(ruler: RulerFactory, task: RulerTask, needles: int | None, keys_asked: int, values: str) -> None:
+def test_needles(ruler: RulerFactory, task: str, needles: int | None, keys_asked: int, values: str) -> None:
     for prompt in prompts(ruler, task):
         stated = NEEDLE_PATTERN.findall(prompt.text)
         question = prompt.text[prompt.text.rindex("What ") :]
@@ -175,8 +180,8 @@ def test_questions_from_a_data_file(tokenizer: HFTokenizer, pydoc: Corpus, tmp_p
         for n in range(60)
     ]
     hotpot.write_text(json.dumps(rows))
-    factory = RulerFactory(tokenizer, pydoc, squad=squad, hotpotqa=hotpot)
-    assert factory.tasks == RULER_TASKS
+    factory = RulerFactory(tokenizer, pydoc, files={"squad": squad, "hotpotqa": hotpot})
+    assert tasks_of(["all"], ["squad", "hotpotqa"]) == tuple(TASKS)
     for task in ("qa_1", "qa_2"):
         for prompt in prompts(factory, task, length=1024):
             assert prompt.match == "part"
@@ -186,7 +191,6 @@ def test_questions_from_a_data_file(tokenizer: HFTokenizer, pydoc: Corpus, tmp_p
 
 
 def test_what_is_missing_is_said(ruler: RulerFactory, tokenizer: HFTokenizer, pydoc: Corpus, tmp_path: Path) -> None:
-    assert ruler.tasks == OFFLINE_TASKS
     with pytest.raises(InvalidDocumentRequest, match=r"qa_2 needs its data.*hotpotqa"):
         prompts(ruler, "qa_2")
     with pytest.raises(InvalidDocumentRequest, match=r"at least \d+ tokens .*cwe .*got length=256"):
@@ -195,17 +199,59 @@ def test_what_is_missing_is_said(ruler: RulerFactory, tokenizer: HFTokenizer, py
         prompts(ruler, "fwe", length=200)
     for name in ("none.json", "a" * 300):
         with pytest.raises(CorpusNotFound, match="must exist"):
-            RulerFactory(tokenizer, pydoc, squad=tmp_path / name)
+            RulerFactory(tokenizer, pydoc, files={"squad": tmp_path / name})
     os.mkfifo(tmp_path / "fifo.json")
     with pytest.raises(InvalidCorpus, match="must be a regular file"):
-        RulerFactory(tokenizer, pydoc, hotpotqa=tmp_path / "fifo.json")
+        RulerFactory(tokenizer, pydoc, files={"hotpotqa": tmp_path / "fifo.json"})
     wrong = tmp_path / "wrong.json"
     half = json.dumps(SQUAD).replace("?", "\\ud83d")
     for text in (half, "[]", "{", "[" * 100_000, '{"data": [{"paragraphs": []}]}', "[[1]]"):
         wrong.write_text(text)
         with pytest.raises(InvalidCorpus):
-            RulerFactory(tokenizer, pydoc, squad=wrong)
+            RulerFactory(tokenizer, pydoc, files={"squad": wrong})
         wrong = tmp_path / f"wrong{len(text)}.json"  # files are read once
+
+
+def _echo(given: Materials) -> Definition:
+    """One sentence of the corpus, to be repeated."""
+    said = " ".join(given.words[:5])
+    draft = Draft(answers=(said,), write=lambda amount: f"{said}. " * amount + "Once more:", least=1)
+    return Definition(draft=lambda rng, index, length: draft, tokens_to_generate=16)
+
+
+ECHO = RulerTask(name="echo", summary="a sentence again", make=_echo)
+
+
+def test_an_installed_package_adds_a_task(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: HFTokenizer, pydoc: Corpus
+) -> None:
+    entry = importlib.metadata.EntryPoint("echo", f"{__name__}:ECHO", "ropewalk.tasks")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [entry] if group == entry.group else [])
+    table = Registry(
+        "task", *TASKS.own.values(), refusal=InvalidDocumentRequest, kind=RulerTask, group="ropewalk.tasks"
+    )
+    monkeypatch.setattr("evaluation.ruler.tasks.TASKS", table)
+    monkeypatch.setattr("evaluation.ruler.factory.TASKS", table)
+    assert tasks_of(["all"]) == (*OFFLINE_TASKS, "echo")
+    (prompt,) = prompts(RulerFactory(tokenizer, pydoc), "echo", count=1)
+    assert prompt.answers[0] in prompt.text
+    assert LENGTH - 30 < len(prompt.token_ids) + prompt.max_new_tokens <= LENGTH
+
+
+def test_random_numbers_of_tasks_are_apart() -> None:
+    """The numbers are fixed: a prompt is the same in every version."""
+    assert [task.stream for task in TASKS.own.values()] == list(range(len(TASKS.own)))
+
+
+def test_the_documentation_has_every_task() -> None:
+    written = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [f"| `{task.name}` | {task.summary} |" for task in TASKS.own.values()]
+    assert "\n".join(rows) in written
+
+
+def test_specs_are_read_without_the_tasks_code() -> None:
+    code = "import sys, evaluation.ruler.tasks; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_tasks_by_name() -> None:

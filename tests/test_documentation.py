@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from scripts.tables import TABLES, Table
 from tests.helpers.paths import ROOT
 
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PATTERNS = ("*.md", "docs/*.md", "docs/decisions/*.md", "examples/*/README.md", "benchmarks/*/README.md")
 PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern) if page.name != "CHANGELOG.md")
 
@@ -36,6 +41,33 @@ def test_source_files_that_are_named_exist(page: Path) -> None:
     rooms = "api|service|workers|finetune|storage|evaluation|search_space|benchmarks|tests|scripts|docs|examples"
     names = set(re.findall(rf"`((?:{rooms})/[\w/.]+\.(?:py|md))\b", page.read_text()))
     assert sorted(name for name in names if not (ROOT / name).is_file()) == []
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_tables_of_rows_are_what_the_rows_say(table: Table) -> None:
+    page = table.page.read_text()
+    assert table.begin in page
+    assert page == table.written(page), "run scripts/tables"
+
+
+BLOCK = re.compile(r"^```python\n# ([\w/]+\.py)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_recipe_runs() -> None:
+    """Each block of Python names its file first: a new one, or one whose names the block is run with."""
+    blocks = BLOCK.findall(CONTRIBUTING.read_text())
+    assert len(blocks) == CONTRIBUTING.read_text().count("```python")
+    made: dict[str, ModuleType] = {}
+    for path, code in blocks:
+        name = path.removesuffix(".py").replace("/", ".")
+        module = ModuleType(name)
+        if (ROOT / path).exists():
+            module.__dict__.update(vars(importlib.import_module(name)))
+        made[name] = module
+        with pytest.MonkeyPatch.context() as patch:
+            for known, of in made.items():
+                patch.setitem(sys.modules, known, of)
+            exec(compile(code, path, "exec"), module.__dict__)
 
 
 def test_a_dead_link_is_seen(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What every test stands on: an environment without the developer's settings, and a real PostgreSQL server."""
+"""What every test stands on: an environment without the developer's settings, one thread, and the shared fixtures.
+
+Fixtures import what they need when they are asked for: a room without a database waits for none.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,29 @@ import os
 import hypothesis
 import pytest
 
+from tests.helpers.needs import needs
 from tests.helpers.postgres import database, database_url, empty_database_url, postgres_url, template_database
+from tests.helpers.ray_cluster import ray_cluster
 from tests.helpers.undisturbed import undisturbed
 
-__all__ = ["database", "database_url", "empty_database_url", "postgres_url", "template_database", "undisturbed"]
+__all__ = [
+    "database",
+    "database_url",
+    "empty_database_url",
+    "postgres_url",
+    "ray_cluster",
+    "template_database",
+    "undisturbed",
+]
+
+# Nothing above loads numpy or torch yet. Matrices here are small: several threads mostly wait for each other.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 # A busy machine takes its time; that is no failure.
-hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any machine")
 
 SCRUBBED = ("ROPEWALK_", "PG", "RAY_ADDRESS")
@@ -25,6 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Settings of the developer's shell reach no test, at import time either."""
     for name in [name for name in os.environ if name.startswith(SCRUBBED)]:
         del os.environ[name]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with what it needs. Those on Ray come first and stay together: there is one cluster, and it is the
+    longest way. Of the others each module stays together, with its fixtures."""
+    for item in items:
+        for marker in set(needs(item)):
+            item.add_marker(marker)
+        on_ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 def pytest_unconfigure() -> None:

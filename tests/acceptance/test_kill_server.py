@@ -14,7 +14,8 @@ import pytest
 from api.client import RopewalkClient
 from api.wire.jobs import JobResource
 from service.reports import SearchReport
-from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, free_port, server, wait_for
+from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, server, wait_for
+from tests.helpers.waiting import free_port
 
 SPEC: dict[str, Any] = {
     "model": "pocket",

@@ -24,7 +24,8 @@ from storage.api_keys import ApiKeys
 from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageNotWritable
 from storage.postgres.database import Database
-from tests.helpers.http_server import free_port, running_server
+from tests.helpers.http_server import running_server
+from tests.helpers.waiting import free_port
 
 STOP_SECONDS = 60
 

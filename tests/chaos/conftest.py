@@ -1,26 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from tests.helpers.controllers import LONG
 from tests.helpers.postgres import create_database
 from tests.helpers.studies import WholeStudy
 from tests.helpers.undisturbed import calm_study
-
-#: What makes a search of 200 trials, ten of them baselines, and some 1,100 document passes.
-LONG: dict[str, Any] = {
-    "strategy": {
-        "name": "evolution",
-        "population": 32,
-        "iterations": 9,
-        "parents": 16,
-        "mutations": 10,
-        "crossovers": 8,
-    },
-    "objective": {"documents": 5, "validation_documents": 12},
-    "budget": {"max_trials": 190},
-}
 
 
 @pytest.fixture(scope="session")

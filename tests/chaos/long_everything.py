@@ -12,24 +12,21 @@ import random
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import SQLAlchemyError
 
-from api.client import ApiError, RopewalkClient
-from api.errors import ServerUnreachable
-from storage.errors import StorageError
+from api.client import RopewalkClient
 from storage.postgres.database import Database, upgrade
-from tests.chaos.conftest import LONG
-from tests.chaos.test_controllers import accepted, assert_fenced
 from tests.helpers.chaos_everything import live_until, running_service
-from tests.helpers.controllers import has_ended, search_spec
+from tests.helpers.controllers import LONG, has_ended, search_spec
+from tests.helpers.fencing import accepted, assert_fenced
 from tests.helpers.postgres import fast_directory
-from tests.helpers.server_process import free_port
+from tests.helpers.server_process import patiently
 from tests.helpers.studies import WholeStudy, whole_study
+from tests.helpers.waiting import free_port
 
 SPEC = search_spec(**LONG)
 KILLS = ("worker", "postgres", "worker", "api", "worker", "controller", "postgres", "worker", "raylet")
@@ -71,15 +68,3 @@ def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(home: Pat
             assert whole_study(observed, search_id) == long_study
             assert_fenced(observed, search_id)
     assert set(service.kills) == set(KILLS), service.kills
-
-
-def patiently(condition: Callable[[], bool]) -> Callable[[], bool]:
-    """The condition, false while who could tell is down."""
-
-    def holds() -> bool:
-        try:
-            return condition()
-        except (ServerUnreachable, ApiError, StorageError, SQLAlchemyError):
-            return False
-
-    return holds

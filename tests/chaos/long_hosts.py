@@ -12,13 +12,13 @@ import pytest
 from service.controller import LEASE_SECONDS
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from tests.chaos.conftest import LONG
-from tests.chaos.test_controllers import assert_fenced, passes
 from tests.helpers.chaos_everything import WORKER, Supervised, environment
 from tests.helpers.chaos_hosts import Host, hosts, why_impossible
-from tests.helpers.controllers import has_ended, submit, wait_until
+from tests.helpers.controllers import LONG, has_ended, submit
+from tests.helpers.fencing import assert_fenced, passes
 from tests.helpers.proxy import Proxy
 from tests.helpers.studies import WholeStudy, whole_study
+from tests.helpers.waiting import wait_until
 
 IMPOSSIBLE = why_impossible()
 

@@ -15,7 +15,7 @@ from search_space.rope.scaling import Scaling
 from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec
 from tests.helpers.controllers import search_spec
-from tests.workers.pool.test_scoring import expected_scores, scores_of
+from tests.helpers.outcomes import expected_scores, scores_of
 from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
 from workers.pool.cluster import ensure_ray, shutdown_ray
 from workers.pool.scoring import ScoringPool

@@ -6,62 +6,28 @@ that a server consists of, are in `long_*.py` beside this file, for `make test-c
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
 
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Event
-from tests.helpers.controllers import LEASE_SECONDS, controller_process, has_ended, submit, wait_until
+from tests.helpers.controllers import LEASE_SECONDS, controller_process, has_ended, submit
+from tests.helpers.fencing import accepted, assert_fenced, claims, passes
+from tests.helpers.postgres import ending_sessions
 from tests.helpers.proxy import Proxy
 from tests.helpers.studies import WholeStudy, whole_study
-from tests.storage.postgres.test_retries import END_ALL
+from tests.helpers.waiting import wait_until
 
 SLOW = 0.03  # seconds per document: a search then lasts some seconds
 
 
-def passes(database: Database, search_id: str) -> int:
-    return JobStore(database).get(search_id).progress.document_passes
-
-
-def claims(database: Database, search_id: str) -> list[tuple[Event, dict[str, Any]]]:
-    """Claims and take-overs, in order."""
-    events = JobStore(database).events(search_id)
-    return [(event, json.loads(event.data_json)) for event in events if event.type in ("job.claimed", "job.taken_over")]
-
-
-def accepted(database: Database, search_id: str) -> list[tuple[int, datetime]]:
-    """Epoch and time of every accepted score that a document was scored for, rather than found in the cache."""
-    query = """
-        SELECT lease_epoch, created_at FROM ropewalk.document_scores
-        WHERE job_id = :id AND worker <> 'cache' ORDER BY created_at
-    """
-    with database.engine.begin() as connection:
-        rows = connection.execute(sa.text(query), {"id": search_id}).all()
-    return [(row.lease_epoch, row.created_at) for row in rows]
-
-
 def has_gone_on(database: Database, search_id: str, *, to: int) -> bool:
     return len(accepted(database, search_id)) >= to or has_ended(database, search_id)
-
-
-def assert_fenced(database: Database, search_id: str) -> None:
-    """Every score was accepted under the lease of its time: by whoever had claimed the search last."""
-    starts = [(told["epoch"], event.created_at) for event, told in claims(database, search_id)]
-    assert [number for number, _ in starts] == list(range(1, len(starts) + 1))
-    for number, when in accepted(database, search_id):
-        assert [epoch for epoch, start in starts if start <= when][-1] == number
 
 
 def test_a_killed_controller_is_replaced_within_two_leases_and_one_document_is_redone(
@@ -147,26 +113,6 @@ def test_a_full_disk_costs_the_artifact_and_not_the_search(
     failed = [event for event in JobStore(database).events(search_id) if event.type == "artifact.failed"]
     assert "File too large" in failed[0].data_json
     assert list((tmp_path / "artifacts" / search_id).iterdir()) == [], "nothing half-written is left"
-
-
-@contextmanager
-def ending_sessions(url: str, *, every_seconds: float) -> Iterator[None]:
-    """End every other session of the database, again and again."""
-    stop, killer = threading.Event(), Database(url)
-
-    def end_all() -> None:
-        while not stop.wait(every_seconds):
-            with killer.engine.begin() as connection:
-                connection.execute(sa.text(END_ALL))
-
-    thread = threading.Thread(target=end_all)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        killer.close()
 
 
 def test_sessions_that_end_all_the_time_are_made_anew(

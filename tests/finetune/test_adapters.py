@@ -20,7 +20,7 @@ from finetune.language_model import load_model
 from finetune.rotary import RotarySwitch
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
-from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH
+from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH
 
 pytest.importorskip("peft")
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from evaluation.documents.corpus import Corpus
@@ -14,6 +13,7 @@ from finetune.data import MicroBatch, Row, TrainingData, TrainingDocument, stack
 from finetune.language_model import load_model
 from finetune.parallel import Ranks
 from finetune.token_store import open_token_store
+from tests.helpers.largest_tensor import LargestTensor
 
 TOLERANCE = 1e-5
 
@@ -143,18 +143,3 @@ def test_no_matrix_of_tokens_by_tokens_is_made_for_a_packed_row() -> None:
     with largest:
         document_attention(torch.nn.Module(), states, states, states, None, document_lengths=((64,) * 64,))
     assert largest.elements <= 8 * tokens < tokens * tokens
-
-
-class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the largest tensor that any operation inside the block makes."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made

@@ -18,7 +18,7 @@ from finetune.data import MicroBatch, TrainingData
 from finetune.language_model import LanguageModelLoss
 from finetune.parallel import Ranks
 from finetune.token_store import TokenStore, open_token_store
-from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH
+from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from evaluation.models.source import load_tokenizer, resolve_model
 from finetune.generating import generate_across_switch
 from finetune.language_model import load_model
 from finetune.output.checkpoint import write_checkpoint
-from tests.finetune.conftest import make_factor_file
+from tests.helpers.tiny_llama import make_factor_file
 
 ORIGINAL, TARGET = 256, 1024
 NEW_TOKENS = 14

@@ -30,7 +30,7 @@ from finetune.rotary import RotarySwitch
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
 from search_space.rope.rescale_factors import RescaleFactors
-from tests.finetune.conftest import ORIGINAL_LENGTH, TARGET_LENGTH, make_factor_file
+from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH, make_factor_file
 
 QUICK = FinetuneSettings(steps=4, warmup_steps=1, long_documents_per_step=1, short_sequences_per_step=1)
 

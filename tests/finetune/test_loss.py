@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from finetune.loss import weighted_nll_sum
-from tests.finetune.test_attention import LargestTensor
+from tests.helpers.largest_tensor import LargestTensor
 
 TARGETS, HIDDEN, VOCABULARY = 37, 16, 101
 CHUNK = 5 * VOCABULARY  # five tokens: the last chunk is a part of one

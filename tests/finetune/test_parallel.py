@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ from evaluation.models.source import ModelSource, resolve_model
 from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
 from finetune.results import TrainingProgress
-from finetune.training_state import newest_state
 from search_space.factors.factor_file import FactorFile
+from tests.helpers.kept_states import KeptStates, Killed
 
 ALONE = FinetuneSettings(
     steps=4, warmup_steps=1, learning_rate=1e-4, long_documents_per_step=2, middle_sequences_per_step=2,
@@ -26,28 +25,6 @@ SETTINGS = {
     "whole": dataclasses.replace(ALONE, workers=2),
     "sharded": dataclasses.replace(ALONE, workers=2, sharding="fsdp"),
 }
-
-
-class KeptStates:
-    """States in one directory, and no more of them once a step was kept, as after a kill."""
-
-    def __init__(self, directory: Path, *, dies_at: int | None = None) -> None:
-        self._directory = directory
-        self._dies_at = dies_at
-
-    def newest(self) -> Path | None:
-        return newest_state(list(self._directory.glob("*")))
-
-    def save(self, step: int, write: Callable[[Path], bool]) -> None:
-        directory = self._directory / str(step)
-        directory.mkdir(exist_ok=True, parents=True)
-        write(directory)
-        if step == self._dies_at:
-            raise Killed
-
-
-class Killed(BaseException):
-    pass
 
 
 def _worker(rank: int, model: str, factors: str, directory: Path) -> None:

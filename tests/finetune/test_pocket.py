@@ -16,7 +16,7 @@ from finetune.parallel import Ranks
 from finetune.results import TrainingProgress
 from finetune.rotary import RotarySwitch
 from finetune.token_store import open_token_store
-from tests.finetune.conftest import make_factor_file
+from tests.helpers.tiny_llama import make_factor_file
 
 TARGET_LENGTH = 1024
 UNSEEN_STEP = 1000

@@ -18,8 +18,8 @@ from finetune.memory import GIB, MemoryEstimate, check_memory, estimate, use_che
 from finetune.results import TrainingProgress
 from finetune.training_state import newest_state
 from search_space.factors.factor_file import FactorFile
-from tests.finetune.conftest import TARGET_LENGTH
-from tests.finetune.test_parallel import KeptStates, Killed
+from tests.helpers.kept_states import KeptStates, Killed
+from tests.helpers.tiny_llama import TARGET_LENGTH
 
 SETTINGS = FinetuneSettings(
     steps=12, warmup_steps=1, long_documents_per_step=1, middle_sequences_per_step=1, checkpoint_every=4

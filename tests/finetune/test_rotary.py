@@ -12,7 +12,7 @@ from search_space.errors import InvalidRescaleFactors
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
-from tests.finetune.conftest import ORIGINAL_LENGTH
+from tests.helpers.tiny_llama import ORIGINAL_LENGTH
 
 FACTORS = RescaleFactors((1.0, 1.2, 1.5, 2.0, 2.2, 2.5, 2.6, 3.0))
 

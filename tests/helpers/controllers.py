@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
@@ -114,14 +114,6 @@ def search_spec(**changes: Any) -> dict[str, Any]:
     return spec | changes
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Return when `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
 def submit(database: Database, **changes: Any) -> str:
     """A queued search's id, without the checks of the door, which take seconds in a process that is not warm."""
     spec = SearchSpec.model_validate(search_spec(**changes))
@@ -131,3 +123,18 @@ def submit(database: Database, **changes: Any) -> str:
 def has_ended(database: Database, search_id: str) -> bool:
     """Whether the search is in a final state."""
     return JobStore(database).get(search_id).state.is_final
+
+
+#: What makes a search of 200 trials, ten of them baselines, and some 1,100 document passes.
+LONG: dict[str, Any] = {
+    "strategy": {
+        "name": "evolution",
+        "population": 32,
+        "iterations": 9,
+        "parents": 16,
+        "mutations": 10,
+        "crossovers": 8,
+    },
+    "objective": {"documents": 5, "validation_documents": 12},
+    "budget": {"max_trials": 190},
+}

@@ -1,11 +1,9 @@
 """A real server in a thread, and short ways to jobs in every state."""
 
 import json
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -28,11 +26,11 @@ from storage.postgres.database import Database
 from storage.records import JobState, Lease, Progress, StoredScore
 from storage.study.record import StudyRecord
 from tests.helpers.accepting import accept
+from tests.helpers.waiting import wait_until
 
 ROPE = RopeConfig(rope_theta=10000.0, rotary_dim=32, original_max_position_embeddings=256)
 POCKET_SPEC: dict[str, object] = {"model": "pocket", "target_length": 1024}
 SPEC_JSON = json.dumps(POCKET_SPEC)
-START_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +73,6 @@ def running_server(
         server.should_exit = True
         thread.join()
         listener.close()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Return when `condition` holds; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def claimed_search(jobs: JobStore, *, spec_json: str = SPEC_JSON) -> Lease:

@@ -4,3 +4,4 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ROOT / "examples" / "pocket" / "model"
+ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space")

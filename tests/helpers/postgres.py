@@ -1,7 +1,7 @@
 """A real PostgreSQL server for the tests, and a fresh database for each test that asks for one.
 
-The server starts once per session, in a temporary directory; each `database` is a copy of a migrated template, which
-costs some 50 ms.
+The server starts once per process of a run, in a temporary directory; each `database` is a copy of a migrated
+template, which costs some 50 ms. Nothing of this is imported before the first fixture is asked for.
 """
 
 from __future__ import annotations
@@ -12,19 +12,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
-import sqlalchemy as sa
 
-from storage.embedded.server import EmbeddedPostgres
-from storage.postgres.database import Database, upgrade
 from tests.helpers.paths import ROOT
 
+if TYPE_CHECKING:
+    from storage.postgres.database import Database
 TEMPLATE = "template_ropewalk"
+
+END_ALL = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 WATCHER = """
 import shutil, sys
@@ -45,6 +50,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of a running server's database `ropewalk`, which has no tables."""
+    from storage.embedded.server import EmbeddedPostgres
+
     with (
         tempfile.TemporaryDirectory(prefix="ropewalk-test-", dir=fast_directory()) as home,
         _cleaned_up_after_a_kill(home),
@@ -56,6 +63,8 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> str:
     """The name of a migrated database to copy."""
+    from storage.postgres.database import upgrade
+
     url = create_database(postgres_url, TEMPLATE, template="template0")
     upgrade(url)
     return TEMPLATE
@@ -80,6 +89,8 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A migrated database of the test's own."""
+    from storage.postgres.database import Database
+
     database = Database(database_url)
     yield database
     database.close()
@@ -87,6 +98,8 @@ def database(database_url: str) -> Iterator[Database]:
 
 def create_database(server_url: str, name: str, *, template: str) -> str:
     """A new database's URL."""
+    import sqlalchemy as sa
+
     _execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     return sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
@@ -104,6 +117,24 @@ def _cleaned_up_after_a_kill(home: str) -> Iterator[None]:
         watcher.communicate()
 
 
+@contextmanager
+def ending_sessions(url: str, *, every_seconds: float) -> Iterator[None]:
+    """End every other session of the database, again and again."""
+    stop = threading.Event()
+
+    def end_all() -> None:
+        while not stop.wait(every_seconds):
+            _execute(url, END_ALL)
+
+    thread = threading.Thread(target=end_all)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def fast_directory() -> Path | None:
     """Memory where there is plenty: the server waits for the disk at every commit. None: the usual place."""
     memory = Path("/dev/shm")
@@ -113,6 +144,9 @@ def fast_directory() -> Path | None:
 
 
 def _execute(server_url: str, statement: str) -> None:
+    import psycopg
+    import sqlalchemy as sa
+
     url = sa.make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement.encode())

@@ -1,18 +1,19 @@
 """A real `ropewalk serve` in a process group of its own, for tests that need the whole thing."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.client import ApiError
 from api.errors import ServerUnreachable
+from storage.errors import StorageError
+from tests.helpers.waiting import wait_until
 
 START_SECONDS = 120.0
 SEARCH_SECONDS = 240.0
@@ -40,19 +41,17 @@ def server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, log: Path) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+    """Return when `condition` holds; while nobody answers it does not."""
+    wait_until(patiently(condition), seconds, log=log)
+
+
+def patiently(condition: Callable[[], bool]) -> Callable[[], bool]:
+    """The condition, false while who could tell is down."""
+
+    def holds() -> bool:
         try:
-            if condition():
-                return
-        except (ServerUnreachable, ApiError, httpx.HTTPError):
-            pass
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
+            return condition()
+        except (ServerUnreachable, ApiError, httpx.HTTPError, StorageError, SQLAlchemyError):
+            return False
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return holds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+
+import pytest
 from hypothesis import strategies as st
 
 from search_space.rope.config import RopeConfig
@@ -18,3 +21,6 @@ scales = st.sampled_from([1.0, 2.0, 4.0, 16.0, 64.0]) | st.floats(1.0, 100.0)
 def target_length(rope: RopeConfig, scale: float) -> int:
     """The whole number of tokens nearest to `scale` times the original length."""
     return max(round(rope.original_max_position_embeddings * scale), rope.original_max_position_embeddings)
+
+
+NEEDS_CMAES = pytest.mark.skipif(importlib.util.find_spec("cmaes") is None, reason="cmaes is not installed")

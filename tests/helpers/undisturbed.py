@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from storage.postgres.database import Database
 from tests.helpers.postgres import create_database
 
 if TYPE_CHECKING:
@@ -25,8 +24,10 @@ def undisturbed(postgres_url: str, template_database: str, tmp_path_factory: pyt
 def calm_study(url: str, home: Path, **changes: Any) -> WholeStudy:
     """The whole study of `search_spec` with `changes`, in an empty database."""
     # Imported here: they bring Ray and transformers along, which most tests need not wait for.
-    from tests.helpers.controllers import controller_process, has_ended, submit, wait_until
+    from storage.postgres.database import Database
+    from tests.helpers.controllers import controller_process, has_ended, submit
     from tests.helpers.studies import whole_study
+    from tests.helpers.waiting import wait_until
 
     with closing(Database(url)) as calm, controller_process(url, home):
         search_id = submit(calm, **changes)

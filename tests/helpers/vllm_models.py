@@ -12,8 +12,23 @@ import transformers
 
 from evaluation.documents.needle import NeedleDocument
 from tests.helpers.samples import IDENTITY, ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, VOCABULARY
+from workers.base import ScorerSettings
 
 HEAD_DIM = 32
+POCKET_ORIGINAL, POCKET_TARGET = 256, 1536
+
+
+def vllm_settings(**changes: Any) -> ScorerSettings:
+    """The pocket model, in float32 on one thread."""
+    values = {
+        "model": "pocket",
+        "backend": "vllm",
+        "dtype": "float32",
+        "original_length": POCKET_ORIGINAL,
+        "target_length": POCKET_TARGET,
+        "threads": 1,
+    }
+    return ScorerSettings(**{**values, **changes})
 
 
 def save_phi3(path: Path, **rope: object) -> Path:

@@ -18,8 +18,8 @@ from service.specs.base import Spec
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
-from tests.finetune.conftest import make_factor_file
 from tests.helpers.http_server import factor_file
+from tests.helpers.tiny_llama import make_factor_file
 
 #: Fields of text that make nothing be read.
 NO_FILES = {"search_id", "finetune_id", "name", "tasks", "harness"}

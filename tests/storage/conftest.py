@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-import sqlalchemy as sa
 
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import JobKind, JobState, Lease
-
-ClaimedJob = Callable[..., Lease]
-PATHS: dict[JobState, tuple[JobState, ...]] = {
-    JobState.queued: (),
-    JobState.preparing: (JobState.preparing,),
-    JobState.searching: (JobState.preparing, JobState.searching),
-    JobState.validating: (JobState.preparing, JobState.searching, JobState.validating),
-    JobState.training: (JobState.preparing, JobState.training),
-}
+from tests.helpers.leases import PATHS, ClaimedJob
 
 
 @pytest.fixture
@@ -41,10 +30,3 @@ def claimed_job(store: JobStore) -> ClaimedJob:
         return claimed[1]
 
     return make
-
-
-def expire_lease(database: Database, job_id: str) -> None:
-    """Let the lease's time run out, by the database's clock, at once."""
-    statement = "UPDATE ropewalk.jobs SET lease_expires_at = clock_timestamp() - interval '1 ms' WHERE id = :id"
-    with database.engine.begin() as connection:
-        connection.execute(sa.text(statement), {"id": job_id})

@@ -5,33 +5,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
-from tests.helpers.vllm_models import save_phi3, save_smollm2
+from tests.helpers.vllm_models import save_phi3, save_smollm2, vllm_settings
 from workers.base import ScorerSettings
 from workers.vllm_backend import process as vllm_process
 from workers.vllm_backend.scorer import VllmScorer
 
 # Real vLLM has an environment of its own; tests/conftest.py says so where it is missing.
 collect_ignore_glob = [] if importlib.util.find_spec("vllm") else ["test_*.py"]
-
-POCKET_ORIGINAL, POCKET_TARGET = 256, 1536
-
-
-def vllm_settings(**changes: Any) -> ScorerSettings:
-    """The pocket model, in float32 on one thread."""
-    values = {
-        "model": "pocket",
-        "backend": "vllm",
-        "dtype": "float32",
-        "original_length": POCKET_ORIGINAL,
-        "target_length": POCKET_TARGET,
-        "threads": 1,
-    }
-    return ScorerSettings(**{**values, **changes})
 
 
 @pytest.fixture(scope="session")

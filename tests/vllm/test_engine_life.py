@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -14,19 +12,12 @@ import ray
 
 from tests.helpers.samples import documents
 from tests.helpers.scorer_conformance import score
+from tests.helpers.waiting import wait_until
 from workers.base import ScorerSettings
 from workers.errors import ScorerClosed
 from workers.pool.actor import start_actor
-from workers.pool.cluster import ensure_ray, shutdown_ray
 from workers.vllm_backend.process import EngineLost
 from workers.vllm_backend.scorer import VllmScorer
-
-
-@pytest.fixture
-def cluster() -> Iterator[None]:
-    ensure_ray(num_cpus=2)
-    yield
-    shutdown_ray()
 
 
 def test_a_scorers_life(phi3_scorer: VllmScorer, phi3_settings: ScorerSettings) -> None:
@@ -55,7 +46,7 @@ def test_a_scorers_life(phi3_scorer: VllmScorer, phi3_settings: ScorerSettings) 
         score(scorer, documents(1))
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_killing_the_actor_leaves_no_engine(phi3_settings: ScorerSettings) -> None:
     actor = start_actor(phi3_settings, gpus=0)
     identity = ray.get(actor.open.remote())
@@ -64,11 +55,4 @@ def test_killing_the_actor_leaves_no_engine(phi3_settings: ScorerSettings) -> No
     engines = [process for process in below if "workers.vllm_backend.child" in process.cmdline()]
     assert len(engines) == 1
     os.kill(identity.pid, signal.SIGKILL)
-    _wait_for(lambda: not any(process.is_running() for process in below))
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(process.is_running() for process in below))

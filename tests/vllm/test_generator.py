@@ -13,8 +13,7 @@ import transformers
 
 from tests.helpers.generator_conformance import ROPE, GeneratorConformance, prompt
 from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH, VOCABULARY
-from tests.helpers.vllm_models import save_phi3
-from tests.vllm.conftest import vllm_settings
+from tests.helpers.vllm_models import save_phi3, vllm_settings
 from workers.base import ScorerSettings
 from workers.errors import ScorerClosed
 from workers.generator import Generator

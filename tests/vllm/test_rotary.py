@@ -10,7 +10,7 @@ from api.cli import run
 from search_space.rope.rescale_factors import RescaleFactors
 from tests.helpers.samples import documents
 from tests.helpers.scorer_conformance import score
-from tests.vllm.conftest import vllm_settings
+from tests.helpers.vllm_models import vllm_settings
 from workers.errors import DocumentTooLong, ScorerUnavailable
 from workers.factory import make_scorer
 from workers.vllm_backend.scorer import VllmScorer

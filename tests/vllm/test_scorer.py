@@ -16,8 +16,7 @@ from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
 from tests.helpers.samples import document, documents
 from tests.helpers.scorer_conformance import ScorerConformance, score
-from tests.helpers.vllm_models import spread
-from tests.vllm.conftest import POCKET_ORIGINAL, POCKET_TARGET, vllm_settings
+from tests.helpers.vllm_models import POCKET_ORIGINAL, POCKET_TARGET, spread, vllm_settings
 from workers.base import DifferentiableScorer, Scorer, ScorerSettings
 from workers.factory import BackendChoice, choose_backend
 from workers.transformers_backend.scorer import TransformersScorer

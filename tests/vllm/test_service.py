@@ -10,7 +10,8 @@ from api.client import RopewalkClient
 from search_space.factors.factor_file import FactorFile
 from service.evaluations.report import EvaluationReport
 from service.reports import SearchReport
-from tests.helpers.server_process import START_SECONDS, free_port, server, wait_for
+from tests.helpers.server_process import START_SECONDS, server, wait_for
+from tests.helpers.waiting import free_port
 
 SPEC: dict[str, Any] = {
     "model": "pocket",

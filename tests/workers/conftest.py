@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH, save_llama
 from workers.base import ScorerSettings
-from workers.pool.cluster import ensure_ray, shutdown_ray
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +31,3 @@ def transformers_settings(tiny_model: Path) -> ScorerSettings:
         original_length=ORIGINAL_LENGTH,
         threads=1,
     )
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A local Ray with two CPUs, for all tests that ask."""
-    ensure_ray(num_cpus=2)
-    yield
-    shutdown_ray()

@@ -16,7 +16,8 @@ from api.errors import BadInput
 from search_space.factors.factor_file import FactorFile
 from storage.postgres.database import Database
 from storage.records import JobState, Progress
-from tests.helpers.http_server import POCKET_SPEC, RunningServer, claimed_search, factor_file, finish_search, free_port
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, claimed_search, factor_file, finish_search
+from tests.helpers.waiting import free_port
 
 
 @pytest.fixture(autouse=True)

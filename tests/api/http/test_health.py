@@ -5,8 +5,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from storage.postgres.database import Database
 from storage.records import Condition, JobState, Progress
-from tests.helpers.http_server import RunningServer, claimed_search, free_port, running_server
-from tests.storage.conftest import expire_lease
+from tests.helpers.http_server import RunningServer, claimed_search, running_server
+from tests.helpers.leases import expire_lease
+from tests.helpers.waiting import free_port
 
 
 def test_alive_and_ready(server: RunningServer) -> None:

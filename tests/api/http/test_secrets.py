@@ -21,9 +21,9 @@ from tests.helpers.http_server import (
     add_trials,
     claimed_search,
     finish_search,
-    free_port,
     running_server,
 )
+from tests.helpers.waiting import free_port
 
 PASSWORD = "pa55w0rd-of-the-database"
 PATHS = (

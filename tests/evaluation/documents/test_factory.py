@@ -19,7 +19,7 @@ from evaluation.documents.keys import keys_of
 from evaluation.documents.needle import NEEDLE, QUESTION, SPLITS, NeedleDocument, Split
 from evaluation.errors import CorpusTooShort, InvalidDocumentRequest, KeyNotSingleValued, UnsupportedTokenizer
 from evaluation.models.tokenizer import HFTokenizer
-from tests.evaluation.conftest import as_transformers, train_backend
+from tests.helpers.tokenizers import as_transformers, train_backend
 
 lazily = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -13,7 +13,7 @@ from evaluation.models.tokenizer import HFTokenizer
 from evaluation.ruler.factory import RulerFactory
 from evaluation.ruler.task import RulerRequest
 from evaluation.scores.retention import retention
-from tests.evaluation.conftest import as_transformers
+from tests.helpers.tokenizers import as_transformers
 
 
 def test_every_length_scores_the_same_tokens(tokenizer: HFTokenizer, pydoc: Corpus) -> None:

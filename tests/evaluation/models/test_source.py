@@ -16,8 +16,8 @@ from evaluation.models import source as model_source
 from evaluation.models.source import load_tokenizer, model_sha256, resolve_model
 from evaluation.models.tokenizer import HFTokenizer
 from search_space.errors import UnsupportedRope
-from tests.evaluation.conftest import as_transformers
 from tests.helpers.paths import ROOT
+from tests.helpers.tokenizers import as_transformers
 
 LLAMA = {
     "model_type": "llama",

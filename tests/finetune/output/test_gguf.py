@@ -17,7 +17,7 @@ from finetune.output.gguf import write_gguf
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
 from search_space.rope.rescale_factors import RescaleFactors
-from tests.search_space.factors.test_factor_file import FULL
+from tests.helpers.factor_files import FULL
 
 FILE = replace(FULL, attention_factor=1.07, target_length=1000)
 REPLACED = {

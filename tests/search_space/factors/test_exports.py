@@ -12,7 +12,7 @@ from search_space.errors import InvalidFactorFile
 from search_space.factors.exports import EXPORT_FORMATS, export
 from search_space.factors.factor_file import FactorFile
 from search_space.rope.config import compute_inv_freq
-from tests.search_space.factors.test_factor_file import FULL
+from tests.helpers.factor_files import FULL
 
 
 def test_hf_is_the_safe_config_fragment() -> None:

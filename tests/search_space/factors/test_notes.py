@@ -8,7 +8,7 @@ import pytest
 
 from search_space.factors.exports import EXPORT_FORMATS
 from search_space.factors.notes import GGUF, export_notes
-from tests.search_space.factors.test_factor_file import FULL
+from tests.helpers.factor_files import FULL
 
 SCALED = replace(FULL, attention_factor=1.07)
 OWN_RULE = "1.1180"  # sqrt(1 + ln 4 / ln 256)

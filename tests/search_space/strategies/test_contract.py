@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import random
 from functools import lru_cache
@@ -17,8 +16,7 @@ from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.registry import make_strategy
 from search_space.strategies.seeds import seed_baselines
 from tests.helpers.breeding import Search, play, smooth
-
-NEEDS_CMAES = pytest.mark.skipif(importlib.util.find_spec("cmaes") is None, reason="cmaes is not installed")
+from tests.helpers.strategy_cases import NEEDS_CMAES
 
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "auto": (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,14 @@ from service.specs.evaluation import EvaluationSpec
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import JobState
-from tests.finetune.conftest import make_factor_file
-from tests.service.searches.test_run import controller, wait_for
+from tests.helpers.searches import controller
+from tests.helpers.tiny_llama import make_factor_file
+from tests.helpers.waiting import wait_until
 from workers.errors import ScorerUnavailable
-from workers.pool.cluster import ensure_ray, shutdown_ray
 
 LENGTH = 512
 ENDS_WITHIN_SECONDS = 200.0
 HAS_HARNESS = importlib.util.find_spec("lm_eval") is not None
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    ensure_ray(num_cpus=2)
-    yield
-    shutdown_ray()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +77,7 @@ def evaluate(database: Database, home: Path, spec: dict[str, Any]) -> dict[str, 
     door = Door(database)
     job = door.submit_evaluation(EvaluationSpec.model_validate(spec)).job
     with controller(database, home):
-        wait_for(lambda: door.job("evaluation", job.id).state.is_final, ENDS_WITHIN_SECONDS)
+        wait_until(lambda: door.job("evaluation", job.id).state.is_final, ENDS_WITHIN_SECONDS)
     ended = door.job("evaluation", job.id)
     assert ended.state is JobState.succeeded, ended.error_message
     assert ended.result_json is not None
@@ -220,7 +212,7 @@ def test_harness_tasks_of_ones_own(
     spec["harness"] = ["no_such_task"]
     job = Door(database).submit_evaluation(EvaluationSpec.model_validate(spec)).job
     with controller(database, tmp_path):
-        wait_for(lambda: Door(database).job("evaluation", job.id).state.is_final, ENDS_WITHIN_SECONDS)
+        wait_until(lambda: Door(database).job("evaluation", job.id).state.is_final, ENDS_WITHIN_SECONDS)
     ended = Door(database).job("evaluation", job.id)
     assert ended.state is JobState.failed
     assert "no_such_task" in (ended.error_message or "")

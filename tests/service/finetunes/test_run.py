@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,15 @@ from service.specs.finetune import FinetuneSpec
 from storage.errors import DatabaseUnreachable
 from storage.postgres.database import Database
 from storage.records import Job, JobState
-from tests.finetune.conftest import factor_file, tiny_directory, tiny_source
-from tests.service.searches.test_run import controller, wait_for
-from workers.pool.cluster import ensure_ray, shutdown_ray
+from tests.helpers.searches import controller
+from tests.helpers.tiny_llama import factor_file, tiny_directory, tiny_source
+from tests.helpers.waiting import wait_until
 
 __all__ = ["factor_file", "tiny_directory", "tiny_source"]
 
 ENDS_WITHIN_SECONDS = 150.0
 STEPS, KEPT_EVERY = 120, 5
 SETTINGS: dict[str, Any] = {"steps": STEPS, "checkpoint_every": KEPT_EVERY, "long_documents_per_step": 1}
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    ensure_ray(num_cpus=2)
-    yield
-    shutdown_ray()
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +68,11 @@ def _wait_for(door: Door, job_id: str, reached: Callable[[], bool]) -> None:
         assert not job.state.is_final, f"{job.state}: {job.error_message}"
         return reached()
 
-    wait_for(reached_in_time, ENDS_WITHIN_SECONDS)
+    wait_until(reached_in_time, ENDS_WITHIN_SECONDS)
 
 
 def _ended(door: Door, job_id: str) -> Job:
-    wait_for(lambda: door.job("finetune", job_id).state.is_final, ENDS_WITHIN_SECONDS)
+    wait_until(lambda: door.job("finetune", job_id).state.is_final, ENDS_WITHIN_SECONDS)
     return door.job("finetune", job_id)
 
 
@@ -104,7 +97,7 @@ def test_a_pause_another_controller_and_a_killed_worker_change_nothing(
     with controller(database, tmp_path):
         _wait_for(door, job_id, lambda: max(_seen(door, job_id, "training.step"), default=0) > KEPT_EVERY)
         door.request("finetune", job_id, "pause")
-        wait_for(lambda: door.job("finetune", job_id).state is JobState.paused, ENDS_WITHIN_SECONDS)
+        wait_until(lambda: door.job("finetune", job_id).state is JobState.paused, ENDS_WITHIN_SECONDS)
     assert any(states.glob("*/checkpoint_*"))
     door.request("finetune", job_id, "resume")
     with controller(database, tmp_path):

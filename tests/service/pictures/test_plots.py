@@ -17,8 +17,8 @@ from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import JobState, Lease
 from storage.study.record import StudyRecord
+from tests.helpers.leases import expire_lease
 from tests.helpers.stored_searches import TARGET_LENGTH, make_search, pictures_of, store
-from tests.storage.conftest import expire_lease
 
 SPEC = json.dumps({"model": "pocket", "target_length": TARGET_LENGTH})
 MAX_FIGURE_BYTES = 300_000

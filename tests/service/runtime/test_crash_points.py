@@ -12,8 +12,9 @@ from service.runtime.crash_points import EXIT_CODE, POINTS, crash_at
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import JobState
-from tests.helpers.controllers import controller_process, has_ended, submit, wait_until
+from tests.helpers.controllers import controller_process, has_ended, submit
 from tests.helpers.studies import WholeStudy, whole_study
+from tests.helpers.waiting import wait_until
 
 #: Which time a point is reached: in the middle of things where it is reached often.
 TIMES = {"score": 23, "report": 17, "tell": 3}

@@ -19,11 +19,12 @@ from service.specs.search import SearchSpec
 from storage.embedded.server import EmbeddedPostgres
 from storage.postgres.database import Database, upgrade
 from storage.records import Job, JobState
-from tests.helpers.controllers import SOON, controller_process, search_spec, wait_until
+from tests.helpers.controllers import SOON, controller_process, search_spec
 from tests.helpers.pools import LocalPool
 from tests.helpers.postgres import fast_directory
+from tests.helpers.searches import controller, forget_scores, run_to_end
 from tests.helpers.studies import whole_study
-from tests.service.searches.test_run import controller, forget_scores, run_to_end
+from tests.helpers.waiting import wait_until
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import WorkerLost
 

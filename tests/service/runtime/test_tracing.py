@@ -18,7 +18,8 @@ from service.runtime.log_context import bound, current
 from service.specs.search import SearchSpec
 from storage.postgres.database import Database
 from tests.helpers.pools import LocalPool
-from tests.service.searches.test_run import SPEC, controller, wait_for
+from tests.helpers.searches import SPEC, controller
+from tests.helpers.waiting import wait_until
 from workers.base import ScoringTask
 
 
@@ -47,7 +48,7 @@ def test_a_search_leaves_a_span_per_stage_generation_and_document_score(
     door = Door(database)
     search_id = door.submit_search(SearchSpec.model_validate(SPEC)).job.id
     with controller(database, tmp_path, lambda settings, workers: LocalPool(settings, refuse=refuse)):
-        wait_for(lambda: door.job("search", search_id).state.is_final)
+        wait_until(lambda: door.job("search", search_id).state.is_final)
     logging.getLogger("ropewalk.controller").removeHandler(listener)
 
     found = spans.get_finished_spans()

@@ -21,7 +21,7 @@ from service.specs.search import SearchSpec
 from storage.postgres.database import Database
 from storage.records import Job, JobState, TrialState
 from tests.helpers.pools import LocalPool
-from tests.service.searches.test_run import RACING, SPEC, run_to_end
+from tests.helpers.searches import RACING, SPEC, run_to_end
 from workers.analytic_backend.scorer import AnalyticScorer
 from workers.base import ScorerInfo
 from workers.errors import ScorerUnavailable, ScoringFailed

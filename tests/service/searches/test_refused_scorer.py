@@ -10,7 +10,7 @@ from storage.postgres.database import Database
 from storage.records import JobState, TrialState
 from tests.helpers.controllers import search_spec
 from tests.helpers.pools import LocalPool
-from tests.service.searches.test_run import run_to_end
+from tests.helpers.searches import run_to_end
 from workers.base import ScorerInfo
 from workers.errors import ScorerUnavailable
 

@@ -4,94 +4,22 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from service.controller import Controller
 from service.door import Door
-from service.runtime.failures import RetryPolicy
-from service.runtime.job import OpenPool
 from service.specs.search import SearchSpec
 from storage.postgres.database import Database
 from storage.records import Job, JobState, TrialRecord, TrialState
 from tests.helpers.pools import Killed, LocalPool
+from tests.helpers.searches import RACING, SPEC, controller, forget_scores, run_to_end
+from tests.helpers.waiting import wait_until
 from workers.base import ScorerSettings, ScoringTask
 
-SPEC: dict[str, Any] = {
-    "model": "pocket",
-    "target_length": 512,
-    "objective": {"documents": 3, "validation_documents": 4},
-    "strategy": {
-        "name": "evolution",
-        "population": 6,
-        "iterations": 2,
-        "parents": 4,
-        "mutations": 2,
-        "crossovers": 2,
-    },
-    "scorer": {"backend": "analytic", "attention_factor": 1.0},
-    "seed": 3,
-}
-
-
-RACING: dict[str, Any] = {
-    **SPEC,
-    "objective": {"documents": 8, "validation_documents": 12},
-    "strategy": {"name": "auto", "startup": 5, "batch": 2, "generations": 3, "first_documents": 2, "leaders": 2},
-    "scorer": {"backend": "analytic", "attention_factor": "search"},
-}
 SPECS = pytest.mark.parametrize("spec", [SPEC, RACING], ids=["evolution", "auto"])
-
-
-@contextmanager
-def controller(
-    database: Database,
-    home: Path,
-    open_pool: OpenPool | None = None,
-    *,
-    lease_seconds: float = 2.0,
-    retry: RetryPolicy | None = None,
-) -> Iterator[Controller]:
-    running = Controller(
-        database,
-        home=home,
-        poll_seconds=0.05,
-        lease_seconds=lease_seconds,
-        retry=retry,
-        use_ray=False,
-        open_pool=open_pool or (lambda settings, workers: LocalPool(settings)),
-    )
-    running.start()
-    try:
-        yield running
-    finally:
-        running.stop()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-
-
-def run_to_end(database: Database, home: Path, spec: dict[str, Any], open_pool: OpenPool | None = None) -> Job:
-    door = Door(database)
-    job = door.submit_search(SearchSpec.model_validate(spec)).job
-    with controller(database, home, open_pool):
-        wait_for(lambda: door.job("search", job.id).state.is_final)
-    return door.job("search", job.id)
-
-
-def forget_scores(database: Database) -> None:
-    """So that a second run of the same spec scores for itself."""
-    with database.transaction() as connection:
-        connection.execute(sa.text("TRUNCATE ropewalk.score_cache"))
 
 
 def essence(trials: tuple[TrialRecord, ...]) -> list[tuple[object, ...]]:
@@ -158,12 +86,12 @@ def test_a_killed_controller_is_replaced_and_nothing_changes(
     door = Door(database)
     job = door.submit_search(SearchSpec.model_validate(spec)).job
     with controller(database, tmp_path, lambda settings, _: LocalPool(settings, die_after=die_after)):
-        wait_for(lambda: door.job("search", job.id).lease_epoch >= 1)
-        wait_for(lambda: not any(thread.name == f"job-{job.id}" for thread in threading.enumerate()))
+        wait_until(lambda: door.job("search", job.id).lease_epoch >= 1)
+        wait_until(lambda: not any(thread.name == f"job-{job.id}" for thread in threading.enumerate()))
     assert not door.job("search", job.id).state.is_final
     LocalPool.scored = 0
     with controller(database, tmp_path):
-        wait_for(lambda: door.job("search", job.id).state.is_final)
+        wait_until(lambda: door.job("search", job.id).state.is_final)
     assert essence(door.trials(job.id)) == essence(door.trials(undisturbed.id))
     assert factors_of(door.job("search", job.id)) == factors_of(undisturbed)
     passes = sum(len(door.scores(undisturbed.id, split=split)) for split in ("search", "validation"))
@@ -182,12 +110,12 @@ def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Pa
             return super()._score(task)
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
-        wait_for(lambda: door.job("search", job.id).progress.document_passes > 12)
+        wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)
         door.request("search", job.id, "pause")
-        wait_for(lambda: door.job("search", job.id).state is JobState.paused)
+        wait_until(lambda: door.job("search", job.id).state is JobState.paused)
         assert door.job("search", job.id).lease_owner is None
         door.request("search", job.id, "resume")
-        wait_for(lambda: door.job("search", job.id).state.is_final)
+        wait_until(lambda: door.job("search", job.id).state.is_final)
     assert essence(door.trials(job.id)) == essence(door.trials(undisturbed.id))
     assert factors_of(door.job("search", job.id)) == factors_of(undisturbed)
 
@@ -202,9 +130,9 @@ def test_cancel_keeps_the_trials(database: Database, tmp_path: Path) -> None:
             return super()._score(task)
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
-        wait_for(lambda: door.job("search", job.id).progress.document_passes > 12)
+        wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)
         door.request("search", job.id, "cancel")
-        wait_for(lambda: door.job("search", job.id).state is JobState.cancelled)
+        wait_until(lambda: door.job("search", job.id).state is JobState.cancelled)
     assert len(door.trials(job.id)) > 0
     assert len(door.scores(job.id, split="search")) > 12
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageNotWritable
 from tests.helpers.paths import ROOT
 from tests.helpers.postgres import fast_directory
+from tests.helpers.waiting import is_alive, wait_until
 
 OWNER = """
 import sys, time
@@ -58,21 +58,6 @@ def postmaster(home: Path) -> int:
     return int((home / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0])
 
 
-def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that is dead but not yet collected by its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until_dead(pid: int) -> None:
-    deadline = time.monotonic() + 30
-    while is_alive(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def start_owner(home: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", OWNER, str(home)]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -106,7 +91,7 @@ def test_a_killed_owners_server_is_attached_to_then_recovered_and_at_last_stoppe
     assert query(url, "SELECT n FROM kept") == 42  # the other one uses it still
     second.stop()
     second.stop()
-    wait_until_dead(pid)
+    wait_until(lambda: not is_alive(pid))
 
     url = first.start()
     os.kill(postmaster(home), signal.SIGKILL)  # the machine goes down
@@ -115,7 +100,7 @@ def test_a_killed_owners_server_is_attached_to_then_recovered_and_at_last_stoppe
     assert query(third.start(), "SELECT n FROM kept") == 42
     pid = postmaster(home)
     third.stop()
-    wait_until_dead(pid)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_another_process_with_the_dead_servers_number_is_no_server(home: Path) -> None:
@@ -201,7 +186,7 @@ def test_it_runs_for_an_ordinary_user_and_refuses_another_ones_home(home: Path) 
         assert server.url == url
         assert query(url, "SELECT 1") == 1
         assert postmaster(home) == pid
-    wait_until_dead(pid)
+    wait_until(lambda: not is_alive(pid))
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can give up a capability")
@@ -214,4 +199,4 @@ def test_root_that_may_not_trace_others_knows_its_server(home: Path) -> None:
     done = subprocess.run(
         [*restricted, program, home, pid_file], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
-    wait_until_dead(int(done.stdout))
+    wait_until(lambda: not is_alive(int(done.stdout)))

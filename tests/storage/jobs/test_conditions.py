@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import Condition, Event, Job, JobState, Lease
-from tests.storage.conftest import ClaimedJob, expire_lease
+from tests.helpers.leases import ClaimedJob, expire_lease
 
 S = JobState
 BROKEN = Condition(type="Progressing", status=False, reason="WorkerLost", message="it died")

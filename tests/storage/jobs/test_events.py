@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import JobState
-from tests.storage.conftest import ClaimedJob
+from tests.helpers.leases import ClaimedJob
 
 
 def test_every_step_is_in_the_history_in_order(store: JobStore, claimed_job: ClaimedJob) -> None:

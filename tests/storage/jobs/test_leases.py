@@ -22,7 +22,7 @@ from storage.postgres.database import Database
 from storage.records import Condition, JobState, Lease, Progress, StoredScore
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.study.record import StudyRecord
-from tests.storage.conftest import ClaimedJob, expire_lease
+from tests.helpers.leases import ClaimedJob, expire_lease
 
 S = JobState
 CANDIDATE = Candidate(scaling=Scaling(RescaleFactors((1.0, 2.0))), origin="initial")

@@ -14,7 +14,7 @@ from storage.jobs.leases import lock_job
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import Condition, JobAction, JobState, Lease
-from tests.storage.conftest import ClaimedJob, expire_lease
+from tests.helpers.leases import ClaimedJob, expire_lease
 
 S = JobState
 

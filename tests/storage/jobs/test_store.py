@@ -13,7 +13,7 @@ from storage.errors import IdempotencyConflict, InvalidTransition, JobNotFound, 
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import IdempotencyRequest, JobState, Progress
-from tests.storage.conftest import ClaimedJob
+from tests.helpers.leases import ClaimedJob
 
 S = JobState
 

@@ -16,8 +16,8 @@ from storage.jobs.store import JobStore
 from storage.postgres import connecting
 from storage.postgres.database import Database
 from storage.records import JobState, Progress
+from tests.helpers.leases import ClaimedJob
 from tests.helpers.proxy import Proxy
-from tests.storage.conftest import ClaimedJob
 
 
 @pytest.fixture

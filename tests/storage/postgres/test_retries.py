@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import islice
 
 import pytest
-import sqlalchemy as sa
 
 from storage.errors import DatabaseUnreachable, LeaseLost
 from storage.jobs.store import JobStore
@@ -14,12 +12,8 @@ from storage.postgres import retries
 from storage.postgres.database import Database
 from storage.postgres.retries import pauses, retried
 from storage.records import JobState, Progress
-from tests.storage.conftest import ClaimedJob
-
-END_ALL = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
+from tests.helpers.leases import ClaimedJob
+from tests.helpers.postgres import ending_sessions
 
 
 class Failing:
@@ -78,20 +72,7 @@ def test_writes_go_on_while_every_session_is_ended(
     database: Database, database_url: str, store: JobStore, claimed_job: ClaimedJob
 ) -> None:
     lease = claimed_job(JobState.searching)
-    killer, stop = Database(database_url), threading.Event()
-
-    def end_all() -> None:
-        while not stop.wait(0.05):
-            with killer.engine.begin() as connection:
-                connection.execute(sa.text(END_ALL))
-
-    thread = threading.Thread(target=end_all)
-    thread.start()
-    try:
+    with ending_sessions(database_url, every_seconds=0.05):
         for number in range(60):
             store.update_progress(lease, Progress(trials=number))
             assert store.get(lease.job_id).progress.trials == number
-    finally:
-        stop.set()
-        thread.join()
-        killer.close()

@@ -21,7 +21,7 @@ from storage.scores.acceptance import Acceptance, NewScore
 from storage.scores.cache import CachedScore, ScoreCache
 from storage.scores.store import ScoreStore
 from storage.study.record import StudyRecord
-from tests.storage.conftest import ClaimedJob, expire_lease
+from tests.helpers.leases import ClaimedJob, expire_lease
 
 CANDIDATE = Candidate(scaling=Scaling(RescaleFactors((1.0, 2.0))), origin="initial")
 

@@ -17,7 +17,7 @@ from storage.records import JobState, Lease, StoredScore
 from storage.scores import cache as score_cache
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.scores.cache import CachedScore, ScoreCache
-from tests.storage.conftest import ClaimedJob
+from tests.helpers.leases import ClaimedJob
 
 
 def key(number: int) -> bytes:

@@ -9,7 +9,7 @@ from storage.postgres.database import Database
 from storage.records import JobState, Lease, StoredScore
 from storage.scores.history import ScoreHistory, TrialPasses
 from tests.helpers.accepting import accept
-from tests.storage.conftest import ClaimedJob
+from tests.helpers.leases import ClaimedJob
 
 
 def put(database: Database, lease: Lease, trial: int, document: int, *, split: str = "search") -> DocumentScore:

@@ -13,7 +13,7 @@ from storage.postgres.database import Database
 from storage.records import JobState, StoredScore
 from storage.scores.store import ScoreStore
 from tests.helpers.accepting import accept
-from tests.storage.conftest import ClaimedJob
+from tests.helpers.leases import ClaimedJob
 
 
 def stored(trial: int, document: str, nats: float = 0.1 + 0.2) -> StoredScore:

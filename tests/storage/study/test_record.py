@@ -23,7 +23,7 @@ from storage.records import JobState, Lease, StoredScore, TrialState
 from storage.study.record import StudyRecord
 from storage.study.trial_codec import to_record, to_trial
 from tests.helpers.accepting import accept_shown
-from tests.storage.conftest import ClaimedJob, expire_lease
+from tests.helpers.leases import ClaimedJob, expire_lease
 
 
 def candidate(seed: float = 0.0, origin: str = "initial") -> Candidate:

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -15,10 +14,11 @@ import pytest
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.errors import ModelNotFound
-from evaluation.scores.score import DocumentScore
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
+from tests.helpers.outcomes import expected_scores, scores_of
 from tests.helpers.samples import IDENTITY, STRETCHED, TARGET_LENGTH, document, documents
+from tests.helpers.waiting import is_alive, wait_until
 from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
 from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, ScorerUnavailable, WorkerLost
 from workers.factory import make_scorer
@@ -43,34 +43,9 @@ def stretched_by(count: int) -> list[RescaleFactors]:
     return [RescaleFactors(tuple(value * (1 + 0.01 * step) for value in STRETCHED.values)) for step in range(count)]
 
 
-def expected_scores(settings: ScorerSettings, tasks: Sequence[ScoringTask]) -> dict[str, DocumentScore]:
-    scorer = make_scorer(settings)
-    return {task.key: scorer.score(task.scaling, [task.document])[0] for task in tasks}
-
-
-def scores_of(outcomes: Sequence[ScoringOutcome]) -> dict[str, DocumentScore | None]:
-    """By key; fails when a key came twice."""
-    assert len({outcome.task_key for outcome in outcomes}) == len(outcomes)
-    return {outcome.task_key: outcome.score for outcome in outcomes}
-
-
 class Deadly:
     def __reduce__(self) -> tuple[object, ...]:
         return os._exit, (1,)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until_dead(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while is_alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still alive"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +224,7 @@ class TestDying:
         assert is_alive(pid)
         pool.close()
         pool.close()
-        wait_until_dead(pid)
+        wait_until(lambda: not is_alive(pid))
         for ask in (pool.scorer, lambda: list(pool.run([]))):
             with pytest.raises(ScorerClosed):
                 ask()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from search_space.strategies.evolution.genome import Genome, GenomeSpace, Grid
 from search_space.strategies.evolution.operators import crossover, flat, move_critical_pair, mutate
-from tests.search_space.strategies.evolution.test_genome import SPACE, genomes
+from tests.helpers.genomes import SPACE, genomes
 
 seeds = st.integers(0, 2**32 - 1)
 probabilities = st.sampled_from([0.05, 0.3, 1.0])

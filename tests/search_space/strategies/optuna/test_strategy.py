@@ -25,7 +25,7 @@ from search_space.strategies.optuna.settings import SAMPLERS, OptunaSettings
 from search_space.strategies.registry import make_strategy
 from search_space.strategies.shape_space import ShapeSpace
 from tests.helpers.breeding import play
-from tests.search_space.strategies.test_contract import NEEDS_CMAES
+from tests.helpers.strategy_cases import NEEDS_CMAES
 
 POCKET = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embeddings=256)
 EVERY = pytest.mark.parametrize(

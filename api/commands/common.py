@@ -13,7 +13,7 @@ from api.errors import BadInput
 from api.settings import load_settings
 from evaluation.models.source import POCKET
 from evaluation.models.user_path import exists, is_directory, user_path
-from search_space.factors.json_reader import strict_json
+from search_space.reading.reader import strict_json
 from storage.kinds import KINDS
 from storage.records import JobAction
 

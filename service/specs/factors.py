@@ -11,13 +11,10 @@ from pydantic_core import CoreSchema, core_schema
 
 from search_space.errors import InvalidFactorFile
 from search_space.factors.factor_file import FactorFile
+from search_space.reading.writer import schema
 from service.errors import InvalidSpec
 
-FACTOR_FILE_SCHEMA: JsonSchemaValue = {
-    "type": "object",
-    "title": "FactorFile",
-    "description": "a factor file (`ropewalk.factors/1`)",
-}
+FACTOR_FILE_SCHEMA: JsonSchemaValue = {**schema(FactorFile), "description": "a factor file (`ropewalk.factors/1`)"}
 
 
 def _read(value: object) -> FactorFile:

@@ -19,7 +19,7 @@ DOCUMENT = json.loads(FULL.to_json())
 
 def test_round_trip_and_shape() -> None:
     assert FactorFile.from_json(FULL.to_json()) == FULL
-    assert DOCUMENT == {
+    document = {
         "format": "ropewalk.factors/1",
         "model": {"name": "pocket", "revision": None, "sha256": "ab" * 32, "rope_theta": 1000.0, "rotary_dim": 8},
         "original_max_position_embeddings": 256,
@@ -41,6 +41,7 @@ def test_round_trip_and_shape() -> None:
         "seed": 0,
         "ropewalk_version": "0.1.0",
     }
+    assert FULL.to_json() == json.dumps(document, indent=2) + "\n", "byte for byte, in this order"
 
 
 @given(
@@ -219,7 +220,7 @@ def test_overflowing_floats_are_refused() -> None:
 def test_a_file_cannot_be_built_wrong() -> None:
     with pytest.raises(InvalidFactorFile, match="/long_factor must be one value per pair"):
         replace(FULL, long_factor=RescaleFactors.identity(3))
-    with pytest.raises(InvalidFactorFile, match="/attention_factor must be finite"):
+    with pytest.raises(InvalidFactorFile, match="/attention_factor must be a finite number"):
         replace(FULL, attention_factor=math.nan)
     with pytest.raises(InvalidFactorFile, match="/baselines must be named once each"):
         replace(FULL, baselines=FULL.baselines * 2)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.requirements import require
+from benchmarks.requirements import require
 
 _WHOLE = "model.gguf"
 

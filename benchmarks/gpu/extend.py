@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gpu.start import model_directory, parser_of, scratch_directory, start
+from benchmarks.start import model_directory, parser_of, scratch_directory, start
 
 SCALE = 4  # target over original length
 _SMALL_SCALE = 2
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parse(arguments)
     with scratch_directory() as scratch:
         from benchmarks.gpu.extension import Extension, original_length
-        from benchmarks.gpu.session import open_session
+        from benchmarks.session import open_session
 
         model = model_directory(given, scratch)
         length = original_length(model)

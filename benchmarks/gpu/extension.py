@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gpu.machine import figure
-from benchmarks.gpu.session import Session
+from benchmarks.machine import figure
+from benchmarks.session import Session
 from evaluation.documents.windows import TextWindow, WindowSummary, summarise_windows, text_windows
 from evaluation.models.source import model_sha256, resolve_model
 from evaluation.scores.retention import Retention, retention

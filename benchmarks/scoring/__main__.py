@@ -1,63 +1,79 @@
-"""What a document score costs beside the forward pass it is taken from. Ratios, each of two things timed in turns.
+"""What scoring a candidate costs: tokens per second, memory, the hot swap, and workers, as ratios timed in turns.
 
     python -m benchmarks.scoring [--model pocket] [--target-length 1024] [--documents 4] [--repeats 5]
+    python -m benchmarks.gpu.scoring --gguf PART [PART ...] --report PATH
+    python -m benchmarks.gpu.scoring --small --device cpu
 
-Prints one Markdown table. The rows of vLLM need an environment that has it (`scripts/install-vllm`), and are left out
-where it is missing. Seconds are of the machine at hand and are there to be divided; memory is the peak of a process of
-its own, above what it held with the model loaded.
+The first form takes the pocket model on the CPU, in float32 on one thread: seconds are of the machine at hand and are
+there to be divided. The second takes bfloat16 on a GPU and documents of 8k to 128k tokens; benchmarks/gpu/README.md
+says what must be on the machine. Medians of `--repeats`. Rows of vLLM are there where it is installed, those of
+workers where the machine has no GPU and Ray is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from benchmarks.scoring import transformers as scoring_transformers
-from benchmarks.scoring.ratios import HEADER, Ratio, Workload
-from search_space.candidates.baselines import baselines
-from service.searches.prepare import prepare_model
+from benchmarks.start import model_directory, parser_of, scratch_directory, start
+
+_LENGTH, _DOCUMENTS = 1024, 4
+_GPU_LENGTHS, _GPU_TOKENS = (8192, 16384, 32768, 65536, 131072), 131072
+_SMALL_LENGTHS, _SMALL_TOKENS = (256, 512), 1024
 
 
-def make_workload(*, model: str, target_length: int, documents: int, repeats: int) -> Workload:
-    """Validation documents, and YaRN and MrRoPE-Pro as the two candidates."""
-    prepared = prepare_model(model, corpus=None, target_length=target_length)
-    formulas = {one.baseline_name: one for one in baselines(prepared.rope, target_length)}
-    return Workload(
-        model=prepared.worker_name,
-        path=prepared.source.path,
-        original_length=prepared.rope.original_max_position_embeddings,
-        target_length=target_length,
-        documents=prepared.documents(split="validation", length=target_length, count=documents, needles=1, seed=0),
-        candidates=(formulas["yarn"], formulas["mrrope_pro"]),
-        repeats=repeats,
+def parse(arguments: Sequence[str] | None, *, gpu: bool) -> argparse.Namespace:
+    """The command line. `gpu`: a model must be named, and the defaults are those of a GPU."""
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "--lengths", "--target-length", type=int, nargs="+", help=f"of the documents; default {_LENGTH}, {_GPU_LENGTHS}"
     )
-
-
-def rows(workload: Workload) -> Iterator[Ratio]:
-    """Every measurement that this environment can make."""
-    yield from scoring_transformers.rows(workload)
-    if importlib.util.find_spec("vllm") is not None:
-        from benchmarks.scoring.vllm import rows as vllm_rows
-
-        yield from vllm_rows(workload)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pocket", help="`pocket` or a directory")
-    parser.add_argument("--target-length", type=int, default=1024)
-    parser.add_argument("--documents", type=int, default=4)
+    parser.add_argument("--documents", type=int, help=f"of each length; default {_DOCUMENTS}, on a GPU by --tokens")
+    parser.add_argument("--tokens", type=int, default=_GPU_TOKENS, help="in the documents of one length, together")
     parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
-    workload = make_workload(
-        model=given.model, target_length=given.target_length, documents=given.documents, repeats=given.repeats
-    )
-    print(f"{given.model}, {given.documents} documents of {given.target_length} tokens, float32, one thread\n")
-    print(HEADER)
-    for row in rows(workload):
-        print(row.line(), flush=True)
+    parser.add_argument("--peak-tflops", type=float, help="dense bf16 of the device, where it is not in the table")
+    if not gpu:
+        parser.set_defaults(device="cpu", model="pocket", max_seconds=3600.0)
+    given = start(parser, arguments)
+    given.threads = None if gpu else 1
+    if given.small:
+        given.lengths, given.tokens = given.lengths or _SMALL_LENGTHS, _SMALL_TOKENS
+    elif gpu:
+        given.lengths = given.lengths or _GPU_LENGTHS
+    else:
+        given.lengths, given.documents = given.lengths or [_LENGTH], given.documents or _DOCUMENTS
+    return given
+
+
+def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> None:
+    """Measure, print and write."""
+    given = parse(arguments, gpu=gpu)
+    with scratch_directory() as scratch:
+        from benchmarks.scoring.bare import Workload
+        from benchmarks.scoring.transformers import TransformersRows, measure_processes
+        from benchmarks.session import open_session
+
+        session = open_session(
+            given,
+            model_directory(given, scratch),
+            scratch,
+            title="What scoring costs",
+            lengths=tuple(sorted(given.lengths)),
+        )
+        workload = Workload(session=session, documents=given.documents, tokens=given.tokens, repeats=given.repeats)
+        rows = TransformersRows(workload)
+        rows.by_length()
+        rows.ratios()
+        rows.swap()
+        rows.close()
+        if not (gpu or given.small):
+            measure_processes(workload)
+        if importlib.util.find_spec("vllm") is not None and session.has_time("the rows of vLLM"):
+            from benchmarks.scoring.vllm import measure_vllm
+
+            measure_vllm(workload)
+        session.end()
 
 
 if __name__ == "__main__":

@@ -1,40 +1,12 @@
-"""What a benchmark of scoring scores, and how two things are timed against each other."""
+"""How two things are timed against each other."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-from evaluation.documents.needle import NeedleDocument
-from search_space.candidates.candidate import Candidate
-from workers.base import Backend, ScorerSettings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Workload:
-    """What is scored: one model, one length, the documents of one seed, and two candidates to go between."""
-
-    model: str  # as workers name it
-    path: Path
-    original_length: int
-    target_length: int
-    documents: tuple[NeedleDocument, ...]
-    candidates: tuple[Candidate, Candidate]
-    repeats: int
-
-    def settings(self, backend: Backend) -> ScorerSettings:
-        """A scorer of this model in float32 on one thread, so that every row divides like by like."""
-        return ScorerSettings(
-            model=self.model,
-            backend=backend,
-            dtype="float32",
-            target_length=self.target_length,
-            original_length=self.original_length,
-            threads=1,
-        )
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +21,27 @@ class Ratio:
     unit: str = "s"
     repeats: int
 
+    @classmethod
+    def of(cls, part: str, base: str, pairs: Sequence[tuple[float, float]], *, unit: str = "s") -> Self:
+        """The medians of both sides and of the quotients of `pairs`."""
+        return cls(
+            part=part,
+            base=base,
+            first=statistics.median(first for first, _ in pairs),
+            second=statistics.median(second for _, second in pairs),
+            ratio=statistics.median(first / second for first, second in pairs),
+            unit=unit,
+            repeats=len(pairs),
+        )
+
     def line(self) -> str:
         """The row of the table."""
         values = f"{self.first:.4g} {self.unit} | {self.second:.4g} {self.unit}"
         return f"| {self.part} | {self.base} | {values} | {self.ratio:.3g} | {self.repeats} |"
+
+    def each_of(self, calls: int) -> Ratio:
+        """Where `part` was timed as so many calls: one of them."""
+        return replace(self, first=self.first / calls, ratio=self.ratio / calls)
 
 
 HEADER = "| this | against | this: median | against: median | ratio, median | repeats |\n|---|---|---|---|---|---|"
@@ -65,15 +54,7 @@ def in_turns(
     if warm:
         part[1]()
         base[1]()
-    pairs = [(seconds(part[1]), seconds(base[1])) for _ in range(repeats)]
-    return Ratio(
-        part=part[0],
-        base=base[0],
-        first=statistics.median(first for first, _ in pairs),
-        second=statistics.median(second for _, second in pairs),
-        ratio=statistics.median(first / second for first, second in pairs),
-        repeats=repeats,
-    )
+    return Ratio.of(part[0], base[0], [(seconds(part[1]), seconds(base[1])) for _ in range(repeats)])
 
 
 def seconds(call: Callable[[], object]) -> float:

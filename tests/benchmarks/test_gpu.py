@@ -13,10 +13,10 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.corpus import write_installed_text
 from benchmarks.gpu.convert import convert
-from benchmarks.gpu.corpus import write_installed_text
-from benchmarks.gpu.machine import bf16_tflops, forward_flops
-from benchmarks.gpu.session import Session
+from benchmarks.machine import bf16_tflops, forward_flops
+from benchmarks.session import Session
 from evaluation.models.source import load_tokenizer, resolve_model
 from tests.helpers.paths import POCKET, ROOT
 from tests.helpers.pocket_gguf import write_pocket_gguf
@@ -26,7 +26,8 @@ MISSING = ("ray", "pydantic", "sqlalchemy", "optuna", "fastapi", "gguf", "datase
 PROGRAM = f"""
 import sys
 sys.modules |= dict.fromkeys({MISSING})
-from benchmarks.gpu import extend, scoring, scoring_vllm
+import benchmarks.scoring.vllm
+from benchmarks.gpu import extend, scoring
 small = ["--small", "--device", "cpu"]
 scoring.main([*small, "--repeats", "1", "--peak-tflops", "1", "--report", sys.argv[1] + "/reports/scoring.md"])
 extend.main([*small, "--steps", "1", "--report", sys.argv[1] + "/extend.md"])

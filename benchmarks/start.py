@@ -1,4 +1,4 @@
-"""The beginning of each GPU benchmark: its arguments, and what must be installed before anything is imported."""
+"""The beginning of a benchmark of one model: its arguments, and what must be installed before anything is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.gpu.requirements import require
+from benchmarks.requirements import require
 
 _NEEDED = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "scipy", "sklearn", "wonderwords")
 

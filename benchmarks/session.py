@@ -1,4 +1,4 @@
-"""What a GPU benchmark works with: the model, its documents, two candidates, a clock and a report."""
+"""What a benchmark of one model works with: the model, its documents, two candidates, a clock and a report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.corpus import write_installed_text
-from benchmarks.gpu.machine import Machine, Report, software
+from benchmarks.corpus import write_installed_text
+from benchmarks.machine import Machine, Report, software
 from evaluation.documents.corpus import Corpus, load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.needle import NeedleDocument, Split
@@ -32,6 +32,7 @@ class Session:
         machine: Machine,
         report: Report,
         lengths: tuple[int, ...],
+        threads: int | None,
         max_seconds: float,
         began: float,
     ) -> None:
@@ -40,6 +41,7 @@ class Session:
         self.machine = machine
         self.report = report
         self.lengths = lengths
+        self._threads = threads
         self._max_seconds = max_seconds
         self._began = began
 
@@ -84,6 +86,7 @@ class Session:
             backend=backend,
             target_length=max(self.target_length, self.original_length),
             original_length=self.original_length,
+            threads=self._threads,
         )
 
     def elapsed(self) -> float:
@@ -111,12 +114,13 @@ def open_session(
 ) -> Session:
     """Find the model and the text, and begin the report with what was measured on what."""
     began = time.monotonic()
-    if given.small:
+    threads = getattr(given, "threads", None)
+    if given.small or threads == 1:
         torch.set_num_threads(1)  # more would only wait for each other
     machine = Machine.here(getattr(given, "peak_tflops", None))
     source = resolve_model(model)
     corpus = given.corpus
-    if corpus is None and not given.small:
+    if corpus is None and model != "pocket":  # which has a corpus of its own
         corpus = str(write_installed_text(Path(scratch) / "installed.txt"))
     report = Report(given.report, title)
     name = given.gguf[0].name if given.gguf else Path(model).name
@@ -134,6 +138,7 @@ def open_session(
         machine=machine,
         report=report,
         lengths=lengths,
+        threads=threads,
         max_seconds=given.max_seconds,
         began=began,
     )

@@ -37,7 +37,6 @@ from benchmarks.extend.arms import (
     Arm,
     Bench,
     Cell,
-    Measured,
     Outcome,
     Training,
     cells,
@@ -46,6 +45,7 @@ from benchmarks.extend.arms import (
 )
 from benchmarks.extend.stability import NEW_TOKENS, PROMPT, watch
 from benchmarks.extend.text import TextScorer
+from benchmarks.measuring import HeldOut, Measured, factor_file
 from benchmarks.search.pocket_scorer import ORIGINAL_LENGTH, PocketScorer
 from evaluation.documents.windows import text_windows
 from evaluation.scores.served_rope import ServedRope
@@ -53,7 +53,7 @@ from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
 from search_space.candidates.baselines import baseline, own_attention_factor
 from search_space.factors.factor_file import FactorFile
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.scaling import Scaling
 from service.searches.offline import run_offline
 from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec
@@ -82,14 +82,9 @@ def factors_of(arm: Arm, seed: int, bench: Bench) -> FactorFile:
     """The factor file of a baseline, or of a search with the product's defaults."""
     model = bench.prepared()
     if arm.factors not in SEARCHED:
-        return FactorFile(
-            model=model.identity(),
-            original_max_position_embeddings=ORIGINAL_LENGTH,
-            target_length=bench.target_length,
-            attention_factor=own_attention_factor(arm.factors, model.rope, bench.target_length),
-            short_factor=RescaleFactors.identity(model.rope.num_pairs),
-            long_factor=baseline(arm.factors, model.rope, bench.target_length).scaling.factors,
-        )
+        factors = baseline(arm.factors, model.rope, bench.target_length).scaling.factors
+        scaling = Scaling(factors, own_attention_factor(arm.factors, model.rope, bench.target_length))
+        return factor_file(scaling, model.identity(), model.rope, bench.target_length)
     path = bench.file("factors", f"{arm.factors} {seed}")
     if not path.exists():
         spec = SearchSpec.model_validate({"model": bench.model, "target_length": bench.target_length, "seed": seed})
@@ -133,14 +128,13 @@ def measure(model: str, rope: ServedRope, bench: Bench) -> tuple[Measured, ...]:
         model=model, target_length=bench.target_length, original_length=ORIGINAL_LENGTH, threads=1
     )
     scorer, reader = _pocket_scorer(bench, model), TransformersGenerator(settings)
-    found = []
-    for length in bench.lengths:
-        documents = prepared.documents(split="validation", length=length, count=HELD_OUT, needles=1, seed=HELD_OUT_SEED)
-        needles = scorer.score(rope.at(length), documents)
-        text = tuple(reader.read(rope, window) for window in texts[length])
-        found.append(Measured(length=length, needles=needles, text=text))
+    documents = {
+        length: prepared.documents(split="validation", length=length, count=HELD_OUT, needles=1, seed=HELD_OUT_SEED)
+        for length in bench.lengths
+    }
+    found = HeldOut(documents=documents, windows=texts).measure(scorer, reader, rope)
     scorer.close()
-    return tuple(found)
+    return found
 
 
 def _pocket_scorer(bench: Bench, model: str) -> PocketScorer:

@@ -12,9 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from benchmarks.extend.stability import Stability
+from benchmarks.measuring import Measured
 from benchmarks.search.pocket_scorer import ORIGINAL_LENGTH
-from evaluation.documents.windows import WindowScore
-from evaluation.scores.score import DocumentScore
 from service.searches.prepare import PreparedModel, prepare_model
 
 LENGTHS = (ORIGINAL_LENGTH, 1024, 2048)
@@ -66,15 +65,6 @@ ARMS: tuple[Arm, ...] = (
     Arm(label="YaRN", about="not trained", factors="yarn"),
     Arm(label="NTK", about="not trained", factors="ntk"),
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """One length: needle documents and plain texts, the same ones for every arm and seed."""
-
-    length: int
-    needles: tuple[DocumentScore, ...]
-    text: tuple[WindowScore, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

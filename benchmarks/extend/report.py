@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.extend.arms import ARMS, EXTENDED, HELD_OUT, LENGTHS, WINDOWS, Bench, Cell, Measured, Outcome
+from benchmarks.extend.arms import ARMS, EXTENDED, HELD_OUT, LENGTHS, WINDOWS, Bench, Cell, Outcome
 from benchmarks.extend.stability import Stretch
+from benchmarks.measuring import Measured
 from evaluation.documents.windows import summarise_windows
 from evaluation.scores.score import paired_difference, summarise
 

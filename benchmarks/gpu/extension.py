@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.machine import figure
+from benchmarks.measuring import HeldOut, Measured, factor_file
 from benchmarks.session import Session
-from evaluation.documents.windows import TextWindow, WindowSummary, summarise_windows, text_windows
+from evaluation.documents.windows import WindowSummary, summarise_windows, text_windows
 from evaluation.models.source import model_sha256, resolve_model
 from evaluation.scores.retention import Retention, retention
-from evaluation.scores.score import DocumentScore, ScoreSummary, summarise
+from evaluation.scores.score import ScoreSummary, summarise
 from evaluation.scores.served_rope import ServedRope
 from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
 from finetune.results import FinetuneResult, TrainingProgress
 from search_space.candidates.candidate import Candidate
 from search_space.candidates.step import Budget
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.factors.factor_file import ModelIdentity
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy
 from service.searches.books import Assignment, BookScores, InMemoryBook, Listeners
@@ -43,11 +43,20 @@ _SHOWN = ("none", "pi", "ntk", "yarn", "mrrope_pro")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row at every length, and its plain text within the original one."""
+    """One row of the table at every length; its plain text is within the original one."""
 
     name: str
-    needles: dict[int, ScoreSummary]
-    text: WindowSummary
+    measured: tuple[Measured, ...]
+
+    @property
+    def needles(self) -> dict[int, ScoreSummary]:
+        """By length."""
+        return {one.length: summarise(one.needles) for one in self.measured}
+
+    @property
+    def text(self) -> WindowSummary:
+        """Of the windows."""
+        return summarise_windows([score for one in self.measured for score in one.text])
 
 
 def original_length(model: str) -> int:
@@ -63,12 +72,11 @@ class Extension:
         self._given = given
         self._scratch = scratch
         self._rope = session.source.rope
-        self._lengths = session.lengths
-        self._held_out = {length: session.documents(length, given.documents) for length in self._lengths}
         windows = text_windows(
             session.tokenizer, session.corpus, lengths=(session.original_length,), count=given.documents, seed=0
         )
-        self._windows = windows[session.original_length]
+        documents = {length: session.documents(length, given.documents) for length in session.lengths}
+        self._held_out = HeldOut(documents=documents, windows=windows)
 
     def run(self) -> None:
         """Everything, as far as the time goes."""
@@ -101,7 +109,7 @@ class Extension:
         strategy = make_strategy("auto", _SMALL_SEARCH if given.small else {}, context)
         documents = {
             "search": session.documents(session.target_length, strategy.max_documents, split="search"),
-            "validation": self._held_out[session.target_length],
+            "validation": self._held_out.documents[session.target_length],
         }
         book = InMemoryBook(scorer, documents.__getitem__)
         loop = SearchLoop(strategy, book, seed=0, finalists=_BRED_FINALISTS)
@@ -146,20 +154,10 @@ class Extension:
             candidate = search.candidate(trial)
             held_out.score_missing({trial: Assignment(candidate=candidate, documents=every)}, Listeners())
             served = self._served(candidate)
-            needles = self._needles(scorer, served, {self._session.target_length: held_out.in_order(trial)})
-            rows.append(Row(name=name, needles=needles, text=_read(reader, served, self._windows)))
+            known = {self._session.target_length: held_out.in_order(trial)}
+            rows.append(Row(name=name, measured=self._held_out.measure(scorer, reader, served, known=known)))
         reader.close()
         return rows
-
-    def _needles(
-        self, scorer: Scorer, served: ServedRope, known: dict[int, tuple[DocumentScore, ...]]
-    ) -> dict[int, ScoreSummary]:
-        """By length; `known` scores are not computed again."""
-        found = {}
-        for length, documents in self._held_out.items():
-            scores = known.get(length) or scorer.score(served.at(length), documents)
-            found[length] = summarise(scores)
-        return found
 
     def _served(self, candidate: Candidate) -> ServedRope:
         return ServedRope(original_length=self._session.original_length, scaling=candidate.scaling)
@@ -168,14 +166,8 @@ class Extension:
 
     def _finetune(self, winner: Candidate) -> FinetuneResult:
         session, source = self._session, self._session.source
-        file = FactorFile(
-            model=ModelIdentity.of(self._rope, name=source.name, sha256=model_sha256(source)),
-            original_max_position_embeddings=session.original_length,
-            target_length=session.target_length,
-            attention_factor=winner.scaling.attention_factor,
-            short_factor=RescaleFactors.identity(self._rope.num_pairs),
-            long_factor=winner.scaling.factors,
-        )
+        model = ModelIdentity.of(self._rope, name=source.name, sha256=model_sha256(source))
+        file = factor_file(winner.scaling, model, self._rope, session.target_length)
 
         def train(steps: int, name: str, on_progress: Callable[[TrainingProgress], None]) -> FinetuneResult:
             settings, output = self._settings(steps), self._scratch / name
@@ -220,10 +212,9 @@ class Extension:
     def _tuned_row(self, name: str, result: FinetuneResult, winner: Candidate) -> Row:
         model, served = str(result.checkpoint), self._served(winner)
         scorer = make_scorer(self._session.settings(self._given.backend, model=model))
-        needles = self._needles(scorer, served, {})
-        scorer.close()
         reader = TransformersGenerator(self._session.settings("transformers", model=model))
-        row = Row(name=name, needles=needles, text=_read(reader, served, self._windows))
+        row = Row(name=name, measured=self._held_out.measure(scorer, reader, served))
+        scorer.close()
         reader.close()
         return row
 
@@ -235,7 +226,7 @@ class Extension:
         session.report.add(
             "",
             f"Held-out needles, {self._given.documents} documents of each length: nats per answer token, and exact "
-            f"match. Short: needles and {len(self._windows)} windows of plain text of {length} tokens, percent kept of "
+            f"match. Short: needles and {base.text.windows} windows of plain text of {length} tokens, percent kept of "
             "the unchanged model's.",
         )
         lengths = [f"{length:,}" for length in session.lengths]
@@ -246,10 +237,6 @@ class Extension:
             kept = retention("exact match", before=before, after=after)
             read = retention("perplexity", before=base.text.perplexity, after=row.text.perplexity, less_is_better=True)
             session.report.row(row.name, *needles, _percent(kept), f"{row.text.perplexity:.3f}", _percent(read))
-
-
-def _read(reader: TransformersGenerator, served: ServedRope, windows: Sequence[TextWindow]) -> WindowSummary:
-    return summarise_windows([reader.read(served, window) for window in windows])
 
 
 def _percent(one: Retention) -> str:

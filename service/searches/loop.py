@@ -131,6 +131,8 @@ class SearchLoop:
     def search(self, *, go_on: Callable[[], bool] = lambda: True) -> None:
         """Score step after step until the strategy has no more, or `go_on`, asked between two steps, says no.
 
+        Either way the search is over: open trials are finished, and the book takes no more steps.
+
         Raises:
             RunFailed: more candidates could not be scored than `max_failed_trials`.
             What scoring raises; see `BookScores.score_missing`.

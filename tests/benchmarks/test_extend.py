@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.extend.arms import ARMS, LENGTHS, Bench, Cell, Measured, Outcome, Training, cells, write_outcome
+from benchmarks.extend.arms import ARMS, LENGTHS, Bench, Cell, Outcome, Training, cells, write_outcome
 from benchmarks.extend.report import write_report
 from benchmarks.extend.stability import repeated_runs
 from benchmarks.extend.text import TextScorer
+from benchmarks.measuring import Measured
 from evaluation.documents.windows import WindowScore
 from evaluation.scores.score import DocumentScore
 from search_space.rope.rescale_factors import RescaleFactors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -43,7 +44,7 @@ SPEC: dict[str, Any] = {
 }
 STRATEGIES: dict[str, dict[str, Any]] = {
     "evolution": {"name": "evolution", "population": 4, "iterations": 2, "parents": 3, "mutations": 1, "crossovers": 1},
-    "auto": {"name": "auto", "startup": 5, "batch": 2, "generations": 2, "first_documents": 2, "leaders": 2},
+    "auto": {"name": "auto", "startup": 5, "batch": 2, "generations": 1, "first_documents": 2, "leaders": 2},
 }
 #: One that races and extends trials over several steps, and one that does neither.
 EVERY_KIND = pytest.mark.parametrize("prepared", ["auto", "evolution"], indirect=True)
@@ -122,10 +123,15 @@ def stored(prepared: PreparedSearch, database: Database, home: Path) -> Iterator
         yield opened
 
 
+@functools.cache
+def prepared_of(strategy: str) -> PreparedSearch:
+    return prepare_search(SearchSpec.model_validate({**SPEC, "strategy": STRATEGIES[strategy]}))
+
+
 @pytest.fixture(params=["evolution"])
 def prepared(request: pytest.FixtureRequest) -> PreparedSearch:
     """A search that costs little, unless a test asks for more."""
-    return prepare_search(SearchSpec.model_validate({**SPEC, "strategy": STRATEGIES[request.param]}))
+    return prepared_of(request.param)
 
 
 @pytest.fixture(params=["in memory", "stored"])
@@ -145,16 +151,18 @@ def run(prepared: PreparedSearch, book: Book, **options: Any) -> FinishedSearch:
     return loop.validate()
 
 
-def undisturbed(prepared: PreparedSearch, **moods: Any) -> FinishedSearch:
+@functools.cache
+def undisturbed(strategy: str, refused: tuple[Scaling, ...] = ()) -> FinishedSearch:
+    prepared = prepared_of(strategy)
     with in_memory(prepared) as opened:
-        return run(prepared, opened(**moods))
+        return run(prepared, opened(refused=refused))
 
 
 @EVERY_KIND
 def test_the_same_search_in_every_book(prepared: PreparedSearch, opened: Opened) -> None:
     book = opened()
     found = run(prepared, book)
-    assert found == undisturbed(prepared)
+    assert found == undisturbed(prepared.strategy.name)
     steps = book.recorded_steps()
     assert sum(len(step.candidates) for step in steps) == len(found.history)
     assert steps[-1].is_last
@@ -170,8 +178,8 @@ def test_the_same_search_in_every_book(prepared: PreparedSearch, opened: Opened)
 
 
 def test_a_candidate_that_cannot_be_scored_fails_alone(prepared: PreparedSearch, opened: Opened) -> None:
-    healthy = undisturbed(prepared)
-    refused = [healthy.history[0].candidate.scaling, healthy.history[9].candidate.scaling]
+    healthy = undisturbed(prepared.strategy.name)
+    refused = (healthy.history[0].candidate.scaling, healthy.history[9].candidate.scaling)
     book = opened(refused=refused)
     heard: list[tuple[int, str]] = []
 
@@ -180,14 +188,14 @@ def test_a_candidate_that_cannot_be_scored_fails_alone(prepared: PreparedSearch,
             heard.append((trial, reason))
 
     found = run(prepared, book, watcher=Listening())
-    assert found == undisturbed(prepared, refused=refused)
+    assert found == undisturbed(prepared.strategy.name, refused)
     assert {0, 9} <= set(book.failed_trials()) == {one.trial for one in found.history if one.failed}
     assert sorted(heard) == [(trial, "refused by the test") for trial in sorted(book.failed_trials())]
     assert not {one.trial for one in found.finalists} & set(book.failed_trials())
 
 
 def test_more_failures_than_allowed_end_the_search_and_a_second_one(prepared: PreparedSearch, opened: Opened) -> None:
-    refused = [one.candidate.scaling for one in undisturbed(prepared).history[:3]]
+    refused = [one.candidate.scaling for one in undisturbed(prepared.strategy.name).history[:3]]
     with pytest.raises(RunFailed, match=r"max_failed_trials=2 .* 3 did; the last reason: refused") as ended:
         run(prepared, opened(refused=refused), max_failed_trials=2)
     assert ended.value.code == "FAILURE_BUDGET_SPENT"
@@ -207,16 +215,22 @@ def test_a_search_that_was_stopped_goes_on_in_its_book(
     prepared: PreparedSearch, opened: Opened, documents: int
 ) -> None:
     """In the middle of the search, and among the last documents of the validation."""
-    expected = undisturbed(prepared)
+    expected = undisturbed(prepared.strategy.name)
     whole = expected.search_passes + expected.validation_passes
     with pytest.raises(Killed):
         run(prepared, opened(die_after=documents % whole))
-    # A look at the clock between two steps stops it, too.
-    loop = SearchLoop(prepared.strategy, opened(), seed=prepared.spec.seed)
-    loop.search(go_on=lambda: False)
     found = run(prepared, opened())
     # A step that is replayed finds scores of later ones already paid for.
     assert replace(found, trace=()) == replace(expected, trace=())
+
+
+def test_a_search_without_time_ends_after_its_first_step(prepared: PreparedSearch, opened: Opened) -> None:
+    loop = SearchLoop(prepared.strategy, opened(), seed=prepared.spec.seed, finalists=1)
+    loop.search(go_on=lambda: False)
+    found = loop.validate()
+    assert {one.generation for one in found.history} == {0}
+    assert sum(one.candidate.baseline_name is None for one in found.finalists) <= 1
+    assert found.candidate(found.outcome.winner) in prepared.strategy.propose(0, ()).candidates
 
 
 def test_what_is_scored_is_not_scored_again(prepared: PreparedSearch, opened: Opened) -> None:

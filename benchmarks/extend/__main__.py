@@ -41,7 +41,6 @@ from benchmarks.extend.arms import (
     Training,
     cells,
     write_outcome,
-    write_whole,
 )
 from benchmarks.extend.stability import NEW_TOKENS, PROMPT, watch
 from benchmarks.extend.text import TextScorer
@@ -54,6 +53,7 @@ from finetune.job import run_finetune
 from search_space.candidates.baselines import baseline, own_attention_factor
 from search_space.factors.factor_file import FactorFile
 from search_space.rope.scaling import Scaling
+from service.ablations.cells import write_whole
 from service.searches.offline import run_offline
 from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec

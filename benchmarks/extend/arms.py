@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter
 from benchmarks.extend.stability import Stability
 from benchmarks.measuring import Measured
 from benchmarks.search.pocket_scorer import ORIGINAL_LENGTH
+from service.ablations.cells import write_whole
 from service.searches.prepare import PreparedModel, prepare_model
 
 LENGTHS = (ORIGINAL_LENGTH, 1024, 2048)
@@ -160,10 +160,3 @@ def cells(arms: Sequence[str], seeds: Sequence[int], benches: Sequence[Bench]) -
 def write_outcome(cell: Cell, outcome: Outcome) -> None:
     """Keep what a cell came to."""
     write_whole(cell.path, TypeAdapter(Outcome).dump_json(outcome).decode())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

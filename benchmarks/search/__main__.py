@@ -16,7 +16,6 @@ import argparse
 import functools
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -32,6 +31,7 @@ from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.seeds import seed_baselines
+from service.ablations.cells import write_whole
 from service.searches.loop import FinishedSearch
 from service.searches.offline import run_offline
 from service.searches.prepare import prepare_model, prepare_search
@@ -134,11 +134,7 @@ def run_cell(cell: Cell, store: Path) -> float:
         found = lines(cell.length, store)
     else:
         found = run(next(one for one in METHODS if one.label == cell.method), cell.length, cell.seed, store)
-    path = cell.path(store)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps([asdict(one) for one in found]), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(cell.path(store), json.dumps([asdict(one) for one in found]))
     return time.perf_counter() - started
 
 

@@ -38,20 +38,20 @@ def run_cell(spec: AblationSpec, cell: Cell) -> Outcome:
         ScoringFailed: the returned factors cannot be scored on a held-out document.
         What preparing a search and opening a scorer raise.
     """
-    judge = _Judge.of(spec, cell)
+    held_out = _HeldOut.of(spec, cell)
     if cell.strategy is None:
-        with _opened(judge.settings) as scorer:
-            return judge.baselines(scorer)
+        with _opened(held_out.settings) as scorer:
+            return held_out.baselines(scorer)
     prepared = prepare_search(spec.search_spec(cell))
     settings = prepared.scorer_settings()
     with _opened(settings) as scorer:
         started = time.monotonic()
         found = run_offline(prepared, scorer)
         seconds = time.monotonic() - started
-        if settings == judge.settings:  # a model is loaded once where that is possible
-            return judge.result(found, scorer, seconds)
-    with _opened(judge.settings) as scorer:
-        return judge.result(found, scorer, seconds)
+        if settings == held_out.settings:  # a model is loaded once where that is possible
+            return held_out.result(found, scorer, seconds)
+    with _opened(held_out.settings) as scorer:
+        return held_out.result(found, scorer, seconds)
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def _opened(settings: ScorerSettings) -> Iterator[Scorer]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Judge:
+class _HeldOut:
     """The held-out documents of a model at a length, and how they are scored: the same for every strategy."""
 
     spec: AblationSpec
@@ -73,7 +73,7 @@ class _Judge:
     documents: tuple[NeedleDocument, ...]
 
     @classmethod
-    def of(cls, spec: AblationSpec, cell: Cell) -> "_Judge":
+    def of(cls, spec: AblationSpec, cell: Cell) -> "_HeldOut":
         there = Cell(
             number=cell.number, strategy=None, model=cell.model, target_length=cell.target_length, seed=spec.base.seed
         )
@@ -183,7 +183,7 @@ class AblationStore:
         if path.exists() and (store.tune_state.exists() or store._cells.exists()):
             _check_same(AblationSpec.model_validate_json(path.read_text(encoding="utf-8")), spec, store.directory)
         else:
-            _write_whole(path, spec.canonical_json())
+            write_whole(path, spec.canonical_json())
         return store
 
     @property
@@ -206,7 +206,7 @@ class AblationStore:
     def put(self, cell: Cell, outcome: Outcome) -> None:
         """Store a finished cell."""
         adapter: TypeAdapter[Outcome] = TypeAdapter(Outcome)
-        _write_whole(self.path(cell), adapter.dump_json(outcome, indent=1).decode())
+        write_whole(self.path(cell), adapter.dump_json(outcome, indent=1).decode())
 
     def search(self, cell: Cell) -> CellResult:
         """The numbers of a finished search."""
@@ -228,7 +228,8 @@ def _check_same(known: AblationSpec, given: AblationSpec, directory: Path) -> No
     )
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from evaluation.documents.needle import NeedleDocument
-from evaluation.scores.score import DocumentScore
 from search_space.rope.scaling import Scaling
 from service.errors import RunFailed
 from service.runtime.job import Runtime
@@ -29,11 +27,9 @@ from storage.postgres.database import Database
 from storage.scores.cache import ScoreCache
 from storage.scores.store import ScoreStore
 from storage.study.record import StudyRecord
+from tests.helpers.moody_scorer import MoodyScorer
 from tests.helpers.paths import ROOT
 from tests.helpers.pools import Killed, LocalPool
-from workers.analytic_backend.scorer import AnalyticScorer
-from workers.base import ScorerInfo
-from workers.errors import ScoringFailed
 
 SPEC: dict[str, Any] = {
     "model": "pocket",
@@ -52,39 +48,13 @@ EVERY_KIND = pytest.mark.parametrize("prepared", ["auto", "evolution"], indirect
 MISSING = ("pydantic", "sqlalchemy", "psycopg", "optuna", "ray", "fastapi", "matplotlib")
 
 
-class MoodyScorer:
-    """The analytic scorer; refuses the scalings `refused`, and the process ends after `die_after` documents."""
-
-    def __init__(
-        self, prepared: PreparedSearch, refused: Collection[Scaling] = (), die_after: int | None = None
-    ) -> None:
-        self._scorer = AnalyticScorer(prepared.scorer_settings())
-        self.refused, self.die_after = refused, die_after
-
-    @property
-    def info(self) -> ScorerInfo:
-        return self._scorer.info
-
-    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
-        if scaling in self.refused:
-            raise ScoringFailed("refused by the test")
-        if self.die_after is not None:
-            self.die_after -= len(documents)
-            if self.die_after < 0:
-                raise Killed
-        return self._scorer.score(scaling, documents)
-
-    def close(self) -> None:
-        self._scorer.close()
-
-
 Opened = Callable[..., Book]
 """(refused=(), die_after=None) -> the search's one book, with a scorer of these moods; anew, it is the same book."""
 
 
 @contextmanager
 def in_memory(prepared: PreparedSearch) -> Iterator[Opened]:
-    scorer = MoodyScorer(prepared)
+    scorer = MoodyScorer(prepared.scorer_settings())
     book = InMemoryBook(scorer, prepared.documents)
 
     def opened(refused: Collection[Scaling] = (), die_after: int | None = None) -> Book:

@@ -7,46 +7,20 @@ from typing import Any
 
 import pytest
 
-from evaluation.documents.needle import NeedleDocument
-from evaluation.scores.score import DocumentScore
 from search_space.candidates.candidate import GRADIENT_COST, Candidate, ScoredCandidate
 from search_space.candidates.step import Step
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from service.door import Door
-from service.errors import RunFailed
 from service.searches.offline import OfflineSearch, run_offline
 from service.searches.prepare import PreparedSearch, prepare_search
 from service.specs.search import SearchSpec
 from storage.postgres.database import Database
 from storage.records import Job, JobState, TrialState
-from tests.helpers.pools import LocalPool
+from tests.helpers.moody_scorer import MoodyScorer
 from tests.helpers.searches import RACING, SPEC, run_to_end
 from workers.analytic_backend.scorer import AnalyticScorer
-from workers.base import ScorerInfo
-from workers.errors import ScorerUnavailable, ScoringFailed
+from workers.errors import ScorerUnavailable
 
 SPECS = pytest.mark.parametrize("spec", [SPEC, RACING], ids=["evolution", "auto"])
-
-
-class PlainScorer:
-    """The analytic scorer without gradients; refuses the factors in `refused`."""
-
-    def __init__(self, prepared: PreparedSearch, refused: Sequence[RescaleFactors] = ()) -> None:
-        self._scorer = AnalyticScorer(prepared.scorer_settings())
-        self._refused = refused
-
-    @property
-    def info(self) -> ScorerInfo:
-        return self._scorer.info
-
-    def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
-        if scaling.factors in self._refused:
-            raise ScoringFailed("refused by the test")
-        return self._scorer.score(scaling, documents)
-
-    def close(self) -> None:
-        self._scorer.close()
 
 
 def prepared_of(spec: dict[str, Any]) -> PreparedSearch:
@@ -59,8 +33,6 @@ def by_document(found: OfflineSearch, prepared: PreparedSearch) -> dict[tuple[in
 
 
 def state_of(one: ScoredCandidate) -> TrialState:
-    if one.failed:
-        return TrialState.failed
     return TrialState.pruned if one.pruned else TrialState.complete
 
 
@@ -78,14 +50,9 @@ def assert_same(found: OfflineSearch, prepared: PreparedSearch, database: Databa
     ]
     complete = {t.number: t.nll for t in trials if t.state is TrialState.complete}
     # The study's value is summed by numpy, what strategies rank by is not: the last bit may differ.
-    expected = {one.trial: one.nll for one in found.search.history if not one.pruned and not one.failed}
+    expected = {one.trial: one.nll for one in found.search.history if not one.pruned}
     assert complete == pytest.approx(expected, rel=1e-14)
-    failed = {one.trial for one in found.search.history if one.failed}
-    stored = {
-        (row.trial, row.score.document_id): row.score.nats
-        for row in door.scores(job.id, split="search")
-        if row.trial not in failed
-    }
+    stored = {(row.trial, row.score.document_id): row.score.nats for row in door.scores(job.id, split="search")}
     assert stored == by_document(found, prepared)
     assert len(stored) == found.search.search_passes
     assert len(door.scores(job.id, split="validation")) == found.search.validation_passes
@@ -103,37 +70,10 @@ def test_the_same_search_as_the_service(database: Database, tmp_path: Path, spec
         assert any(one.pruned for one in found.search.history), "or nothing was raced"
 
 
-def test_a_candidate_that_cannot_be_scored_is_failed_as_in_the_service(database: Database, tmp_path: Path) -> None:
-    prepared = prepared_of(SPEC)
-    undisturbed = run_offline(prepared, PlainScorer(prepared))
-    refused = [
-        undisturbed.search.history[9].candidate.scaling.factors,
-        undisturbed.search.history[0].candidate.scaling.factors,
-    ]
-    job = run_to_end(
-        database,
-        tmp_path,
-        SPEC,
-        lambda settings, workers: LocalPool(settings, refuse=lambda task: task.scaling.factors in refused),
-    )
-    found = run_offline(prepared, PlainScorer(prepared, refused))
-    assert [one.trial for one in found.search.history if one.failed] == [0, 9]
-    assert_same(found, prepared, database, job)
-
-
-def test_a_search_without_a_baseline_to_compare_with_has_failed() -> None:
-    prepared = prepared_of(SPEC)
-    baselines = [
-        one.scaling.factors for one in prepared.strategy.propose(0, ()).candidates if one.baseline_name is not None
-    ]
-    with pytest.raises(RunFailed, match="no analytic baseline"):
-        run_offline(prepared, PlainScorer(prepared, baselines))
-
-
 @SPECS
 def test_the_trace_says_what_would_have_been_returned_then(spec: dict[str, Any]) -> None:
     prepared = prepared_of(spec)
-    found = run_offline(prepared, PlainScorer(prepared)).search
+    found = run_offline(prepared, MoodyScorer(prepared.scorer_settings())).search
     trace = found.trace
     assert [point.generation for point in trace] == list(range(len(trace)))
     passes = [point.document_passes for point in trace]
@@ -180,4 +120,4 @@ def test_gradients_come_from_a_scorer_that_differentiates_and_cost_more() -> Non
     assert [len(gradient or ()) for gradient in gradients] == [len(baseline.scaling.factors) + 1] * 2
     assert found.search.search_passes == 2 * GRADIENT_COST
     with pytest.raises(ScorerUnavailable, match="differentiates"):
-        run_offline(descent, PlainScorer(prepared))
+        run_offline(descent, MoodyScorer(prepared.scorer_settings()))

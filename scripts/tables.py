@@ -1,25 +1,30 @@
-"""The tables of the documentation that list the rows of a registry, each written between its own markers."""
+"""The tables of the documentation that follow from the rows of a registry, each written between its own markers."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from evaluation.ruler.tasks import TASKS
 from scripts.imports import END, ROOT
+from search_space.reading.annotations import docs_of, slots_of
+from search_space.reading.writer import schema
 from search_space.registry import Row
+from search_space.strategies.registry import STRATEGIES, StrategyRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """One table: `name: summary` for every row that is ours, under `head`, on `page`."""
+    """One table: its `lines` under `head`, on `page`."""
 
     page: Path
     name: str
     head: str
-    rows: Iterable[Row]
+    lines: Callable[[], Iterable[str]]
 
     @property
     def begin(self) -> str:
@@ -28,8 +33,7 @@ class Table:
 
     def text(self) -> str:
         """The table as Markdown."""
-        rows = (f"| `{row.name}` | {row.summary} |" for row in self.rows)
-        return "\n".join([self.head, "|---|---|", *rows])
+        return "\n".join([self.head, "|---" * (self.head.count("|") - 1) + "|", *self.lines()])
 
     def written(self, page: str) -> str:
         """`page` with this table in it."""
@@ -37,8 +41,38 @@ class Table:
         return f"{before}{self.begin}\n\n{self.text()}\n\n{END}{rest.partition(END)[2]}"
 
 
+def _summaries(rows: Iterable[Row]) -> Iterator[str]:
+    return (f"| `{row.name}` | {row.summary} |" for row in rows)
+
+
+def _settings(rows: Iterable[StrategyRow]) -> Iterator[str]:
+    """A line for each setting, with what its annotation and the string below it say."""
+    for row in rows:
+        settings, shown = row.load().settings, f"`{row.name}`"
+        docs, properties = docs_of(settings), cast("dict[str, dict[str, Any]]", schema(settings)["properties"])
+        for slot in slots_of(settings):
+            default = slot.field.default if isinstance(slot.field.default, str) else json.dumps(slot.field.default)
+            choices = ", ".join(properties[slot.name].get("enum", ()))
+            values = choices if slot.range is None else slot.range.words()
+            yield f"| {shown} | `{slot.name}` | {default} | {values} | {docs[slot.name]} |"
+            shown = ""
+
+
 DOCS = ROOT / "docs"
-TABLES = (Table(page=DOCS / "evaluation.md", name="tasks", head="| task | asks for |", rows=TASKS.own.values()),)
+TABLES = (
+    Table(
+        page=DOCS / "evaluation.md",
+        name="tasks",
+        head="| task | asks for |",
+        lines=lambda: _summaries(TASKS.own.values()),
+    ),
+    Table(
+        page=DOCS / "ablation.md",
+        name="strategies",
+        head="| strategy | setting | default | values | meaning |",
+        lines=lambda: _settings(STRATEGIES.own.values()),
+    ),
+)
 
 
 def main() -> int:

@@ -98,7 +98,7 @@ def check_model_fits(path: Path, settings: ScorerSettings) -> None:
 def _check(choice: BackendChoice, *, tensor_parallel: int, gradients: bool) -> None:
     if gradients and choice.backend not in _DIFFERENTIABLE:
         raise ScorerUnavailable(
-            "strategy gradient needs a scorer that differentiates: transformers or analytic, "
+            "the strategy needs a scorer that differentiates: transformers or analytic, "
             f"but got backend={choice.backend}"
         )
     if choice.backend == "vllm":

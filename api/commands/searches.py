@@ -9,9 +9,11 @@ from api.commands import common, live
 from api.console import err, out, print_json, print_line
 from api.errors import BadInput
 from api.wire.jobs import JobResource
+from search_space.strategies.registry import STRATEGIES
 from storage.kinds import KINDS
 from storage.records import JobKind, JobState
 
+STRATEGY_HELP = f"{', '.join(STRATEGIES.own)}, or one of an installed package."
 PausableId = Annotated[str, typer.Argument(metavar="ID", help=f"The job's id: {common.ids_of('pause')}")]
 
 
@@ -34,7 +36,7 @@ def submit(
     documents: Annotated[int | None, typer.Option(help="Search documents per candidate.")] = None,
     validation_documents: Annotated[int | None, typer.Option(help="Held-out documents per finalist.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="auto, evolution, optuna or gradient.")] = None,
+    strategy: Annotated[str | None, typer.Option(help=STRATEGY_HELP)] = None,
     max_trials: Annotated[int | None, typer.Option(help="Candidates at most.")] = None,
     max_document_passes: Annotated[int | None, typer.Option(help="Forward passes at most.")] = None,
     patience: Annotated[int | None, typer.Option(help="Generations without a better candidate.")] = None,

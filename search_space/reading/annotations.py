@@ -36,6 +36,14 @@ class Range:
         left, right = "(" if low == self.above else "[", ")" if high == self.below else "]"
         return f"must be in {left}{low:.12g}, {high:.12g}{right}"
 
+    def words(self) -> str:
+        """The bounds in words, for documentation."""
+        if math.isfinite(self.least) and math.isfinite(self.most):
+            return f"{self.least:.12g} to {self.most:.12g}"
+        low = f"above {self.above:.12g}" if self.above > self.least else f"at least {self.least:.12g}"
+        high = f"below {self.below:.12g}" if self.below < self.most else f"at most {self.most:.12g}"
+        return ", ".join(part for part in (low, high) if "inf" not in part)
+
     def bounds(self) -> dict[str, float]:
         """The bounds that there are, by the words of JSON schema."""
         named = {

@@ -1,14 +1,61 @@
-"""Reads the arguments of a strategy from a search spec, which is JSON that anybody may write."""
+"""The settings of a strategy, read from a search spec, which is JSON that anybody may write."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self, TypeVar
 
 from search_space.errors import InvalidStrategy
+from search_space.reading.annotations import Range, slots_of
+from search_space.reading.reader import Unreadable, check, read
 
 LARGEST = 100_000
-CANDIDATES_AT_ONCE = 4_096
+AT_ONCE = Range(1, 4_096)
 """The candidates of a generation are proposed in one piece, the first one already when a spec is checked."""
+NONE_AT_ONCE = Range(0, 4_096)
+
+
+class Settings:
+    """Base of the frozen dataclass that says what a spec may give beside a strategy's name.
+
+    Annotations and defaults say which values; the string below a field is its line in the documentation. What involves
+    several fields is checked in the subclass's `__post_init__`, after :meth:`check`.
+    """
+
+    __slots__ = ()
+    owner: ClassVar[str]
+    """Whose arguments they are, for messages."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise :class:`InvalidStrategy` for a value out of its range."""
+        try:
+            check(self)
+        except Unreadable as problem:
+            raise _refusal(problem) from problem
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, object]) -> Self:
+        """Settings from the names and values of a search spec.
+
+        Raises:
+            InvalidStrategy: unknown name, wrong type, or a value out of its range.
+        """
+        return read_arguments(cls, arguments)
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def read_arguments(cls: type[SettingsT], arguments: Mapping[str, object]) -> SettingsT:
+    """:meth:`Settings.from_arguments`, for classes that prepare the arguments first."""
+    check_names(arguments, [slot.name for slot in slots_of(cls)], whose=cls.owner)
+    try:
+        return read(cls, arguments)
+    except Unreadable as problem:
+        raise _refusal(problem) from problem
 
 
 def check_names(arguments: Mapping[str, object], known: Sequence[str], *, whose: str) -> None:
@@ -18,40 +65,6 @@ def check_names(arguments: Mapping[str, object], known: Sequence[str], *, whose:
             raise InvalidStrategy(f"{whose}'s arguments are {', '.join(known)}, but got {name!r}")
 
 
-def whole(arguments: Mapping[str, object], name: str, default: int, *, most: int = LARGEST) -> int:
-    """A whole number of at most `most`, or :class:`InvalidStrategy`."""
-    value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidStrategy(f"{name} must be a whole number, but got {name}={value!r}")
-    if value > most:
-        raise InvalidStrategy(f"{name} must be at most {most}, but got {name}={value}")
-    return value
-
-
-def optional_whole(arguments: Mapping[str, object], name: str) -> int | None:
-    """A whole number, or None where nothing or null was given; otherwise :class:`InvalidStrategy`."""
-    return None if arguments.get(name) is None else whole(arguments, name, 0)
-
-
-def real(arguments: Mapping[str, object], name: str, default: float) -> float:
-    """A number, or :class:`InvalidStrategy`."""
-    value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidStrategy(f"{name} must be a number, but got {name}={value!r}")
-    return float(value)
-
-
-def flag(arguments: Mapping[str, object], name: str, default: bool) -> bool:
-    """True or false, or :class:`InvalidStrategy`."""
-    value = arguments.get(name, default)
-    if not isinstance(value, bool):
-        raise InvalidStrategy(f"{name} must be true or false, but got {name}={value!r}")
-    return value
-
-
-def one_of(arguments: Mapping[str, object], name: str, choices: Sequence[str], default: str) -> str:
-    """One of `choices`, or :class:`InvalidStrategy`."""
-    value = arguments.get(name, default)
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidStrategy(f"{name} must be one of {', '.join(choices)}, but got {name}={value!r}")
-    return value
+def _refusal(problem: Unreadable) -> InvalidStrategy:
+    name = problem.pointer.removeprefix("/")
+    return InvalidStrategy(f"{name} {problem.rule}, but got {name}={problem.value!r}")

@@ -9,9 +9,9 @@ leaders go on, up to all documents; then the search ends, and validation decides
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import Extension, Step
 from search_space.errors import InvalidStrategy
-from search_space.strategies.arguments import CANDIDATES_AT_ONCE, check_names, flag, one_of, real, whole
+from search_space.reading.annotations import Range
+from search_space.strategies.arguments import AT_ONCE, LARGEST, Settings
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import most_candidates
 from search_space.strategies.racing import is_rejected
@@ -27,32 +28,32 @@ from search_space.strategies.seeds import seed_baselines
 from search_space.strategies.shape_space import ShapeSpace
 from search_space.strategies.surrogate import Surrogate, merit, observe
 
-SURROGATES = ("gp", "none")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AutoSettings:
+class AutoSettings(Settings):
     """The knobs.
 
     Raises:
         InvalidStrategy: a value out of its range.
     """
 
-    startup: int = 16
-    """Shapes of generation 0, beside the baselines."""
-    batch: int = 8
+    owner: ClassVar[str] = "auto"
+
+    startup: Annotated[int, AT_ONCE] = 16
+    """Shapes of the first generation, beside the baselines."""
+    batch: Annotated[int, AT_ONCE] = 8
     """Shapes of each later generation."""
-    generations: int = 12
+    generations: Annotated[int, Range(0, LARGEST)] = 12
     """Generations after the first that may add shapes."""
-    first_documents: int = 4
+    first_documents: Annotated[int, Range(1, LARGEST)] = 4
     """Documents of a new candidate."""
-    leaders: int = 4
+    leaders: Annotated[int, AT_ONCE] = 4
     """Shapes whose documents are doubled in each generation."""
-    alpha: float = 0.05
+    alpha: Annotated[float, Range(above=0, below=1)] = 0.05
     """Level of the test that drops a candidate."""
-    min_gain: float = 0.1
-    """Expected improvement of the merit (see `surrogate.merit`) below which no more shapes are added."""
-    surrogate: str = "gp"
+    min_gain: Annotated[float, Range(0)] = 0.1
+    """Expected improvement (of the logarithm of the NLL, roughly) below which no more shapes are added."""
+    surrogate: Literal["gp", "none"] = "gp"
     """"gp" proposes shapes by a Gaussian process; "none" draws them evenly."""
     race: bool = True
     """Without it every candidate is scored on all documents at once."""
@@ -60,43 +61,9 @@ class AutoSettings:
     """Whether each generation's shapes start on documents of their own, which the leader is scored on too."""
 
     def __post_init__(self) -> None:
-        for name in ("startup", "batch", "first_documents", "leaders"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("generations", self.generations, 0)
-        _at_least("min_gain", self.min_gain, 0.0)
-        if not 0.0 < self.alpha < 1.0:
-            raise InvalidStrategy(f"alpha must be in (0, 1), but got alpha={self.alpha!r}")
-        if self.surrogate not in SURROGATES:
-            raise InvalidStrategy(f"surrogate must be one of {', '.join(SURROGATES)}, but got {self.surrogate!r}")
+        self.check()
         if self.fresh_documents and not self.race:
             raise InvalidStrategy("fresh_documents must come with race, but got race=False")
-
-    @classmethod
-    def from_arguments(cls, arguments: Mapping[str, object]) -> AutoSettings:
-        """Settings from the names and values of a search spec.
-
-        Raises:
-            InvalidStrategy: unknown name, wrong type, or a value out of its range.
-        """
-        check_names(arguments, [field.name for field in fields(cls)], whose="auto")
-        default = cls()
-        return cls(
-            startup=whole(arguments, "startup", default.startup, most=CANDIDATES_AT_ONCE),
-            batch=whole(arguments, "batch", default.batch, most=CANDIDATES_AT_ONCE),
-            generations=whole(arguments, "generations", default.generations),
-            first_documents=whole(arguments, "first_documents", default.first_documents),
-            leaders=whole(arguments, "leaders", default.leaders, most=CANDIDATES_AT_ONCE),
-            alpha=real(arguments, "alpha", default.alpha),
-            min_gain=real(arguments, "min_gain", default.min_gain),
-            surrogate=one_of(arguments, "surrogate", SURROGATES, default.surrogate),
-            race=flag(arguments, "race", default.race),
-            fresh_documents=flag(arguments, "fresh_documents", default.fresh_documents),
-        )
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise InvalidStrategy(f"{name} must be at least {least:g}, but got {name}={value}")
 
 
 class AutoStrategy:
@@ -104,6 +71,8 @@ class AutoStrategy:
     generation) alone."""
 
     name: ClassVar[str] = "auto"
+    settings: ClassVar[type[AutoSettings]] = AutoSettings
+    needs_gradients: ClassVar[bool] = False
 
     def __init__(self, settings: AutoSettings, context: StrategyContext) -> None:
         first = min(settings.first_documents, context.documents) if settings.race else context.documents

@@ -21,6 +21,10 @@ class Strategy(Protocol):
         """The name under which :func:`search_space.strategies.registry.make_strategy` knows it."""
 
     @property
+    def needs_gradients(self) -> bool:
+        """Whether it asks for scores with their derivatives, which not every scorer has."""
+
+    @property
     def max_candidates(self) -> int:
         """The most candidates that it will propose over all generations, baselines not counted."""
 

@@ -1,13 +1,70 @@
-"""Strategies by name: one row each."""
+"""Strategies by name: one row each, and the rows of installed packages (entry points `ropewalk.strategies`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from search_space.errors import InvalidStrategy
+from search_space.registry import Registry
+from search_space.strategies.arguments import Settings
 from search_space.strategies.base import Strategy, StrategyContext
 
-Maker = Callable[[Mapping[str, object], StrategyContext], Strategy]
+
+class StrategyClass(Protocol):
+    """A class of strategies: made from its settings and a context."""
+
+    @property
+    def settings(self) -> type[Settings]:
+        """What a spec may give beside the name."""
+
+    def __call__(self, settings: Any, context: StrategyContext) -> Strategy: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StrategyRow:
+    """`load` imports the strategy, and the libraries that only searches with it need, when it is used."""
+
+    name: str
+    summary: str
+    load: Callable[[], StrategyClass]
+
+
+def _auto() -> StrategyClass:
+    from search_space.strategies.auto import AutoStrategy
+
+    return AutoStrategy
+
+
+def _evolution() -> StrategyClass:
+    from search_space.strategies.evolution.strategy import EvolutionStrategy
+
+    return EvolutionStrategy
+
+
+def _gradient() -> StrategyClass:
+    from search_space.strategies.gradient.strategy import GradientStrategy
+
+    return GradientStrategy
+
+
+def _optuna() -> StrategyClass:
+    from search_space.strategies.optuna.strategy import OptunaStrategy
+
+    return OptunaStrategy
+
+
+STRATEGIES = Registry(
+    "strategy",
+    StrategyRow(name="auto", summary="shapes of few numbers by a Gaussian process, raced on documents", load=_auto),
+    StrategyRow(name="evolution", summary="LongRoPE2's evolutionary search over single factors", load=_evolution),
+    StrategyRow(name="optuna", summary="shapes by one of Optuna's samplers", load=_optuna),
+    StrategyRow(name="gradient", summary="descent along derivatives with respect to every factor", load=_gradient),
+    refusal=InvalidStrategy,
+    kind=StrategyRow,
+    group="ropewalk.strategies",
+)
 
 
 def make_strategy(name: str, arguments: Mapping[str, object], context: StrategyContext) -> Strategy:
@@ -17,45 +74,10 @@ def make_strategy(name: str, arguments: Mapping[str, object], context: StrategyC
         InvalidStrategy: unknown name, unknown or ill-typed argument, settings that leave nothing to search, or a budget
             smaller than the first generation.
     """
-    makers = _makers()
-    if name not in makers:
-        raise InvalidStrategy(f"strategy must be one of {', '.join(makers)}, but got {name!r}")
-    strategy = makers[name](arguments, context)
+    make = STRATEGIES.find(name).load()
+    strategy = make(make.settings.from_arguments(arguments), context)
     _check_first_step(strategy, context)
     return strategy
-
-
-def _makers() -> dict[str, Maker]:
-    return {"auto": _auto, "evolution": _evolution, "gradient": _gradient, "optuna": _optuna}
-
-
-# Each strategy implements this module's protocol, and brings libraries that only searches with it need.
-
-
-def _auto(arguments: Mapping[str, object], context: StrategyContext) -> Strategy:
-    from search_space.strategies.auto import AutoSettings, AutoStrategy
-
-    return AutoStrategy(AutoSettings.from_arguments(arguments), context)
-
-
-def _evolution(arguments: Mapping[str, object], context: StrategyContext) -> Strategy:
-    from search_space.strategies.evolution.strategy import EvolutionSettings, EvolutionStrategy
-
-    return EvolutionStrategy(EvolutionSettings.from_arguments(arguments), context)
-
-
-def _gradient(arguments: Mapping[str, object], context: StrategyContext) -> Strategy:
-    from search_space.strategies.gradient.settings import GradientSettings
-    from search_space.strategies.gradient.strategy import GradientStrategy
-
-    return GradientStrategy(GradientSettings.from_arguments(arguments), context)
-
-
-def _optuna(arguments: Mapping[str, object], context: StrategyContext) -> Strategy:
-    from search_space.strategies.optuna.settings import OptunaSettings
-    from search_space.strategies.optuna.strategy import OptunaStrategy
-
-    return OptunaStrategy(OptunaSettings.from_arguments(arguments), context)
 
 
 def _check_first_step(strategy: Strategy, context: StrategyContext) -> None:

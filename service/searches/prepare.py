@@ -85,7 +85,7 @@ class PreparedSearch:
     def scorer_settings(self) -> ScorerSettings:
         """What the workers load."""
         settings = scorer_settings(self.spec.scorer, self.model.worker_name, self.model.rope, self.spec.target_length)
-        return dataclasses.replace(settings, gradients=needs_gradients(self.spec))
+        return dataclasses.replace(settings, gradients=self.strategy.needs_gradients)
 
 
 def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
@@ -128,7 +128,7 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
         spec.scorer.backend,
         tensor_parallel=spec.scorer.tensor_parallel,
         dtype=spec.scorer.dtype,
-        gradients=needs_gradients(spec),
+        gradients=strategy.needs_gradients,
     )
     check_model_fits(model.source.path, scorer_settings(spec.scorer, model.worker_name, model.rope, spec.target_length))
     if spec.finetune is not None:
@@ -147,11 +147,6 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             seed=spec.seed,
         )
     return PreparedSearch(spec=spec, model=model, strategy=strategy)
-
-
-def needs_gradients(spec: SearchSpec) -> bool:
-    """Whether the strategy asks for derivatives, which not every scorer has."""
-    return spec.strategy.name == "gradient"
 
 
 def prepare_model(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from search_space.strategies.registry import STRATEGIES
 from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec
 from service.specs.finetune import FinetuneOptions
 
@@ -24,14 +25,17 @@ class ObjectiveSpec(Spec):
     )
 
 
+def _describe_strategies(schema: dict[str, Any]) -> None:
+    """When a schema is made and not before: installed packages add strategies."""
+    schema["description"] = f"{STRATEGIES.described()}. Their arguments: docs/ablation.md"
+
+
 class StrategySpec(Spec):
     """How candidates are bred: a strategy's name, and its own arguments beside it."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    name: Annotated[str, StringConstraints(max_length=64)] = Field(
-        "auto", description="auto, evolution, optuna or gradient; their arguments: docs/ablation.md"
-    )
+    name: Annotated[str, StringConstraints(max_length=64)] = Field("auto", json_schema_extra=_describe_strategies)
 
     @model_validator(mode="after")
     def _arguments_are_few(self) -> Self:

@@ -11,8 +11,7 @@ Two additions to the paper, whose search takes the critical pair as given: mutat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -23,11 +22,11 @@ from search_space.errors import InvalidStrategy
 from search_space.rope.config import scale
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.rope.scaling import ScalingKey
-from search_space.strategies.arguments import CANDIDATES_AT_ONCE, check_names, optional_whole, real, whole
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
 from search_space.strategies.evolution.genome import Genome, GenomeSpace, Grid
 from search_space.strategies.evolution.operators import crossover, flat, mutate
+from search_space.strategies.evolution.settings import EvolutionSettings
 from search_space.strategies.seeds import seed_baselines
 
 # Draws or sweeps of mutation before a slot is left empty: only spaces that are nearly used up come close.
@@ -35,81 +34,6 @@ _MAX_TRIES = 200
 _ATTENTION_STEP = 0.001
 # Twice YaRN's 0.1 ln s + 1: room on the far side of the rule of thumb.
 _ATTENTION_REACH = 0.2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvolutionSettings:
-    """The knobs; the defaults are the paper's, and its authors' code where the paper is silent.
-
-    `lower_multiple` and `upper_multiple` bound the factors from the critical pair on, in multiples of s. None: critical
-    pairs from the ten-period to the theoretical one.
-
-    Raises:
-        InvalidStrategy: a value out of its range.
-    """
-
-    population: int = 64
-    iterations: int = 40
-    parents: int = 32
-    mutations: int = 16
-    crossovers: int = 16
-    mutation_probability: float = 0.3
-    grid_step: float = 0.01
-    max_crossover_tries: int = 20
-    lower_multiple: float = 1.0
-    upper_multiple: float = 2.0
-    lowest_critical_pair: int | None = None
-    highest_critical_pair: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise InvalidStrategy(f"{name} must be at least {least}, but got {name}={getattr(self, name)}")
-        if self.mutations + self.crossovers < 1:
-            raise InvalidStrategy("mutations and crossovers must not both be 0")
-        if self.parents > self.population:
-            raise InvalidStrategy(
-                f"parents must be at most population, but got parents={self.parents}, population={self.population}"
-            )
-        if self.crossovers and self.parents < 2:
-            raise InvalidStrategy(f"crossovers need at least 2 parents, but got parents={self.parents}")
-        if not 0.0 < self.mutation_probability <= 1.0:
-            raise InvalidStrategy(
-                f"mutation_probability must be in (0, 1], but got mutation_probability={self.mutation_probability!r}"
-            )
-        if not 0.0 < self.lower_multiple <= self.upper_multiple < math.inf:
-            raise InvalidStrategy(
-                "lower_multiple must be positive and at most upper_multiple, "
-                f"but got lower_multiple={self.lower_multiple!r}, upper_multiple={self.upper_multiple!r}"
-            )
-
-    @classmethod
-    def from_arguments(cls, arguments: Mapping[str, object]) -> EvolutionSettings:
-        """Settings from the names and values of a search spec; a small population without `parents` has few of them.
-
-        Raises:
-            InvalidStrategy: unknown name, wrong type, or a value out of its range.
-        """
-        check_names(arguments, [field.name for field in fields(cls)], whose="evolution")
-        default = cls()
-        population = whole(arguments, "population", default.population, most=CANDIDATES_AT_ONCE)
-        return cls(
-            population=population,
-            iterations=whole(arguments, "iterations", default.iterations),
-            parents=whole(arguments, "parents", max(1, min(default.parents, population)), most=CANDIDATES_AT_ONCE),
-            mutations=whole(arguments, "mutations", default.mutations, most=CANDIDATES_AT_ONCE),
-            crossovers=whole(arguments, "crossovers", default.crossovers, most=CANDIDATES_AT_ONCE),
-            mutation_probability=real(arguments, "mutation_probability", default.mutation_probability),
-            grid_step=real(arguments, "grid_step", default.grid_step),
-            max_crossover_tries=whole(arguments, "max_crossover_tries", default.max_crossover_tries),
-            lower_multiple=real(arguments, "lower_multiple", default.lower_multiple),
-            upper_multiple=real(arguments, "upper_multiple", default.upper_multiple),
-            lowest_critical_pair=optional_whole(arguments, "lowest_critical_pair"),
-            highest_critical_pair=optional_whole(arguments, "highest_critical_pair"),
-        )
-
-
-_LEAST = {"population": 1, "iterations": 0, "parents": 1, "mutations": 0, "crossovers": 0, "max_crossover_tries": 1}
 
 
 class EvolutionStrategy:
@@ -121,6 +45,8 @@ class EvolutionStrategy:
     """
 
     name: ClassVar[str] = "evolution"
+    settings: ClassVar[type[EvolutionSettings]] = EvolutionSettings
+    needs_gradients: ClassVar[bool] = False
 
     def __init__(self, settings: EvolutionSettings, context: StrategyContext) -> None:
         self._settings = settings

@@ -3,63 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from search_space.candidates.candidate import GRADIENT_COST
 from search_space.candidates.step import Budget
 from search_space.errors import InvalidStrategy
-from search_space.strategies.arguments import CANDIDATES_AT_ONCE, check_names, real, whole
+from search_space.reading.annotations import Range
+from search_space.strategies.arguments import AT_ONCE, LARGEST, NONE_AT_ONCE, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GradientSettings:
+class GradientSettings(Settings):
     """The knobs.
 
     Raises:
         InvalidStrategy: a value out of its range.
     """
 
-    steps: int = 60
+    owner: ClassVar[str] = "gradient"
+
+    steps: Annotated[int, Range(1, LARGEST)] = 60
     """Gradients to follow."""
-    batch: int = 2
+    batch: Annotated[int, AT_ONCE] = 2
     """Documents of a gradient, which no other gradient is taken on."""
-    startup: int = 0
+    startup: Annotated[int, NONE_AT_ONCE] = 0
     """Shapes of the first generation beside the baselines: the descent starts from the best of all."""
-    first_documents: int = 8
+    first_documents: Annotated[int, Range(1, LARGEST)] = 8
     """Documents that the start is chosen on."""
-    learning_rate: float = 0.01
-    """How far a step goes in the natural logarithm of a factor, and of the attention factor. Three times as much went
-    astray on the pocket model at 8 times its length: the fastest pairs that move follow noise."""
-    check_every: int = 20
+    # Three times as much went astray on the pocket model at 8 times its length: the fastest pairs that move follow
+    # noise.
+    learning_rate: Annotated[float, Range(above=0, most=1)] = 0.01
+    """How far a step goes in the natural logarithm of a factor, and of the attention factor."""
+    # An average of one point would be the next step's candidate once more.
+    check_every: Annotated[int, Range(2, LARGEST)] = 20
     """Steps between averages that are scored on all documents."""
-
-    def __post_init__(self) -> None:
-        # An average of one point would be the next step's candidate once more.
-        least = {"steps": 1, "batch": 1, "startup": 0, "first_documents": 1, "check_every": 2}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InvalidStrategy(f"{name} must be at least {low}, but got {name}={getattr(self, name)}")
-        if not 0.0 < self.learning_rate <= 1.0:
-            raise InvalidStrategy(f"learning_rate must be in (0, 1], but got learning_rate={self.learning_rate!r}")
-
-    @classmethod
-    def from_arguments(cls, arguments: Mapping[str, object]) -> GradientSettings:
-        """Settings from the names and values of a search spec.
-
-        Raises:
-            InvalidStrategy: unknown name, wrong type, or a value out of its range.
-        """
-        check_names(arguments, [field.name for field in fields(cls)], whose="gradient")
-        default = cls()
-        return cls(
-            steps=whole(arguments, "steps", default.steps),
-            batch=whole(arguments, "batch", default.batch, most=CANDIDATES_AT_ONCE),
-            startup=whole(arguments, "startup", default.startup, most=CANDIDATES_AT_ONCE),
-            first_documents=whole(arguments, "first_documents", default.first_documents),
-            learning_rate=real(arguments, "learning_rate", default.learning_rate),
-            check_every=whole(arguments, "check_every", default.check_every),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,6 +46,8 @@ class GradientStrategy:
     """
 
     name: ClassVar[str] = "gradient"
+    settings: ClassVar[type[GradientSettings]] = GradientSettings
+    needs_gradients: ClassVar[bool] = True
 
     def __init__(self, settings: GradientSettings, context: StrategyContext) -> None:
         self._context = context

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from search_space.errors import InvalidStrategy
-from search_space.strategies.arguments import CANDIDATES_AT_ONCE, check_names, flag, one_of, whole
+from search_space.reading.annotations import Range
+from search_space.strategies.arguments import AT_ONCE, LARGEST, Settings, check_names, read_arguments
 
-TPE, CMA_ES, GP, RANDOM = SAMPLERS = ("TPESampler", "CmaEsSampler", "GPSampler", "RandomSampler")
+TPE: Final = "TPESampler"
+CMA_ES: Final = "CmaEsSampler"
+GP: Final = "GPSampler"
+RANDOM: Final = "RandomSampler"
 
 _SHARED = ("sampler", "batch", "startup", "candidates")
 # What else of a sampler's constructor can be set. The rest would break a search's promises (seed, constant_liar), means
@@ -26,64 +31,55 @@ _SMALLEST_POPSIZE = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OptunaSettings:
+class OptunaSettings(Settings):
     """The knobs. Those after `candidates` are arguments of one sampler each, by the same name; others ignore them.
 
     Raises:
         InvalidStrategy: a value out of its range.
     """
 
-    sampler: str = TPE
-    batch: int = 8
-    """Candidates of each generation but the first, scored at once. It is no number of workers: those may change while a
-    search runs, its candidates may not."""
-    startup: int = 16
+    owner: ClassVar[str] = "optuna"
+
+    sampler: Literal["TPESampler", "CmaEsSampler", "GPSampler", "RandomSampler"] = TPE
+    """Which of Optuna's samplers proposes candidates."""
+    batch: Annotated[int, AT_ONCE] = 8
+    """Candidates of each generation but the first, scored at once, whatever the number of workers."""
+    startup: Annotated[int, AT_ONCE] = 16
     """Candidates of the first generation, baselines not counted."""
-    candidates: int = 96
+    candidates: Annotated[int, Range(1, LARGEST)] = 96
     """Candidates over all generations, baselines not counted."""
     multivariate: bool = True
-    popsize: int | None = None
-    """How many candidates CMA-ES learns from at once. None: the first multiple of `batch` that is enough."""
+    """TPE's: whether it learns how axes go together."""
+    popsize: Annotated[int, Range(_SMALLEST_POPSIZE, LARGEST)] | None = None
+    """How many candidates CMA-ES learns from at once; null: the first multiple of `batch` that is enough."""
     lr_adapt: bool = False
+    """CMA-ES's: whether its learning rate follows the noise."""
     deterministic_objective: bool = False
+    """GP's: whether it takes scores for exact."""
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise InvalidStrategy(f"sampler must be one of {', '.join(SAMPLERS)}, but got sampler={self.sampler!r}")
-        for name in ("batch", "startup"):
-            if getattr(self, name) < 1:
-                raise InvalidStrategy(f"{name} must be at least 1, but got {name}={getattr(self, name)}")
+        self.check()
         if self.candidates < self.startup:
             raise InvalidStrategy(
                 f"candidates must be at least startup, but got candidates={self.candidates}, startup={self.startup}"
             )
         # CMA-ES learns from popsize candidates of one distribution and drops what a batch has beyond them.
-        if self.popsize is not None and (self.popsize < _SMALLEST_POPSIZE or self.popsize % self.batch):
+        if self.popsize is not None and self.popsize % self.batch:
             raise InvalidStrategy(
-                f"popsize must be a multiple of batch and at least {_SMALLEST_POPSIZE}, "
-                f"but got popsize={self.popsize}, batch={self.batch}"
+                f"popsize must be a multiple of batch, but got popsize={self.popsize}, batch={self.batch}"
             )
 
     @classmethod
-    def from_arguments(cls, arguments: Mapping[str, object]) -> OptunaSettings:
+    def from_arguments(cls, arguments: Mapping[str, object]) -> Self:
         """Settings from the names and values of a search spec.
 
         Raises:
             InvalidStrategy: unknown sampler or an argument that it does not have, wrong type, value out of its range.
         """
-        default = cls()
-        sampler = one_of(arguments, "sampler", SAMPLERS, default.sampler)
-        check_names(arguments, (*_SHARED, *_OWN[sampler]), whose=sampler)
-        return cls(
-            sampler=sampler,
-            batch=whole(arguments, "batch", default.batch, most=CANDIDATES_AT_ONCE),
-            startup=whole(arguments, "startup", default.startup, most=CANDIDATES_AT_ONCE),
-            candidates=whole(arguments, "candidates", default.candidates),
-            multivariate=flag(arguments, "multivariate", default.multivariate),
-            popsize=whole(arguments, "popsize", 0) if "popsize" in arguments else None,
-            lr_adapt=flag(arguments, "lr_adapt", default.lr_adapt),
-            deterministic_objective=flag(arguments, "deterministic_objective", default.deterministic_objective),
-        )
+        sampler = str(arguments.get("sampler", TPE))
+        if sampler in _OWN:
+            check_names(arguments, (*_SHARED, *_OWN[sampler]), whose=sampler)
+        return read_arguments(cls, arguments)
 
     def popsize_for(self, axes: int) -> int:
         """`popsize`, or the first multiple of `batch` from CMA-ES's usual 4 + 3 ln(axes) on."""

@@ -49,6 +49,8 @@ class OptunaStrategy:
     """
 
     name: ClassVar[str] = "optuna"
+    settings: ClassVar[type[OptunaSettings]] = OptunaSettings
+    needs_gradients: ClassVar[bool] = False
 
     def __init__(self, settings: OptunaSettings, context: StrategyContext) -> None:
         check_installed(settings.sampler)

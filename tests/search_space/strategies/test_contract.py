@@ -1,4 +1,4 @@
-"""What every strategy promises: one line in CASES puts another one to the same test."""
+"""What every strategy promises. Every row of the table is put to the test, small where SMALL says how."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from search_space.candidates.step import Budget
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig
 from search_space.strategies.base import Strategy, StrategyContext
-from search_space.strategies.registry import make_strategy
+from search_space.strategies.registry import STRATEGIES, make_strategy
 from search_space.strategies.seeds import seed_baselines
 from tests.helpers.breeding import Search, play, smooth
 from tests.helpers.strategy_cases import NEEDS_CMAES
 
-CASES: dict[str, tuple[str, dict[str, object]]] = {
-    "auto": (
-        "auto",
-        {"startup": 6, "batch": 3, "generations": 4, "first_documents": 1, "leaders": 2, "min_gain": 0.0},
-    ),
-    "evolution": ("evolution", {"population": 12, "iterations": 3, "parents": 6, "mutations": 4, "crossovers": 4}),
-    "tpe": ("optuna", {"sampler": "TPESampler", "startup": 8, "batch": 4, "candidates": 24}),
-    "cma-es": ("optuna", {"sampler": "CmaEsSampler", "startup": 10, "batch": 4, "popsize": 4, "candidates": 28}),
-    "gp": ("optuna", {"sampler": "GPSampler", "startup": 4, "batch": 2, "candidates": 8}),
-    "random": ("optuna", {"sampler": "RandomSampler", "startup": 8, "batch": 4, "candidates": 24}),
-    "gradient": ("gradient", {"startup": 16, "steps": 12, "batch": 1, "check_every": 4}),
+SMALL: dict[str, dict[str, dict[str, object]]] = {
+    "auto": {
+        "auto": {"startup": 6, "batch": 3, "generations": 4, "first_documents": 1, "leaders": 2, "min_gain": 0.0},
+    },
+    "evolution": {"evolution": {"population": 12, "iterations": 3, "parents": 6, "mutations": 4, "crossovers": 4}},
+    "optuna": {
+        "tpe": {"sampler": "TPESampler", "startup": 8, "batch": 4, "candidates": 24},
+        "cma-es": {"sampler": "CmaEsSampler", "startup": 10, "batch": 4, "popsize": 4, "candidates": 28},
+        "gp": {"sampler": "GPSampler", "startup": 4, "batch": 2, "candidates": 8},
+        "random": {"sampler": "RandomSampler", "startup": 8, "batch": 4, "candidates": 24},
+    },
+    "gradient": {"gradient": {"startup": 16, "steps": 12, "batch": 1, "check_every": 4}},
 }
+CASES = {case: (name, arguments) for name in STRATEGIES for case, arguments in SMALL.get(name, {name: {}}).items()}
 EVERY = pytest.mark.parametrize(
     "case", [pytest.param(case, marks=NEEDS_CMAES if case == "cma-es" else ()) for case in CASES]
 )

@@ -95,6 +95,7 @@ class Descent:
     """A strategy of one step, with gradients; remembers the history that it was last shown."""
 
     name = "descent"
+    needs_gradients = True
     max_candidates = 2
     max_documents = 2
     max_document_passes = 2 * GRADIENT_COST + 2

@@ -287,7 +287,7 @@ def test_backends_that_differentiate_are_known_before_anything_is_opened() -> No
         check_scorer(backend, tensor_parallel=1, gradients=True)
     with pytest.raises(
         ScorerUnavailable,
-        match="strategy gradient needs a scorer that differentiates: transformers or analytic, but got backend=vllm",
+        match="the strategy needs a scorer that differentiates: transformers or analytic, but got backend=vllm",
     ):
         check_scorer("vllm", tensor_parallel=1, gradients=True)
     with pytest.raises(ScorerUnavailable, match="tensor_parallel=2"):

@@ -15,7 +15,8 @@ from search_space.errors import InvalidStrategy, InvalidTargetLength
 from search_space.rope.config import RopeConfig
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.strategies.base import Strategy, StrategyContext
-from search_space.strategies.evolution.strategy import EvolutionSettings, EvolutionStrategy
+from search_space.strategies.evolution.settings import EvolutionSettings
+from search_space.strategies.evolution.strategy import EvolutionStrategy
 from search_space.strategies.registry import make_strategy
 from tests.helpers.strategy_cases import ropes, scales, target_length
 

@@ -342,7 +342,7 @@ def test_averages_are_of_iterates_that_were_scored_and_the_next_one() -> None:
         ({"first_documents": 0}, "first_documents must be at least 1"),
         ({"check_every": 1}, "check_every must be at least 2"),
         ({"learning_rate": 0.0}, r"learning_rate must be in \(0, 1\], but got learning_rate=0.0"),
-        ({"learning_rate": math.nan}, "learning_rate must be in"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number"),
         ({"learning_rate": 1.5}, "learning_rate must be in"),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"learning_rate": "fast"}, "learning_rate must be a number"),

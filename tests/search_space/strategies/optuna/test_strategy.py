@@ -21,15 +21,17 @@ from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.optuna import sampler as optuna_study
 from search_space.strategies.optuna import strategy as optuna_strategy
 from search_space.strategies.optuna.sampler import SamplerStudy
-from search_space.strategies.optuna.settings import SAMPLERS, OptunaSettings
+from search_space.strategies.optuna.settings import CMA_ES, GP, RANDOM, TPE, OptunaSettings
 from search_space.strategies.registry import make_strategy
 from search_space.strategies.shape_space import ShapeSpace
 from tests.helpers.breeding import play
 from tests.helpers.strategy_cases import NEEDS_CMAES
 
 POCKET = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embeddings=256)
+SAMPLERS = (TPE, CMA_ES, GP, RANDOM)
 EVERY = pytest.mark.parametrize(
-    "sampler", [pytest.param(name, marks=NEEDS_CMAES if name == "CmaEsSampler" else ()) for name in SAMPLERS]
+    "sampler",
+    [pytest.param(name, marks=NEEDS_CMAES if name == "CmaEsSampler" else ()) for name in SAMPLERS],
 )
 LEARNING = pytest.mark.parametrize(
     "sampler",
@@ -342,9 +344,11 @@ def test_a_population_is_a_whole_number_of_batches(batch: int, popsize: int | No
         ({"candidates": None}, "candidates must be a whole number"),
         ({"multivariate": 1}, "multivariate must be true or false"),
         ({"sampler": "CmaEsSampler", "lr_adapt": "yes"}, "lr_adapt must be true or false"),
-        ({"sampler": "CmaEsSampler", "popsize": 12}, "popsize must be a multiple of batch .* popsize=12, batch=8"),
+        (
+            {"sampler": "CmaEsSampler", "popsize": 12},
+            "a multiple of batch, but got popsize=12, batch=8",
+        ),
         ({"sampler": "CmaEsSampler", "popsize": 3, "batch": 1}, "at least 4, but got popsize=3"),
-        ({"sampler": "CmaEsSampler", "popsize": None}, "popsize must be a whole number"),
         ({"sampler": "GPSampler", "deterministic_objective": 0}, "deterministic_objective must be true or false"),
     ],
 )
@@ -355,7 +359,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -
 
 def test_settings_refuse_a_sampler_that_is_none() -> None:
     with pytest.raises(InvalidStrategy, match="sampler must be one of"):
-        OptunaSettings(sampler="tpe")
+        OptunaSettings(sampler="tpe")  # type: ignore[arg-type]
 
 
 def _popsize(sampler: str, popsize: int) -> dict[str, object]:

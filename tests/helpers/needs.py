@@ -48,9 +48,20 @@ def _used(values: Iterable[object]) -> Iterator[str]:
 
 
 @functools.cache
-def _learns(module: str, above: frozenset[str] = frozenset()) -> bool:
+def _learns(module: str) -> bool:
     """Whether what the module's names stand for leads to torch or its kin, from module to module of ours."""
-    top = module.partition(".")[0]
-    if top not in _OURS or module in above or module not in sys.modules:
-        return top in _LEARNING
-    return any(_learns(name, above | {module}) for name in set(_used(vars(sys.modules[module]).values())))
+    seen, left = {module}, [module]
+    while left:
+        top = (name := left.pop()).partition(".")[0]
+        if top in _LEARNING:
+            return True
+        if top in _OURS and name in sys.modules:
+            further = _neighbours(name) - seen
+            seen |= further
+            left += further
+    return False
+
+
+@functools.cache
+def _neighbours(module: str) -> frozenset[str]:
+    return frozenset(_used(vars(sys.modules[module]).values()))

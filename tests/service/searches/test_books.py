@@ -43,7 +43,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "auto": {"name": "auto", "startup": 5, "batch": 2, "generations": 1, "first_documents": 2, "leaders": 2},
 }
 #: One that races and extends trials over several steps, and one that does neither.
-EVERY_KIND = pytest.mark.parametrize("prepared", ["auto", "evolution"], indirect=True)
+EVERY_KIND = pytest.mark.parametrize(
+    "prepared", [pytest.param("auto", marks=pytest.mark.slow), "evolution"], indirect=True
+)
 # What a machine with torch and numpy need not have, and the service does.
 MISSING = ("pydantic", "sqlalchemy", "psycopg", "optuna", "ray", "fastapi", "matplotlib")
 
@@ -104,7 +106,7 @@ def prepared(request: pytest.FixtureRequest) -> PreparedSearch:
     return prepared_of(request.param)
 
 
-@pytest.fixture(params=["in memory", "stored"])
+@pytest.fixture(params=["in memory", pytest.param("stored", marks=[pytest.mark.postgres, pytest.mark.slow])])
 def opened(request: pytest.FixtureRequest, prepared: PreparedSearch, tmp_path: Path) -> Iterator[Opened]:
     """An empty book of the search."""
     if request.param == "in memory":

@@ -129,11 +129,7 @@ class InMemoryBook:
         self._numbers = count()
         self._steps: list[tuple[Step, tuple[int, ...]]] = []
         self._scores: dict[Split, _InMemoryScores] = {}
-        self.finished: dict[int, float] = {}
-        """NLL by trial."""
-        self.pruned: set[int] = set()
-        self.failed: dict[int, str] = {}
-        """Reason by trial."""
+        self._failed: set[int] = set()
 
     def recorded_steps(self) -> tuple[Step, ...]:
         """See :class:`Book`."""
@@ -141,7 +137,7 @@ class InMemoryBook:
 
     def failed_trials(self) -> Collection[int]:
         """See :class:`Book`."""
-        return frozenset(self.failed)
+        return frozenset(self._failed)
 
     def record_step(self, generation: int, step: Step) -> tuple[int, ...]:
         """See :class:`Book`."""
@@ -159,17 +155,15 @@ class InMemoryBook:
         """See :class:`Book`; nothing to write down here."""
 
     def finish(self, trial: int, nll: float) -> None:
-        """See :class:`Book`."""
-        self.finished[trial] = nll
+        """See :class:`Book`; its scores are there."""
 
     def prune(self, trial: int) -> None:
-        """See :class:`Book`."""
-        self.pruned.add(trial)
+        """See :class:`Book`; the step says so."""
 
     def fail(self, trial: int, reason: str) -> bool:
         """See :class:`Book`."""
-        is_new = trial not in self.failed
-        self.failed.setdefault(trial, reason)
+        is_new = trial not in self._failed
+        self._failed.add(trial)
         return is_new
 
 

@@ -29,8 +29,8 @@ test: install
 	@scripts/test
 
 test-chaos: install
-	@scripts/test tests/chaos/long_*.py --timeout 700
+	@scripts/test tests/chaos/long_*.py --timeout 700 -n 0
 
 test-vllm: install
 	@scripts/install-vllm
-	@ROPEWALK_VENV=$(or $(ROPEWALK_VLLM_VENV),.venv-vllm) scripts/test tests/vllm --timeout 600
+	@ROPEWALK_VENV=$(or $(ROPEWALK_VLLM_VENV),.venv-vllm) scripts/test tests/vllm --timeout 600 -n 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,19 @@ from tests.helpers.paths import ROOT
 FILES = sorted((ROOT / "tests").rglob("*.py"))
 HEAVY = {"psycopg", "ray", "sqlalchemy", "torch", "transformers"}
 COLLECT = """
+import json
 import sys
 import pytest
-assert pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *sys.argv[1:]]) == 0
-print("loaded", *(name for name in sys.modules if "." not in name))
+class Seen:
+    def pytest_collection_finish(self, session):
+        self.marked = {}
+        for item in session.items:
+            marks = {mark.name for mark in item.iter_markers()} & {"ray", "postgres", "torch"}
+            self.marked.setdefault(item.path.name, set()).update(marks)
+seen = Seen()
+assert pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[seen]) == 0
+loaded = [name for name in sys.modules if "." not in name]
+print(json.dumps([loaded, {name: sorted(marks) for name, marks in seen.marked.items()}]))
 """
 
 
@@ -48,24 +58,30 @@ def test_the_rule_finds_what_it_forbids(code: str) -> None:
     assert not all(_shared(name) for name in _imported(ast.parse(code)))
 
 
-def test_collecting_the_maths_loads_no_database_no_cluster_and_no_torch() -> None:
-    """Waiting for them is what makes a quick look slow. The files that compare with torch name it themselves."""
-    files = [path for path in FILES if path.is_relative_to(ROOT / "tests" / "search_space")]
-    pure = [path for path in files if path.name.startswith("test_") and not _learning(path)]
-    assert len(pure) > 0.9 * len([path for path in files if path.name.startswith("test_")])
+def _collected(*arguments: str) -> tuple[set[str], dict[str, list[str]]]:
+    """What collecting loads, and by file the markers that its tests get from what they use."""
     done = subprocess.run(
-        [sys.executable, "-c", COLLECT, *map(str, pure)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
+        [sys.executable, "-c", COLLECT, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    loaded = set(done.stdout.splitlines()[-1].split())
+    loaded, marked = json.loads(done.stdout.splitlines()[-1])
+    return set(loaded), marked
+
+
+def test_collecting_the_maths_loads_no_database_no_cluster_and_no_torch() -> None:
+    """Waiting for them is what makes a quick look slow; tests that compare with torch load it when they run."""
+    loaded, _ = _collected("tests/search_space")
     assert "search_space" in loaded
     assert not HEAVY & loaded
 
 
-def _learning(path: Path) -> bool:
-    return bool({"torch", "transformers"} & {name.partition(".")[0] for name in _imported(ast.parse(path.read_text()))})
+def test_tests_are_marked_by_what_they_use() -> None:
+    marked = {
+        "test_api_keys.py": ("tests/storage/test_api_keys.py", ["postgres"]),
+        "test_generators.py": ("tests/workers/test_generators.py", ["ray", "torch"]),
+        "test_kill_server.py": ("tests/acceptance/test_kill_server.py", ["postgres", "ray"]),
+        "test_guarantees.py": ("tests/test_guarantees.py", []),
+    }
+    _, found = _collected(*(path for path, _ in marked.values()))
+    found["test_kill_server.py"] = [marker for marker in found["test_kill_server.py"] if marker != "torch"]
+    assert found == {name: markers for name, (_, markers) in marked.items()}

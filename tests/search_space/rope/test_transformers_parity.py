@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from transformers import LlamaConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from search_space.candidates.baselines import baseline
 from search_space.factors.exports import export
@@ -20,6 +17,12 @@ from search_space.rope.attention import longrope_attention_factor, yarn_attentio
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.hf_config import read_rope
 from search_space.rope.rescale_factors import RescaleFactors
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
+
+# Imported by the tests: loading them takes longer than all other tests of this folder.
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,8 @@ class Case:
         return self.length * self.scale
 
     def config(self, parameters: dict[str, object]) -> LlamaConfig:
+        from transformers import LlamaConfig
+
         return LlamaConfig(
             hidden_size=4 * self.head_dim,
             num_attention_heads=4,
@@ -65,6 +70,9 @@ CASES = [
 
 
 def _theirs(case: Case, kind: str, **parameters: object) -> tuple[NDArray[np.float64], float]:
+    import torch
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
     config = case.config({"rope_type": kind, "original_max_position_embeddings": case.length, **parameters})
     inv_freq, scaling = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), seq_len=case.target_length)
     return inv_freq.double().numpy(), scaling
@@ -102,6 +110,10 @@ def test_longrope(case: Case) -> None:
 @pytest.mark.parametrize("attention_factor", [1.0, 1.19])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_exported_config_gives_the_searched_frequencies(case: Case, attention_factor: float) -> None:
+    import torch
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
     rope = case.rope
     factors = baseline("mrrope_pro", rope, case.target_length).scaling.factors
     file = FactorFile(

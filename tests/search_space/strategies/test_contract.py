@@ -26,19 +26,17 @@ SMALL: dict[str, dict[str, dict[str, object]]] = {
     "optuna": {
         "tpe": {"sampler": "TPESampler", "startup": 8, "batch": 4, "candidates": 24},
         "cma-es": {"sampler": "CmaEsSampler", "startup": 10, "batch": 4, "popsize": 4, "candidates": 28},
-        "gp": {"sampler": "GPSampler", "startup": 4, "batch": 2, "candidates": 8},
+        "gp": {"sampler": "GPSampler", "startup": 4, "batch": 1, "candidates": 7},
         "random": {"sampler": "RandomSampler", "startup": 8, "batch": 4, "candidates": 24},
     },
     "gradient": {"gradient": {"startup": 16, "steps": 12, "batch": 1, "check_every": 4}},
 }
 CASES = {case: (name, arguments) for name in STRATEGIES for case, arguments in SMALL.get(name, {name: {}}).items()}
-EVERY = pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=NEEDS_CMAES if case == "cma-es" else ()) for case in CASES]
-)
+MARKS = {"cma-es": [NEEDS_CMAES], "gp": [pytest.mark.torch, pytest.mark.slow]}  # each point of a GP costs a fit
+PARAMETERS = [pytest.param(case, marks=MARKS.get(case, ())) for case in CASES]
+EVERY = pytest.mark.parametrize("case", PARAMETERS)
 # These go on whatever some candidates score. A descent has one line to follow: see gradient/test_strategy.py.
-POPULATION = pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=NEEDS_CMAES if case == "cma-es" else ()) for case in CASES if case != "gradient"]
-)
+POPULATION = pytest.mark.parametrize("case", [one for one in PARAMETERS if one.values != ("gradient",)])
 
 POCKET = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embeddings=256)
 PHI = RopeConfig(rope_theta=10_000.0, rotary_dim=96, original_max_position_embeddings=4096)

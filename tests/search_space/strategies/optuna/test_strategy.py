@@ -29,14 +29,10 @@ from tests.helpers.strategy_cases import NEEDS_CMAES
 
 POCKET = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embeddings=256)
 SAMPLERS = (TPE, CMA_ES, GP, RANDOM)
-EVERY = pytest.mark.parametrize(
-    "sampler",
-    [pytest.param(name, marks=NEEDS_CMAES if name == "CmaEsSampler" else ()) for name in SAMPLERS],
-)
-LEARNING = pytest.mark.parametrize(
-    "sampler",
-    [pytest.param(name, marks=NEEDS_CMAES if name == "CmaEsSampler" else ()) for name in SAMPLERS[:3]],
-)
+MARKS = {"CmaEsSampler": [NEEDS_CMAES], "GPSampler": [pytest.mark.torch, pytest.mark.slow]}
+PARAMETERS = [pytest.param(name, marks=MARKS.get(name, ())) for name in SAMPLERS]
+EVERY = pytest.mark.parametrize("sampler", PARAMETERS)
+LEARNING = pytest.mark.parametrize("sampler", PARAMETERS[:3])
 
 
 def _context(*, length: int = 1024, seed: int = 0, attention_factor: float | None = None) -> StrategyContext:
@@ -84,7 +80,7 @@ def test_generations_are_batches_until_the_candidates_are_used_up(sampler: str) 
 
 @LEARNING
 def test_a_sampler_looks_at_the_scores(sampler: str) -> None:
-    strategy = _strategy(sampler, startup=10, batch=2, candidates=16, **_popsize(sampler, 4))
+    strategy = _strategy(sampler, startup=10, batch=1, candidates=16, **_popsize(sampler, 4))
     history = play(strategy, generations=1).history
     worst = max((one for one in history if one.candidate.genes), key=_nll)
     better = _with_scores(history, {worst.trial: 1e-3})
@@ -99,7 +95,7 @@ def test_random_draws_do_not_depend_on_the_scores() -> None:
 
 @EVERY
 def test_a_generation_has_its_own_draws(sampler: str) -> None:
-    strategy = _strategy(sampler, startup=10, batch=2, **_popsize(sampler, 4))
+    strategy = _strategy(sampler, startup=10, batch=1, **_popsize(sampler, 4))
     one = play(strategy, generations=1).history
     assert strategy.propose(1, one).bred != strategy.propose(2, one).bred
 
@@ -153,7 +149,7 @@ def test_cma_es_starts_from_the_middle_without_enough_scores() -> None:
     assert distances[1] < 0.1 < distances[0]
 
 
-@pytest.mark.parametrize("sampler", ["TPESampler", "GPSampler"])
+@pytest.mark.parametrize("sampler", PARAMETERS[::2])
 def test_failed_candidates_are_told_as_failed(sampler: str) -> None:
     """A failed trial teaches TPE and GP nothing: they propose as if it were not there."""
     strategy = _strategy(sampler, startup=12, batch=2)

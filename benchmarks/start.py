@@ -45,7 +45,7 @@ def start(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 def model_directory(given: argparse.Namespace, scratch: str) -> str:
     """What workers call the model that `given` asks for; a GGUF is converted below `scratch`."""
     if given.gguf:
-        from benchmarks.gpu.convert import convert
+        from benchmarks.gguf import convert
 
         return str(convert(given.gguf, Path(scratch) / "model"))
     return given.model or "pocket"

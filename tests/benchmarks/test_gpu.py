@@ -14,7 +14,7 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.corpus import write_installed_text
-from benchmarks.gpu.convert import convert
+from benchmarks.gguf import convert
 from benchmarks.machine import bf16_tflops, forward_flops
 from benchmarks.session import Session
 from evaluation.models.source import load_tokenizer, resolve_model

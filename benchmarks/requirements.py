@@ -10,4 +10,6 @@ def require(modules: Iterable[str]) -> None:
     """End the program with the names of those that are not installed, if any."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise SystemExit(f"this benchmark needs {', '.join(missing)}, but not here: see benchmarks/gpu/README.md")
+        raise SystemExit(
+            f"this benchmark needs {', '.join(missing)}, but it is not installed here: see benchmarks/gpu/README.md"
+        )

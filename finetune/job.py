@@ -128,7 +128,7 @@ def _trainee(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Iterator[Trainee]:
-    """Model, optimiser and rotary switch, on the device and dealt out as the settings say."""
+    """Model, optimiser and rotary switch, on the device and sharded as the settings say."""
     length = file.target_length
     checkpointing = use_checkpointing(model, settings, target_length=length, dtype=dtype)
     needed = estimate(model, settings, target_length=length, dtype=dtype, checkpointing=checkpointing)

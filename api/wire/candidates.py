@@ -17,7 +17,7 @@ class TrialResource(Resource):
     state: str
     nll: float | None = Field(description="nats per answer token over the search documents; null until scored")
     origin: str = Field(
-        description="baseline:<name>, or how the strategy came to it: initial, mutation, crossover, surrogate, random, "
+        description="baseline:<name>, or how the strategy made it: initial, mutation, crossover, surrogate, random, "
         "iterate, average, or the sampler's name"
     )
     parents: list[int]

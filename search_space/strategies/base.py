@@ -1,4 +1,4 @@
-"""What a breeding strategy is, and what it is told about the job."""
+"""What a breeding strategy is, and what it gets to know about the job."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StrategyContext:
-    """What every strategy is told about the job.
+    """What every strategy gets to know about the job.
 
     `attention_factor` None means that the attention factor is searched too, as a gene. `documents` is how many search
     documents a candidate is scored on, at most where the strategy races.

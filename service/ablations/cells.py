@@ -222,7 +222,7 @@ def _check_same(known: AblationSpec, given: AblationSpec, directory: Path) -> No
         return
     changed = [name for name in AblationSpec.model_fields if getattr(known, name) != getattr(given, name)]
     raise InvalidSpec(
-        f"an experiment goes on with the spec that it was begun with, but {', '.join(changed)} changed since "
+        f"an experiment must be resumed with the spec that it was started with, but {', '.join(changed)} changed since "
         f"{directory} was begun: give the spec another name, or another directory with -o",
         pointer=f"/{changed[0]}",
     )

@@ -1,4 +1,4 @@
-"""What an evaluation asks of every contender by generation and reading. No Ray here: the ways in prepare it too."""
+"""What an evaluation asks of every contender by generation and reading. No Ray here: the API prepares it too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

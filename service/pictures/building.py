@@ -1,4 +1,4 @@
-"""From the trials and scores of a search to the data of its pictures. Pure; bears a search in any state.
+"""From the trials and scores of a search to the data of its pictures. Pure; works for a search in any state.
 
 What a picture shows of a large search is bounded here, so that neither an answer nor a figure grows with it.
 """

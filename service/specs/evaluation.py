@@ -46,7 +46,7 @@ class EvaluationSpec(Spec):
     )
     ruler_documents: int = Field(20, ge=1, le=MAX_DOCUMENTS, description="prompts per task and length; RULER has 500")
     threshold: float = Field(
-        DEFAULT_THRESHOLD, ge=0, le=100, description="percent: RULER average that a length must reach to count"
+        DEFAULT_THRESHOLD, ge=0, le=100, description="percent: the RULER average that an effective length must reach"
     )
     squad: FileName | None = Field(None, description="SQuAD's dev-v2.0.json, for RULER's qa_1")
     hotpotqa: FileName | None = Field(None, description="hotpot_dev_distractor_v1.json, for RULER's qa_2")

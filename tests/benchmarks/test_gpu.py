@@ -134,7 +134,9 @@ def test_what_is_missing_is_named_in_one_line() -> None:
     )
     done = run(program)
     assert done.returncode == 1
-    assert done.stderr == "this benchmark needs wonderwords, but not here: see benchmarks/gpu/README.md\n"
+    assert (
+        done.stderr == "this benchmark needs wonderwords, but it is not installed here: see benchmarks/gpu/README.md\n"
+    )
 
 
 def test_time_that_is_over_is_told() -> None:

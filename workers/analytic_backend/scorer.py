@@ -31,8 +31,8 @@ _EXACT_BELOW_NATS = 0.25  # per token
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Taste:
-    """What one document likes: its own optimum and its own difficulty."""
+class _Preference:
+    """Where one document's optimum lies, and how difficult it is."""
 
     offsets: NDArray[np.float64]  # (n,) added to the common optimum's log factors
     difficulty: float  # nats per token, not below 0
@@ -101,11 +101,13 @@ class AnalyticScorer:
     ) -> DocumentScore:
         if self._settings.delay_seconds:
             time.sleep(self._settings.delay_seconds)
-        taste = _taste(document, self._rope.num_pairs)
-        misses = log_factors - self._optimum - taste.offsets
+        preference = _preference(document, self._rope.num_pairs)
+        misses = log_factors - self._optimum - preference.offsets
         attention_miss = log_attention - self._log_attention
         distance, attention_distance = float(np.mean(misses**2)), attention_miss**2
-        per_token = _FLOOR_NATS + taste.difficulty + _CURVATURE * distance + _ATTENTION_CURVATURE * attention_distance
+        per_token = (
+            _FLOOR_NATS + preference.difficulty + _CURVATURE * distance + _ATTENTION_CURVATURE * attention_distance
+        )
         slopes = (*(2.0 * _CURVATURE / len(misses) * misses).tolist(), 2.0 * _ATTENTION_CURVATURE * attention_miss)
         tokens = document.answer_tokens
         return DocumentScore(
@@ -128,8 +130,8 @@ def _log_optimum(rope: RopeConfig, scale: float) -> NDArray[np.float64]:
     return result
 
 
-def _taste(document: NeedleDocument, num_pairs: int) -> _Taste:
+def _preference(document: NeedleDocument, num_pairs: int) -> _Preference:
     seed = int.from_bytes(document_digest(document)[:8], "big")
     generator = np.random.default_rng(seed)
     offsets: NDArray[np.float64] = generator.normal(0.0, _DOCUMENT_SPREAD, num_pairs)
-    return _Taste(offsets=offsets, difficulty=float(generator.exponential(0.05)))
+    return _Preference(offsets=offsets, difficulty=float(generator.exponential(0.05)))

@@ -1,16 +1,14 @@
 """What routes are given: the service's door, who asks, and the idempotency key."""
 
-import hashlib
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Query, Request
 
 from api.errors import MalformedRequest
-from api.http.auth import ANYONE_LOCAL, Principal
+from api.http.auth import Principal
 from service.door import Door
-from service.readable import Readable
 from service.specs.base import Spec
-from storage.records import IdempotencyRequest, JobState
+from storage.records import JobState
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 200
@@ -92,20 +90,7 @@ TrialNumber = Annotated[int | None, Query(ge=0, le=MAX_NUMBER)]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="resume an event stream after this id")]
 
 
-def idempotency(key: str | None, who: Principal, request: Request, spec: Spec) -> IdempotencyRequest | None:
-    """The request's identity: the same principal, key, path and spec (defaults filled in) make the same job."""
-    if key is None:
-        return None
-    text = f"{request.method} {request.url.path}\n{spec.canonical_json()}"
-    return IdempotencyRequest(principal=who.name, key=key, request_hash=hashlib.sha256(text.encode()).hexdigest())
-
-
 SpecType = TypeVar("SpecType", bound=Spec)
-
-
-def check_readable(spec: Spec, who: Principal, request: Request) -> None:
-    """Raise PathNotAllowed where the spec would make the server read what the requester may not."""
-    Readable(roots=None if who is ANYONE_LOCAL else request.app.state.roots).check(spec)
 
 
 def without_nul(spec: SpecType) -> SpecType:

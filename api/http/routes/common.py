@@ -1,15 +1,22 @@
-"""What the three kinds of jobs share: acceptance, lists, actions and events."""
+"""What the routes of all kinds of jobs share: problems, acceptance and events."""
 
-from typing import Any
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 
+from api.http import deps
+from api.http.auth import ANYONE_LOCAL
 from api.http.sse import EventSource, after_from, stream
 from api.wire.jobs import EventList, EventResource, JobResource
 from api.wire.problems import MEDIA_TYPE
 from service.door import Door
+from service.readable import Readable
+from service.specs.base import Spec
 from storage.kinds import KINDS
-from storage.records import Created, JobKind
+from storage.records import Created, IdempotencyRequest, JobKind
 
 POLL_AFTER_SECONDS = 2
 EVENT_STREAM = "text/event-stream"
@@ -42,14 +49,39 @@ CREATE_RESPONSES: Responses = {
 }
 
 
-def accepted(created: Created, response: Response) -> JobResource:
-    """The 202 of a creation, or of its replay."""
-    job = created.job
-    response.headers["Location"] = f"/v1/{KINDS[job.kind].collection}/{job.id}"
-    response.headers["Retry-After"] = str(POLL_AFTER_SECONDS)
-    if created.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return JobResource.of(job)
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A request that submits a spec: who sends it, and what becomes of the response."""
+
+    who: deps.Who
+    key: deps.IdempotencyKey
+    request: Request
+    response: Response
+
+    def check(self, spec: Spec) -> None:
+        """Raise PathNotAllowed where the spec would make the server read what the requester may not."""
+        Readable(roots=None if self.who is ANYONE_LOCAL else self.request.app.state.roots).check(spec)
+
+    def accept(self, spec: Spec, submit: Callable[..., Created]) -> JobResource:
+        """The 202 of a creation by a `submit_` of the door, or of its replay: the same principal, key, path and spec
+        (defaults filled in) make the same job."""
+        created = submit(spec, idempotency=self._idempotency(spec))
+        job, headers = created.job, self.response.headers
+        headers["Location"] = f"/v1/{KINDS[job.kind].collection}/{job.id}"
+        headers["Retry-After"] = str(POLL_AFTER_SECONDS)
+        if created.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return JobResource.of(job)
+
+    def _idempotency(self, spec: Spec) -> IdempotencyRequest | None:
+        if self.key is None:
+            return None
+        text = f"{self.request.method} {self.request.url.path}\n{spec.canonical_json()}"
+        hashed = hashlib.sha256(text.encode()).hexdigest()
+        return IdempotencyRequest(principal=self.who.name, key=self.key, request_hash=hashed)
+
+
+TheSubmission = Annotated[Submission, Depends()]
 
 
 def events(

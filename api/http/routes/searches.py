@@ -2,14 +2,15 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import AfterValidator
 
 from api.errors import FormatNeedsModel
 from api.http import deps
 from api.http.routes import common
+from api.http.routes.jobs import add_job_routes
 from api.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
-from api.wire.jobs import EXAMPLE_SEARCH_SPEC, EstimateResource, EventList, JobPage, JobResource
+from api.wire.jobs import EXAMPLE_SEARCH_SPEC, EstimateResource, JobResource
 from api.wire.strict_json import StrictRoute
 from search_space.factors.exports import export
 from search_space.factors.notes import GGUF, export_notes
@@ -51,55 +52,29 @@ FactorFormat = Literal["json", "hf", "vllm", "mlx", "csv", "gguf"]
 def create_search(
     spec: SpecBody,
     door: deps.TheDoor,
-    who: deps.Who,
-    key: deps.IdempotencyKey,
-    request: Request,
-    response: Response,
+    submission: common.TheSubmission,
     validate_only: Annotated[bool, Query(description="check the spec and tell its cost, submit nothing")] = False,
 ) -> JobResource | Response:
     """Submit a search. Everything that can be wrong with the spec is refused here, before the job exists."""
-    deps.check_readable(spec, who, request)
+    submission.check(spec)
     if validate_only:
         estimate = EstimateResource.of(door.validate_search(spec))
         return Response(estimate.model_dump_json(), media_type="application/json")
-    created = door.submit_search(spec, idempotency=deps.idempotency(key, who, request, spec))
-    return common.accepted(created, response)
+    return submission.accept(spec, door.submit_search)
 
 
-@router.get("", operation_id="list_searches", responses=common.problems())
-def list_searches(
-    door: deps.TheDoor,
-    limit: deps.Limit,
-    label: deps.Label,
-    state: deps.State = None,
-    page_token: deps.PageToken = None,
-) -> JobPage:
-    """Searches, newest first, without their specs and results."""
-    return JobPage.of(door.jobs("search", state=state, label=label, limit=limit, page_token=page_token))
-
-
-@router.get("/{search_id}", operation_id="get_search", responses=common.problems(404))
-def get_search(search_id: str, door: deps.TheDoor) -> JobResource:
-    """One search: state, progress, and at the end its result."""
-    return JobResource.of(door.job("search", search_id))
-
-
-@router.post("/{search_id}:cancel", operation_id="cancel_search", responses=common.problems(404, 409))
-def cancel_search(search_id: str, door: deps.TheDoor) -> JobResource:
-    """End the search. Its controller obeys within one document; until then the state is `cancelling`."""
-    return JobResource.of(door.request("search", search_id, "cancel"))
-
-
-@router.post("/{search_id}:pause", operation_id="pause_search", responses=common.problems(404, 409))
-def pause_search(search_id: str, door: deps.TheDoor) -> JobResource:
-    """Pause the search; what was scored is kept."""
-    return JobResource.of(door.request("search", search_id, "pause"))
-
-
-@router.post("/{search_id}:resume", operation_id="resume_search", responses=common.problems(404, 409))
-def resume_search(search_id: str, door: deps.TheDoor) -> JobResource:
-    """Continue a paused search, on any controller."""
-    return JobResource.of(door.request("search", search_id, "resume"))
+add_job_routes(
+    router,
+    "search",
+    page="Searches, newest first, without their specs and results.",
+    one="One search: state, progress, and at the end its result.",
+    actions={
+        "cancel": "End the search. Its controller obeys within one document; until then the state is `cancelling`.",
+        "pause": "Pause the search; what was scored is kept.",
+        "resume": "Continue a paused search, on any controller.",
+    },
+    events="The search's history, as JSON or as a stream of server-sent events.",
+)
 
 
 @router.get("/{search_id}/trials", operation_id="list_trials", responses=common.problems(404))
@@ -141,23 +116,6 @@ def get_pictures(search_id: str, door: deps.TheDoor) -> SearchPictures:
     """What is drawn of the search: factors, best so far, race by document, needles by depth; as of the last finished
     generation. Large searches are thinned out; `ropewalk plot` makes PNG files of it."""
     return door.pictures(search_id)
-
-
-@router.get(
-    "/{search_id}/events",
-    operation_id="list_search_events",
-    response_model=EventList,
-    responses=common.EVENT_RESPONSES,
-)
-def list_search_events(
-    search_id: str,
-    door: deps.TheDoor,
-    request: Request,
-    after: deps.After = 0,
-    last_event_id: deps.LastEventId = None,
-) -> EventList | Response:
-    """The search's history, as JSON or as a stream of server-sent events."""
-    return common.events(door, "search", search_id, request=request, after=after, last_event_id=last_event_id)
 
 
 @router.get(

@@ -1,0 +1,79 @@
+"""The routes that every kind of job has: list, look, ask for an end or a pause, follow its history."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api.http import deps
+from api.http.routes import common
+from api.wire.jobs import EventList, JobPage, JobResource
+from storage.kinds import KINDS
+from storage.records import JobAction, JobKind
+
+Endpoint = Callable[..., Any]
+
+
+def add_job_routes(
+    router: APIRouter, kind: JobKind, *, page: str, one: str, actions: Mapping[JobAction, str], events: str
+) -> None:
+    """Add them to the router of `kind`; what the OpenAPI document says of each is given here."""
+    row, path = KINDS[kind], f"/{{{kind}_id}}"
+    job_id: Any = Path(alias=f"{kind}_id")
+
+    def add(name: str, path: str, endpoint: Endpoint, description: str, **options: Any) -> None:
+        router.add_api_route(path, endpoint, name=name, operation_id=name, description=description, **options)
+
+    add(f"list_{row.collection}", "", _page_of(kind), page, responses=common.problems())
+    add(f"get_{kind}", path, _one_of(kind, job_id), one, responses=common.problems(404))
+    for action in row.actions:
+        act, refusals = _action_of(kind, job_id, action), common.problems(404, 409)
+        add(f"{action}_{kind}", f"{path}:{action}", act, actions[action], methods=["POST"], responses=refusals)
+    add(
+        f"list_{kind}_events",
+        f"{path}/events",
+        _events_of(kind, job_id),
+        events,
+        response_model=EventList,
+        responses=common.EVENT_RESPONSES,
+    )
+
+
+def _page_of(kind: JobKind) -> Endpoint:
+    def page(
+        door: deps.TheDoor,
+        limit: deps.Limit,
+        label: deps.Label,
+        state: deps.State = None,
+        page_token: deps.PageToken = None,
+    ) -> JobPage:
+        return JobPage.of(door.jobs(kind, state=state, label=label, limit=limit, page_token=page_token))
+
+    return page
+
+
+def _one_of(kind: JobKind, the_id: Any) -> Endpoint:
+    def one(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
+        return JobResource.of(door.job(kind, job_id))
+
+    return one
+
+
+def _action_of(kind: JobKind, the_id: Any, action: JobAction) -> Endpoint:
+    def act(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
+        return JobResource.of(door.request(kind, job_id, action))
+
+    return act
+
+
+def _events_of(kind: JobKind, the_id: Any) -> Endpoint:
+    def events(
+        door: deps.TheDoor,
+        request: Request,
+        job_id: str = the_id,
+        after: deps.After = 0,
+        last_event_id: deps.LastEventId = None,
+    ) -> EventList | Response:
+        return common.events(door, kind, job_id, request=request, after=after, last_event_id=last_event_id)
+
+    return events

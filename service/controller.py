@@ -149,10 +149,10 @@ class Controller:
         """Show that the database is there, and for how long it was not if this job was dropped for that."""
         since, error = self._outages.pop(runtime.job.id, (None, None))
         if since is None:
-            runtime.see("DatabaseReachable", True, "Connected", f"{self.owner} reaches the database")
+            runtime.set_condition("DatabaseReachable", True, "Connected", f"{self.owner} reaches the database")
         else:
             message = f"the database was away for up to {time.monotonic() - since:.0f} s: {error}"
-            runtime.see("DatabaseReachable", True, "Reconnected", message)
+            runtime.set_condition("DatabaseReachable", True, "Reconnected", message)
 
 
 def _open_pool(settings: ScorerSettings, workers: int) -> ScoringPool:

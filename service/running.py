@@ -1,7 +1,9 @@
 """One job in this controller's hands, from the claim to the end of the lease, and what is recorded of how it ended."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from service.errors import RunFailed, RunStopped
 from service.evaluations.prepare import prepare_evaluation
@@ -14,12 +16,15 @@ from service.runtime.job import Runtime
 from service.runtime.tracing import span
 from service.searches.prepare import USER_ERRORS, prepare_search
 from service.searches.run import run_search
+from service.specs.base import Spec
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
 from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
-from storage.records import JobState
+from storage.records import JobKind, JobState
 from workers.pool.cluster import ensure_ray
+
+SpecT = TypeVar("SpecT", bound=Spec)
 
 logger = logging.getLogger("ropewalk.controller")
 
@@ -33,7 +38,7 @@ def run_job(runtime: Runtime, *, retry: RetryPolicy) -> None:
     """
     try:
         runtime.keeper.check()
-        _RUNS[runtime.job.kind](runtime)
+        RUNS[runtime.job.kind](runtime)
     except RunStopped as stopped:
         _stop(runtime, stopped)
     except InvalidTransition as refused:
@@ -89,14 +94,7 @@ def _put_back(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
     runtime.jobs.put_back(runtime.keeper.lease, why, failures=failures, retry_in=pause)
 
 
-def _prepare(runtime: Runtime) -> None:
-    if runtime.job.state is JobState.queued:
-        runtime.enter(JobState.preparing)
-
-
-def _search(runtime: Runtime) -> None:
-    spec = SearchSpec.model_validate_json(runtime.job.spec_json)
-    _prepare(runtime)
+def _search(runtime: Runtime, spec: SearchSpec) -> None:
     with span("preparing"):
         prepared = prepare_search(spec)
     result = run_search(runtime, prepared)
@@ -113,9 +111,7 @@ def _search(runtime: Runtime) -> None:
     runtime.reach("after hand-off")
 
 
-def _finetune(runtime: Runtime) -> None:
-    spec = FinetuneSpec.model_validate_json(runtime.job.spec_json)
-    _prepare(runtime)
+def _finetune(runtime: Runtime, spec: FinetuneSpec) -> None:
     prepared = prepare_finetune(spec, runtime.jobs)
     ensure_ray()  # anew, if the cluster has died since
     result = run_finetune_job(runtime, prepared)
@@ -125,12 +121,29 @@ def _finetune(runtime: Runtime) -> None:
     forget_states(runtime)
 
 
-def _evaluation(runtime: Runtime) -> None:
-    spec = EvaluationSpec.model_validate_json(runtime.job.spec_json)
-    _prepare(runtime)
+def _evaluation(runtime: Runtime, spec: EvaluationSpec) -> None:
     prepared = prepare_evaluation(spec, runtime.jobs)
     result = run_evaluation(runtime, prepared)
     runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
 
 
-_RUNS: dict[str, Callable[[Runtime], None]] = {"search": _search, "finetune": _finetune, "evaluation": _evaluation}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run(Generic[SpecT]):
+    """How jobs of one kind are run."""
+
+    spec: type[SpecT]
+    run: Callable[[Runtime, SpecT], None]
+
+    def __call__(self, runtime: Runtime) -> None:
+        """Read the job's spec and run it."""
+        spec = self.spec.model_validate_json(runtime.job.spec_json)
+        if runtime.job.state is JobState.queued:
+            runtime.enter(JobState.preparing)
+        self.run(runtime, spec)
+
+
+RUNS: Mapping[JobKind, Run[Any]] = {
+    "search": Run(spec=SearchSpec, run=_search),
+    "finetune": Run(spec=FinetuneSpec, run=_finetune),
+    "evaluation": Run(spec=EvaluationSpec, run=_evaluation),
+}

@@ -1,10 +1,12 @@
 """A search's life from the terminal; every command here talks to a server."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from api.client import RopewalkClient
 from api.commands import common, live
 from api.console import err, out, print_json, print_line
 from api.errors import BadInput
@@ -155,23 +157,22 @@ def watch(job_id: common.JobId, as_json: common.AsJson = False) -> int:
 
 def cancel(job_id: common.JobId, as_json: common.AsJson = False) -> None:
     """End a job; what was scored is kept."""
-    _act("cancel", job_id, as_json=as_json)
+    _act(RopewalkClient.cancel, job_id, as_json=as_json)
 
 
 def pause(job_id: PausableId, as_json: common.AsJson = False) -> None:
     """Pause a search or a fine-tuning; its workers are freed."""
-    _act("pause", job_id, as_json=as_json)
+    _act(RopewalkClient.pause, job_id, as_json=as_json)
 
 
 def resume(job_id: PausableId, as_json: common.AsJson = False) -> None:
     """Continue a paused search or fine-tuning, on any controller."""
-    _act("resume", job_id, as_json=as_json)
+    _act(RopewalkClient.resume, job_id, as_json=as_json)
 
 
-def _act(action: str, job_id: str, *, as_json: bool) -> None:
+def _act(act: Callable[[RopewalkClient, str], JobResource], job_id: str, *, as_json: bool) -> None:
     with common.client() as client:
-        act = {"cancel": client.cancel, "pause": client.pause, "resume": client.resume}[action]
-        job = act(job_id)
+        job = act(client, job_id)
     if as_json:
         print_json(job)
     else:

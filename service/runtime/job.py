@@ -70,7 +70,7 @@ class Runtime:
         if self.jobs.get(self.job.id).state not in (state, unless):
             self.jobs.transition(self.keeper.lease, state)
 
-    def see(self, type: ConditionType, status: bool, reason: str, message: str) -> None:
+    def set_condition(self, type: ConditionType, status: bool, reason: str, message: str) -> None:
         """Show a condition of the job."""
         self.jobs.set_conditions(self.keeper.lease, Condition(type=type, status=status, reason=reason, message=message))
 

@@ -24,7 +24,7 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     spec = prepared.spec
     study = StudyRecord(runtime.database, runtime.job.id, runtime.keeper.lease)
     study.create_if_missing(model=spec.model, target_length=spec.target_length, rope=prepared.model.rope)
-    runtime.see("WorkersReady", False, "Starting", f"{spec.workers} workers load the model")
+    runtime.set_condition("WorkersReady", False, "Starting", f"{spec.workers} workers load the model")
     with runtime.open_pool(prepared.scorer_settings(), spec.workers) as pool:
         book = StoredBook(runtime, prepared, pool, study)
         reporter = _Reporter(runtime, book, study, expected_passes=prepared.strategy.max_document_passes)

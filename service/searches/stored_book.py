@@ -123,7 +123,7 @@ class StoredScores(BookScores):
         missing = {trial: one for trial, one in assignments.items() if self._missing(trial, one)}
         if missing:
             scorer = self._pool.scorer(check=self._keeper.check)
-            self._runtime.see("WorkersReady", True, "Ready", f"{scorer.backend} on {scorer.device}")
+            self._runtime.set_condition("WorkersReady", True, "Ready", f"{scorer.backend} on {scorer.device}")
             self._accept_cached(missing, scorer, listeners)
             self._run(missing, scorer, listeners)
         self._keeper.check()

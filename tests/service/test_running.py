@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from api.wire.jobs import REPORTS, JobResource
 from service import running
 from service.finetunes.run import forget_states
 from service.reports import Report
-from service.running import run_job
+from service.running import RUNS, run_job
 from service.runtime.failures import RetryPolicy
 from service.runtime.job import Runtime
 from service.runtime.lease import LeaseKeeper
 from service.specs.finetune import FinetuneSpec
 from storage.errors import DatabaseUnreachable
 from storage.jobs.store import JobStore
+from storage.kinds import JOB_KINDS
 from storage.postgres.database import Database
 from storage.records import JobKind, JobState
 from storage.scores.cache import ScoreCache
@@ -48,6 +51,11 @@ def test_a_pause_that_becomes_a_cancellation_before_it_is_obeyed(database: Datab
     runtime.jobs.request(runtime.job.id, "cancel")
     run_job(runtime, retry=RetryPolicy())
     assert runtime.jobs.get(runtime.job.id).state is JobState.cancelled
+
+
+def test_every_kind_has_a_run_and_a_report() -> None:
+    assert tuple(RUNS) == tuple(REPORTS) == JOB_KINDS
+    assert set(REPORTS.values()) == set(get_args(JobResource.model_fields["result"].annotation)) - {type(None)}
 
 
 def test_training_states_stay_until_the_success_is_recorded(

@@ -83,7 +83,7 @@ Label = Annotated[tuple[str, str] | None, Depends(get_label)]
 State = Annotated[JobState | None, Query(description="only jobs in this state")]
 PageToken = Annotated[
     str | None,
-    Query(description="next_page_token of the page before, with the same filters", max_length=MAX_FILTER_CHARACTERS),
+    Query(description="next_page_token of the previous page, with the same filters", max_length=MAX_FILTER_CHARACTERS),
 ]
 After = Annotated[int, Query(ge=0, le=MAX_EVENT_ID, description="only events with a greater id")]
 TrialNumber = Annotated[int | None, Query(ge=0, le=MAX_NUMBER)]

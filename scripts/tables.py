@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from evaluation.ruler.tasks import TASKS
 from scripts.imports import END, ROOT
+from search_space.factors.exports.registry import EXPORTS
 from search_space.reading.annotations import docs_of, slots_of
 from search_space.reading.writer import schema
 from search_space.registry import Row
@@ -65,6 +66,12 @@ TABLES = (
         name="tasks",
         head="| task | asks for |",
         lines=lambda: _summaries(TASKS.own.values()),
+    ),
+    Table(
+        page=DOCS / "exports.md",
+        name="formats",
+        head="| format | holds |",
+        lines=lambda: _summaries(EXPORTS.own.values()),
     ),
     Table(
         page=DOCS / "ablation.md",

@@ -10,9 +10,8 @@ from api.commands import common
 from api.console import note, print_json, print_line
 from api.errors import BadInput
 from evaluation.models.user_path import is_directory, is_file, user_path
-from search_space.factors.exports import EXPORT_FORMATS, export
+from search_space.factors.exports.registry import EXPORTS, export
 from search_space.factors.factor_file import FactorFile
-from search_space.factors.notes import GGUF, export_notes
 
 
 def register(app: typer.Typer) -> None:
@@ -22,19 +21,20 @@ def register(app: typer.Typer) -> None:
 
 def factors(
     source: Annotated[str, typer.Argument(metavar="ID|FILE", help="A search's id, or a factor file.")],
-    format: Annotated[str, typer.Option(help="json, hf, vllm, mlx, csv or gguf.")] = "json",
+    format: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS.own)}, or one of an installed package.")] = "json",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: standard output.")] = None,
     model_gguf: Annotated[Path | None, typer.Option(help="For gguf: the model as a GGUF; it is not changed.")] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Export a search's winning factors; standard error says what the format's consumer ignores."""
-    if format not in (*EXPORT_FORMATS, GGUF):
-        raise BadInput(f"--format must be one of {', '.join((*EXPORT_FORMATS, GGUF))}, but got {format!r}")
-    if model_gguf is not None and format != GGUF:
+    if format not in EXPORTS:
+        raise BadInput(f"--format must be one of {', '.join(EXPORTS)}, but got {format!r}")
+    row = EXPORTS[format]
+    if model_gguf is not None and row.write is not None:
         raise BadInput(f"--model-gguf is for --format gguf only, but got --format {format}")
     file = _factor_file(source)
-    notes = export_notes(file, format)
-    if format == GGUF:
+    notes = row.notes(file)
+    if row.write is None:
         output = _write_gguf(file, model_gguf, output)
     elif output is not None:
         common.write_text(output, export(file, format))

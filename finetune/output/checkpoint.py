@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from evaluation.models.source import ModelSource
 from finetune.errors import OutputNotEmpty
 from finetune.output.output_files import CARD_NAME, FACTORS_NAME
-from search_space.factors.exports import hf_config_fragment
+from search_space.factors.exports.hf import hf_config_fragment
 from search_space.factors.factor_file import FactorFile
 
 TOKENIZER_FILES = (

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from api.cli import run
 from evaluation.documents.needle import NeedleDocument
+from search_space.factors.exports.registry import EXPORTS
 from search_space.factors.factor_file import FactorFile
-from search_space.factors.notes import export_notes
 from tests.helpers.consumers import score_with
 from tests.helpers.exporting import (
     LONG,
@@ -98,12 +98,12 @@ def test_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str], factor_p
     for name in ("hf", "vllm", "mlx", "csv"):
         assert run(["factors", str(factor_path), "--format", name]) == 0
         told = capsys.readouterr()
-        assert told.err == "".join(f"note: {note}\n" for note in export_notes(file, name))
+        assert told.err == "".join(f"note: {note}\n" for note in EXPORTS[name].notes(file))
         assert name == "csv" or json.loads(told.out)
     path = tmp_path / "mlx.json"
     assert run(["factors", str(factor_path), "--format", "mlx", "-o", str(path), "--json"]) == 0
     told = capsys.readouterr()
-    assert json.loads(told.out) == {"path": str(path), "notes": list(export_notes(file, "mlx"))}
+    assert json.loads(told.out) == {"path": str(path), "notes": list(EXPORTS["mlx"].notes(file))}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_over_rest_notes_are_headers_and_a_gguf_is_refused(server: RunningServer
         response = http.get(address, params={"format": "mlx"})
         assert response.json()["rope_scaling"]["type"] == "longrope"
         file = FactorFile.from_json(http.get(address).text)
-        assert response.headers.get_list("Ropewalk-Note") == list(export_notes(file, "mlx"))
+        assert response.headers.get_list("Ropewalk-Note") == list(EXPORTS["mlx"].notes(file))
         refused = http.get(address, params={"format": "gguf"})
     assert (refused.status_code, refused.json()["code"]) == (422, "FORMAT_NEEDS_MODEL")
     assert f"ropewalk factors {lease.job_id} --format gguf --model-gguf" in refused.json()["detail"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from finetune.output.gguf import write_gguf
-from search_space.factors.exports import export
+from search_space.factors.exports.registry import export
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors

@@ -1,6 +1,6 @@
 """`/v1/searches`: submit a search, watch it, steer it, take its factors away."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import AfterValidator
@@ -12,8 +12,8 @@ from api.http.routes.jobs import add_job_routes
 from api.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
 from api.wire.jobs import EXAMPLE_SEARCH_SPEC, EstimateResource, JobResource
 from api.wire.strict_json import StrictRoute
-from search_space.factors.exports import export
-from search_space.factors.notes import GGUF, export_notes
+from search_space.factors.exports.registry import EXPORTS
+from search_space.factors.exports.row import CSV
 from service.pictures.data import SearchPictures
 from service.specs.search import SearchSpec
 
@@ -36,7 +36,20 @@ SpecBody = Annotated[
 NOTE_HEADER = "Ropewalk-Note"
 SCORE_KEY = r"^[0-9]{1,9}:.+$"
 """A trial number and a document id, as `next_after` of a page of scores."""
-FactorFormat = Literal["json", "hf", "vllm", "mlx", "csv", "gguf"]
+
+
+def _known_format(name: str) -> str:
+    if name not in EXPORTS:
+        raise ValueError(f"format must be one of {', '.join(EXPORTS)}, but got {name!r}")
+    return name
+
+
+def _list_formats(schema: dict[str, Any]) -> None:
+    """When a schema is made and not before: installed packages add formats."""
+    schema |= {"enum": list(EXPORTS), "description": f"{EXPORTS.described()}. gguf is made by the command line only"}
+
+
+FactorFormat = Annotated[str, AfterValidator(_known_format), Query(json_schema_extra=_list_formats)]
 
 
 @router.post(
@@ -139,19 +152,20 @@ def get_pictures(search_id: str, door: deps.TheDoor) -> SearchPictures:
 def get_factors(
     search_id: str,
     door: deps.TheDoor,
-    format: Annotated[FactorFormat, Query(description="for whom; gguf is made by the command line only")] = "json",
+    format: FactorFormat = "json",
 ) -> Response:
     """The winning factors."""
-    if format == GGUF:
+    row = EXPORTS[format]
+    if row.write is None:
         raise FormatNeedsModel(
             "a GGUF holds the model's weights, so it is made where the model is: "
             f"ropewalk factors {search_id} --format gguf --model-gguf MODEL.gguf -o OUTPUT.gguf"
         )
     file = door.factor_file(search_id)
-    suffix = "csv" if format == "csv" else "json"
-    name = f"factors.{suffix}" if format in ("json", "csv") else f"{search_id}.{format}.{suffix}"
-    response = Response(export(file, format), media_type="text/csv" if format == "csv" else "application/json")
+    suffix = "csv" if row.media_type == CSV else "json"
+    name = f"factors.{suffix}" if row.is_whole else f"{search_id}.{format}.{suffix}"
+    response = Response(row.write(file), media_type=row.media_type)
     response.headers["Content-Disposition"] = f'inline; filename="{name}"'
-    for note in export_notes(file, format):
+    for note in row.notes(file):
         response.headers.append(NOTE_HEADER, note)
     return response

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from search_space.factors.exports import EXPORT_FORMATS
-from search_space.factors.notes import GGUF, export_notes
+from search_space.factors.exports.registry import EXPORTS
 from tests.helpers.factor_files import FULL
 
 SCALED = replace(FULL, attention_factor=1.07)
@@ -15,37 +14,37 @@ OWN_RULE = "1.1180"  # sqrt(1 + ln 4 / ln 256)
 
 
 def test_every_format_but_our_own_says_something() -> None:
-    silent = [name for name in (*EXPORT_FORMATS, GGUF) if not export_notes(FULL, name)]
+    silent = [name for name in EXPORTS if not EXPORTS[name].notes(FULL)]
     assert silent == ["json"]
 
 
-@pytest.mark.parametrize("name", [*EXPORT_FORMATS, GGUF])
+@pytest.mark.parametrize("name", EXPORTS)
 def test_a_note_is_one_line_of_ascii(name: str) -> None:
     """They travel as HTTP headers too."""
-    for note in export_notes(SCALED, name):
+    for note in EXPORTS[name].notes(SCALED):
         assert note.isascii()
         assert note.isprintable()
         assert note.endswith(".")
 
 
-@pytest.mark.parametrize("name", ["vllm", "mlx", GGUF])
+@pytest.mark.parametrize("name", ["vllm", "mlx", "gguf"])
 def test_both_attention_factors_are_told(name: str) -> None:
-    text = " ".join(export_notes(SCALED, name))
+    text = " ".join(EXPORTS[name].notes(SCALED))
     assert "1.0700" in text
     assert OWN_RULE in text
 
 
 def test_transformers_scales_short_inputs_only_where_there_is_a_scale() -> None:
-    assert "within 256 tokens" not in " ".join(export_notes(FULL, "hf"))
-    assert "applies attention_factor 1.0700 to inputs within 256 tokens" in " ".join(export_notes(SCALED, "hf"))
+    assert "within 256 tokens" not in " ".join(EXPORTS["hf"].notes(FULL))
+    assert "applies attention_factor 1.0700 to inputs within 256 tokens" in " ".join(EXPORTS["hf"].notes(SCALED))
 
 
 def test_vllm_ignores_the_short_factors_above_the_original_length() -> None:
-    assert "--max-model-len above 256" in export_notes(FULL, "vllm")[0]
+    assert "--max-model-len above 256" in EXPORTS["vllm"].notes(FULL)[0]
 
 
 def test_mlx_says_where_it_cannot_follow() -> None:
-    assert "applies 1.0000, the nearest that it can." in export_notes(replace(FULL, attention_factor=0.9), "mlx")[1]
-    assert "applies 1.0000." in export_notes(FULL, "mlx")[1]
+    assert "applies 1.0000, the nearest that it can." in EXPORTS["mlx"].notes(replace(FULL, attention_factor=0.9))[1]
+    assert "applies 1.0000." in EXPORTS["mlx"].notes(FULL)[1]
     same_length = replace(FULL, target_length=256)
-    assert "1.0000 for the target length 256" in export_notes(same_length, "mlx")[1]
+    assert "1.0000 for the target length 256" in EXPORTS["mlx"].notes(same_length)[1]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from search_space.candidates.baselines import baseline
-from search_space.factors.exports import export
+from search_space.factors.exports.registry import export
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.attention import longrope_attention_factor, yarn_attention_factor
 from search_space.rope.config import RopeConfig, compute_inv_freq

@@ -1,0 +1,1 @@
+"""Factors in the forms that other programs load: a file for each, and one row in `registry`."""

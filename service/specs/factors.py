@@ -11,10 +11,13 @@ from pydantic_core import CoreSchema, core_schema
 
 from search_space.errors import InvalidFactorFile
 from search_space.factors.factor_file import FactorFile
-from search_space.reading.writer import schema
+from search_space.reading.writer import schema, write
 from service.errors import InvalidSpec
 
-FACTOR_FILE_SCHEMA: JsonSchemaValue = {**schema(FactorFile), "description": "a factor file (`ropewalk.factors/1`)"}
+FACTOR_FILE_SCHEMA: JsonSchemaValue = {
+    **schema(FactorFile),
+    "description": "a factor file (`ropewalk.factors/1`)",
+}
 
 
 def _read(value: object) -> FactorFile:
@@ -22,7 +25,7 @@ def _read(value: object) -> FactorFile:
 
 
 def _write(file: FactorFile) -> object:
-    return json.loads(file.to_json())
+    return write(file)
 
 
 class _AsFactorFile:
@@ -34,7 +37,7 @@ class _AsFactorFile:
         return core_schema.no_info_plain_validator_function(_read, serialization=written)
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return FACTOR_FILE_SCHEMA
 
 
@@ -64,5 +67,5 @@ class GivenFactors:
         return core_schema.no_info_after_validator_function(cls, core_schema.dict_schema(), serialization=written)
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return FACTOR_FILE_SCHEMA

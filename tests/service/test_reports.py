@@ -107,3 +107,9 @@ def test_clients_read_results_without_database_cluster_and_models() -> None:
     code = f"import sys, api.client; print([name for name in {heavy} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
+
+
+def test_the_schema_of_results_has_every_field_of_a_factor_file() -> None:
+    fields = SearchReport.model_json_schema(mode="serialization")["properties"]["factors"]["properties"]
+    assert list(fields) == list(json.loads(factor_file().to_json()))
+    assert fields["model"]["properties"]["rope_theta"] == {"type": "number", "exclusiveMinimum": 1}

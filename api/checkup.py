@@ -18,8 +18,8 @@ from search_space.version import ROPEWALK_VERSION
 from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageError
 from storage.postgres.database import Database
+from workers.backends import BACKENDS, Backend
 from workers.factory import choose_backend
-from workers.vllm_backend.version import vllm_problem, vllm_version
 
 HEALTH_SECONDS = 2.0
 
@@ -48,7 +48,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         _required("torch"),
         _required("transformers"),
         _required("ray"),
-        _vllm,
+        *(_optional(row) for row in BACKENDS.values() if row.is_optional),
         _gpu,
         _scorer,
         _home,
@@ -83,9 +83,13 @@ def _required(package: str) -> Callable[[Settings], Finding]:
     return check
 
 
-def _vllm(settings: Settings) -> Finding:
-    problem = vllm_problem()
-    return _good("vllm", f"{vllm_version()}") if problem is None else _absent("vllm", f"{problem}; it scores on GPUs")
+def _optional(row: Backend) -> Callable[[Settings], Finding]:
+    def check(settings: Settings) -> Finding:
+        if (problem := row.problem()) is not None:
+            return _absent(row.name, f"{problem}; {row.summary}")
+        return _good(row.name, f"{row.version()}")
+
+    return check
 
 
 def _version(package: str) -> str | None:

@@ -18,7 +18,7 @@ from evaluation.models.source import ModelSource, load_tokenizer, model_sha256, 
 from evaluation.models.tokenizer import Tokenizer
 from search_space.candidates.baselines import baseline
 from search_space.candidates.candidate import Candidate
-from workers.base import Backend, ScorerSettings
+from workers.base import ScorerSettings
 
 
 class Session:
@@ -79,7 +79,7 @@ class Session:
         """The first ones of this length and split, with one needle each; always the same."""
         return self._factory.build(DocumentRequest(target_length=length, count=count, seed=0, split=split))
 
-    def settings(self, backend: Backend, *, model: str | None = None) -> ScorerSettings:
+    def settings(self, backend: str, *, model: str | None = None) -> ScorerSettings:
         """A scorer of the model, or of one made from it, in the device's own dtype."""
         return ScorerSettings(
             model=self.source.name if model is None else model,

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
 from search_space.rope.scaling import Scaling
 from workers.errors import InvalidScorerSettings
 
-Backend = Literal["auto", "transformers", "vllm", "analytic"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -29,7 +28,7 @@ class ScorerSettings:
     model: str
     target_length: int
     original_length: int
-    backend: Backend = "auto"
+    backend: str = "auto"
     dtype: DType = "auto"
     tensor_parallel: int = 1
     threads: int | None = None  # intra-op CPU threads; None: as the process was started
@@ -40,7 +39,6 @@ class ScorerSettings:
 
     def __post_init__(self) -> None:
         _require(bool(self.model), "model must not be empty", f"model={self.model!r}")
-        _require(self.backend in get_args(Backend), f"backend must be one of {get_args(Backend)}", self.backend)
         _require(self.dtype in get_args(DType), f"dtype must be one of {get_args(DType)}", self.dtype)
         _require(self.original_length >= 1, "original_length must be positive", self.original_length)
         _require(
@@ -153,6 +151,14 @@ class Scorer(Protocol):
     def close(self) -> None:
         """Give the model's memory back. May be called again."""
         ...
+
+
+class KvCacheBytes(Protocol):
+    """Of the keys and values that a backend keeps for documents of `target_length` tokens, on each of `ranks`."""
+
+    def __call__(
+        self, config: Mapping[str, Any], *, target_length: int, device: str, item_bytes: int, ranks: int
+    ) -> int: ...
 
 
 @runtime_checkable

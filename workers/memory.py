@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from workers.arithmetic import choose_device, choose_dtype, device_name
-from workers.base import Backend, ScorerSettings
+from workers.base import KvCacheBytes, ScorerSettings
 from workers.errors import ScorerUnavailable
-from workers.vllm_backend.model import engine_kv_bytes
 
 _GIB = 1024**3
 _FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -33,12 +32,19 @@ class MemoryNeeded:
 
     @classmethod
     def of(
-        cls, path: Path, *, backend: Backend, dtype: torch.dtype, target_length: int, ranks: int, device: torch.device
+        cls,
+        path: Path,
+        *,
+        kv_cache_bytes: KvCacheBytes | None,
+        dtype: torch.dtype,
+        target_length: int,
+        ranks: int,
+        device: torch.device,
     ) -> MemoryNeeded:
         """Of the model in `path`, from its config and the headers of its files."""
         kv_cache = 0
-        if backend == "vllm":
-            kv_cache = engine_kv_bytes(
+        if kv_cache_bytes is not None:
+            kv_cache = kv_cache_bytes(
                 json.loads((path / "config.json").read_text(encoding="utf-8")),
                 target_length=target_length,
                 device=device.type,
@@ -69,12 +75,12 @@ class MemoryNeeded:
         )
 
 
-def check_whole_memory(path: Path, settings: ScorerSettings, backend: Backend) -> None:
+def check_whole_memory(path: Path, settings: ScorerSettings, kv_cache_bytes: KvCacheBytes | None) -> None:
     """Raise ScorerUnavailable when the model in `path` cannot be loaded here, however little else there is."""
     device = choose_device()
     needed = MemoryNeeded.of(
         path,
-        backend=backend,
+        kv_cache_bytes=kv_cache_bytes,
         dtype=choose_dtype(settings.dtype, device),
         target_length=settings.target_length,
         ranks=settings.tensor_parallel,

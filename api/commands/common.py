@@ -16,7 +16,9 @@ from evaluation.models.user_path import exists, is_directory, user_path
 from search_space.reading.reader import strict_json
 from storage.kinds import KINDS
 from storage.records import JobAction
+from workers.backends import BACKENDS
 
+BACKEND_HELP = f"What scores, reads and generates: auto; {BACKENDS.described()}."
 AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show live progress until the job has ended.")]
 

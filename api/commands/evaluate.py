@@ -48,9 +48,7 @@ def evaluate(
     harness_path: Annotated[str | None, typer.Option(help="A directory with harness tasks of your own.")] = None,
     harness_limit: Annotated[int | None, typer.Option(help="Examples per harness task; default: all.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="auto, transformers or vllm: what scores, reads and generates.")
-    ] = None,
+    backend: Annotated[str | None, typer.Option(help=common.BACKEND_HELP)] = None,
     workers: Annotated[int | None, typer.Option(help="Side by side.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
     baselines: Annotated[bool, typer.Option(help="Evaluate the analytic baselines too.")] = True,

@@ -49,7 +49,7 @@ def score(
     needles: Needles = 1,
     corpus: CorpusOption = None,
     split: SplitOption = "validation",
-    backend: Annotated[str, typer.Option(help="auto, transformers or vllm.")] = "auto",
+    backend: Annotated[str, typer.Option(help=common.BACKEND_HELP)] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     as_json: common.AsJson = False,
 ) -> None:
@@ -162,8 +162,8 @@ def _scorer(source: ModelSource, target_length: int, backend: str, dtype: str) -
         model=source.name,
         target_length=target_length,
         original_length=source.rope.original_max_position_embeddings,
-        backend=backend,  # type: ignore[arg-type]  # checked by ScorerSettings
-        dtype=dtype,  # type: ignore[arg-type]
+        backend=backend,
+        dtype=dtype,  # type: ignore[arg-type]  # checked by ScorerSettings
     )
     scorer = make_scorer(settings)
     try:

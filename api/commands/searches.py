@@ -42,7 +42,7 @@ def submit(
     max_trials: Annotated[int | None, typer.Option(help="Candidates at most.")] = None,
     max_document_passes: Annotated[int | None, typer.Option(help="Forward passes at most.")] = None,
     patience: Annotated[int | None, typer.Option(help="Generations without a better candidate.")] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, transformers or vllm.")] = None,
+    backend: Annotated[str | None, typer.Option(help=common.BACKEND_HELP)] = None,
     attention_factor: Annotated[str | None, typer.Option(help="A number, or search.")] = None,
     workers: Annotated[int | None, typer.Option(help="Scoring workers.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,

@@ -7,12 +7,10 @@ process and knows when it was asked for the next task.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Self
 
 from benchmarks.scoring.ratios import seconds
 from benchmarks.storage.table import Timings
@@ -28,8 +26,8 @@ from storage.records import JobRequest
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.scores.cache import ScoreCache
 from storage.scores.store import ScoreStore
-from workers.analytic_backend.scorer import AnalyticScorer
-from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
+from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
+from workers.pool.in_process import InProcessPool
 
 LEASE_SECONDS = 10.0
 
@@ -59,29 +57,14 @@ class RanSearch:
     between: Timings
 
 
-class TimedPool:
-    """Scores in this process and keeps time; calls `bare` after each score."""
-
-    left_out: Mapping[str, str] = MappingProxyType({})
+class TimedPool(InProcessPool):
+    """Keeps time; calls `bare` after each score."""
 
     def __init__(self, settings: ScorerSettings, watch: Stopwatch, bare: Callable[[], object] | None) -> None:
-        self._scorer = AnalyticScorer(settings)
+        super().__init__(settings)
         self._watch = watch
         self._bare = bare
         self._ended: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._scorer.close()
-
-    def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
-        """The analytic scorer."""
-        check()
-        return self._scorer.info
 
     def run(
         self, tasks: Iterable[ScoringTask], *, check: Callable[[], None] = lambda: None
@@ -92,7 +75,7 @@ class TimedPool:
         if self._ended is not None:
             self._watch.between.append(time.perf_counter() - self._ended)
         while task is not None:
-            outcome = self._score(task)
+            outcome = self.score(task)
             started = time.perf_counter()
             yield outcome
             check()
@@ -101,13 +84,6 @@ class TimedPool:
             if self._bare is not None:
                 self._watch.bare.append(seconds(self._bare))
         self._ended = time.perf_counter()
-
-    def _score(self, task: ScoringTask) -> ScoringOutcome:
-        (score,) = self._scorer.score(task.scaling, [task.document])
-        fingerprint = self._scorer.info.fingerprint()
-        return ScoringOutcome(
-            task_key=task.key, score=score, error=None, attempts=1, seconds=0.0, worker="here", scorer=fingerprint
-        )
 
 
 def search_spec(*, trials: int, documents: int, seed: int) -> SearchSpec:

@@ -23,8 +23,7 @@ from service.searches.prepare import PreparedModel, prepare_model, scorer_settin
 from service.specs.evaluation import EvaluationSpec
 from storage.jobs.store import JobStore
 from workers.base import ScorerSettings
-from workers.factory import check_model_fits, check_scorer
-from workers.generator_factory import check_generator
+from workers.factory import check_generator, check_model_fits, check_scorer
 from workers.harness.run import HarnessRequest, check_harness
 
 EVALUATION_SEED = 0x5EED  # mixed into the seed: documents that neither a search nor its validation has drawn

@@ -1,13 +1,20 @@
 """The spec of a search."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from search_space.strategies.registry import STRATEGIES
 from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec
 from service.specs.finetune import FinetuneOptions
+from workers.backends import BACKENDS
+from workers.base import DType
+
+if TYPE_CHECKING:
+    BackendName = str
+else:
+    BackendName = Literal["auto", *BACKENDS]  # an enum in the schema
 
 MAX_ARGUMENTS_CHARACTERS = 10_000  # of JSON
 
@@ -66,12 +73,11 @@ class BudgetSpec(Spec):
 class ScorerSpec(Spec):
     """What scores a candidate."""
 
-    backend: Literal["auto", "transformers", "vllm", "analytic"] = Field(
+    backend: BackendName = Field(
         "auto",
-        description="auto: vllm where it is installed and a GPU is present, else transformers; "
-        "analytic: a formula in place of the model, for tests",
+        description="auto: vllm where it is installed and a GPU is present, else transformers; " + BACKENDS.described(),
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: DType = "auto"
     attention_factor: Annotated[float, Field(ge=0.5, le=4.0)] | Literal["search"] = Field(
         "search", description="in searches: one number for all candidates, or a gene; evaluations use the factors' own"
     )

@@ -17,8 +17,8 @@ from search_space.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, ORIGINAL_LENGTH, STRETCHED, TARGET_LENGTH, VOCABULARY
 from workers.base import ScorerSettings
 from workers.errors import DocumentTooLong, ScorerClosed, ScoringFailed
+from workers.factory import make_generator
 from workers.generator import Generator
-from workers.generator_factory import make_generator
 
 ROPE = ServedRope(original_length=ORIGINAL_LENGTH, scaling=Scaling(STRETCHED))
 PLAIN = ServedRope(original_length=ORIGINAL_LENGTH, scaling=Scaling(IDENTITY))

@@ -16,8 +16,8 @@ from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH, VOCABULARY
 from tests.helpers.vllm_models import save_phi3, vllm_settings
 from workers.base import ScorerSettings
 from workers.errors import ScorerClosed
+from workers.factory import make_generator
 from workers.generator import Generator
-from workers.generator_factory import make_generator
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from service.specs.search import ScorerSpec
 from tests.helpers.hardware import install_vllm, pretend_gpu
-from workers.base import Backend
-from workers.errors import ScorerUnavailable
+from workers.backends import BACKENDS
+from workers.errors import InvalidScorerSettings, ScorerUnavailable
 from workers.factory import BackendChoice, check_scorer, choose_backend
 from workers.vllm_backend.version import vllm_problem
 
@@ -21,6 +23,20 @@ def test_auto_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     install_vllm(tmp_path, "0.32.1", monkeypatch)
     assert vllm_problem() is None
     assert choose_backend("auto") == BackendChoice(backend="transformers", reason="torch sees no GPU")
+
+
+def test_another_name_is_refused() -> None:
+    words = "a backend other than auto must be one of transformers, vllm, analytic, but got 'gguf'"
+    for ask in (choose_backend, lambda name: check_scorer(name, tensor_parallel=1)):
+        with pytest.raises(InvalidScorerSettings, match=words):
+            ask("gguf")
+
+
+def test_a_spec_can_choose_every_backend() -> None:
+    schema = ScorerSpec.model_json_schema()["properties"]["backend"]
+    assert schema["enum"] == ["auto", *BACKENDS]
+    with pytest.raises(ValidationError, match="Input should be 'auto', 'transformers', 'vllm' or 'analytic'"):
+        ScorerSpec.model_validate({"backend": "gguf"})
 
 
 def test_auto_with_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +62,7 @@ def test_more_ranks_than_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("backend", ["auto", "transformers", "analytic"])
-def test_the_others_run_on_one_rank(backend: Backend) -> None:
+def test_the_others_run_on_one_rank(backend: str) -> None:
     with pytest.raises(ScorerUnavailable, match=r"tensor_parallel must be 1 with backend=.* but got tensor_parallel=2"):
         check_scorer(backend, tensor_parallel=2)
 

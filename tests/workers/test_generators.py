@@ -16,8 +16,8 @@ from tests.helpers.generator_conformance import ROPE, GeneratorConformance, prom
 from tests.helpers.samples import STRETCHED, TARGET_LENGTH, VOCABULARY, llama_config, longrope_config, save_llama
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable, ScoringFailed, WorkerLost
+from workers.factory import check_generator, make_generator
 from workers.generator import Generated, GenerationTask, ReadingTask, ServingTask
-from workers.generator_factory import check_generator, make_generator
 from workers.pool.generation import GenerationPool
 from workers.vllm_backend import process as vllm_process
 from workers.vllm_backend.generator import VllmGenerator

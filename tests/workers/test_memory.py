@@ -9,6 +9,7 @@ import torch
 
 from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
 from workers import memory
+from workers.backends import BACKENDS
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable
 from workers.factory import check_model_fits, make_scorer
@@ -33,7 +34,12 @@ def test_weights_are_shared_by_the_ranks_and_the_kv_cache_is_not() -> None:
 def test_only_vllm_keeps_keys_and_values(tiny_model: Path) -> None:
     one, other = (
         MemoryNeeded.of(
-            tiny_model, backend=backend, dtype=torch.bfloat16, target_length=TARGET_LENGTH, ranks=1, device=CPU
+            tiny_model,
+            kv_cache_bytes=BACKENDS[backend].kv_cache_bytes,
+            dtype=torch.bfloat16,
+            target_length=TARGET_LENGTH,
+            ranks=1,
+            device=CPU,
         )
         for backend in ("transformers", "vllm")
     )

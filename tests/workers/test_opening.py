@@ -34,7 +34,6 @@ def settings(**changes: Any) -> ScorerSettings:
     ("changes", "words"),
     [
         ({"model": ""}, "model must not be empty"),
-        ({"backend": "gguf"}, "backend must be one of .*'transformers'.* but got gguf"),
         ({"dtype": "int8"}, "dtype must be one of .* but got int8"),
         ({"target_length": 63}, "target_length=63, original_length=64"),
         ({"original_length": 0, "target_length": 0}, "original_length must be positive"),

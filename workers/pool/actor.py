@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from ray.actor import ActorProxy
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
 from search_space.rope.scaling import Scaling
-from workers.base import DifferentiableScorer, Scorer, ScorerInfo, ScorerSettings
-from workers.errors import CANDIDATE_ERRORS, ScoringFailed
+from workers.base import Scorer, ScorerInfo, ScorerSettings
 from workers.factory import make_scorer
 from workers.pool.nodes import selector
+from workers.worker import score_or_explain, worker_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +67,7 @@ class ScoringActor:
     def open(self) -> WorkerIdentity:
         """Load the model. Separate from construction, so that its errors reach the pool as they were raised."""
         self._scorer = make_scorer(self._settings)
-        return WorkerIdentity(name=_name(), pid=os.getpid(), info=self._scorer.info)
+        return WorkerIdentity(name=worker_name(), pid=os.getpid(), info=self._scorer.info)
 
     @ray.method
     def score(self, batch: Batch) -> BatchReply:
@@ -76,11 +75,11 @@ class ScoringActor:
         assert self._scorer is not None, "the pool opens an actor before it sends batches"
         scorer = self._scorer.info.fingerprint()
         if ray.get_runtime_context().is_canceled():
-            return BatchReply(results=(), seconds=0.0, worker=_name(), scorer=scorer)
+            return BatchReply(results=(), seconds=0.0, worker=worker_name(), scorer=scorer)
         documents = tuple(ray.get(list(batch.documents)))
         started = time.perf_counter()
         results = score_or_explain(self._scorer, batch.scaling, documents, gradient=batch.gradient)
-        return BatchReply(results=results, seconds=time.perf_counter() - started, worker=_name(), scorer=scorer)
+        return BatchReply(results=results, seconds=time.perf_counter() - started, worker=worker_name(), scorer=scorer)
 
 
 def start_actor(settings: ScorerSettings, *, gpus: float, avoid: Collection[str] = ()) -> ActorProxy[ScoringActor]:
@@ -88,34 +87,3 @@ def start_actor(settings: ScorerSettings, *, gpus: float, avoid: Collection[str]
     restart it: the pool does."""
     actor_class = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(ScoringActor)
     return actor_class.options(label_selector=selector(avoid)).remote(settings)
-
-
-def _name() -> str:
-    return f"{platform.node()}:{os.getpid()}"
-
-
-def score_or_explain(
-    scorer: Scorer,
-    scaling: Scaling,
-    documents: tuple[NeedleDocument, ...],
-    *,
-    gradient: bool,
-) -> tuple[DocumentScore | str, ...]:
-    """Scores in order; after an error, each document alone, so that only those at fault carry the message."""
-    try:
-        ask = _differentiable(scorer).score_with_gradients if gradient else scorer.score
-        return ask(scaling, documents)
-    except CANDIDATE_ERRORS as error:
-        if len(documents) == 1:
-            return (str(error),)
-        return tuple(
-            result
-            for document in documents
-            for result in score_or_explain(scorer, scaling, (document,), gradient=gradient)
-        )
-
-
-def _differentiable(scorer: Scorer) -> DifferentiableScorer:
-    if not isinstance(scorer, DifferentiableScorer):
-        raise ScoringFailed(f"gradients need a scorer that differentiates, but got backend={scorer.info.backend}")
-    return scorer

@@ -17,9 +17,9 @@ from evaluation.errors import EvaluationError
 from search_space.errors import SearchSpaceError
 from workers.base import ScorerSettings
 from workers.errors import DocumentTooLong, ScoringFailed, WorkerLost, WorkersError
+from workers.factory import make_generator
 from workers.generator import Generator as Served
 from workers.generator import ServingOutcome, ServingTask, perform
-from workers.generator_factory import make_generator
 from workers.pool.cluster import ensure_ray, is_any_machine_alive
 from workers.pool.slots import gpu_share, one_line
 

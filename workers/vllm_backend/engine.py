@@ -33,7 +33,7 @@ from workers.vllm_backend.messages import (
     ScoreGroup,
     Work,
 )
-from workers.vllm_backend.model import SEQUENCES, TOKENS_PER_STEP, hf_overrides, model_length
+from workers.vllm_backend.model import SEQUENCES, TOKENS_PER_STEP, engine_kv_bytes, hf_overrides, model_length
 from workers.vllm_backend.rotary import RotaryExtension, RotaryFacts, rotary_table, table_digest
 from workers.vllm_backend.version import vllm_version
 
@@ -188,7 +188,7 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
     dtype = choose_dtype(request.dtype, device)
     needed = MemoryNeeded.of(
         path,
-        backend="vllm",
+        kv_cache_bytes=engine_kv_bytes,
         dtype=dtype,
         target_length=request.target_length,
         ranks=request.tensor_parallel,

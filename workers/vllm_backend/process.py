@@ -24,7 +24,7 @@ from workers.vllm_backend.messages import (
     Work,
 )
 
-_CHILD: tuple[str, ...] = ("workers.vllm_backend.child",)
+_CHILD: tuple[str, ...] = (f"{__package__}.child",)
 _LOAD_SECONDS = 1800.0
 _END_SECONDS = 10.0  # for ranks to give back shared memory; then it is killed
 _LOG_TAIL_BYTES = 4000

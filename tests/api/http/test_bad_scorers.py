@@ -105,7 +105,7 @@ def test_a_length_that_is_too_large_for_the_kv_cache(
     ("arguments", "words"),
     [
         (["--backend", "vllm"], "backend=vllm needs vLLM 0.32"),
-        (["--backend", "gguf"], "backend must be one of"),
+        (["--backend", "gguf"], "a backend other than auto must be one of transformers"),
         (["--dtype", "int8"], "dtype must be one of"),
         (["--dtype", "bfloat16"], "which needs 8.0"),
     ],

@@ -17,7 +17,7 @@ from storage.records import Job, JobState, TrialRecord, TrialState
 from tests.helpers.pools import Killed, LocalPool
 from tests.helpers.searches import RACING, SPEC, controller, forget_scores, run_to_end
 from tests.helpers.waiting import wait_until
-from workers.base import ScorerSettings, ScoringTask
+from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
 
 SPECS = pytest.mark.parametrize("spec", [SPEC, RACING], ids=["evolution", "auto"])
 
@@ -105,9 +105,9 @@ def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Pa
     job = door.submit_search(SearchSpec.model_validate(SPEC)).job
 
     class Slow(LocalPool):
-        def _score(self, task: ScoringTask) -> Any:
+        def score(self, task: ScoringTask) -> ScoringOutcome:
             time.sleep(0.02)
-            return super()._score(task)
+            return super().score(task)
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
         wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)
@@ -125,9 +125,9 @@ def test_cancel_keeps_the_trials(database: Database, tmp_path: Path) -> None:
     job = door.submit_search(SearchSpec.model_validate(SPEC)).job
 
     class Slow(LocalPool):
-        def _score(self, task: ScoringTask) -> Any:
+        def score(self, task: ScoringTask) -> ScoringOutcome:
             time.sleep(0.02)
-            return super()._score(task)
+            return super().score(task)
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
         wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)

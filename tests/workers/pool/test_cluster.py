@@ -92,7 +92,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gpu_share(backend: str, gpus: float | None, workers: int, cluster_gpus: float, share: float) -> None:
     settings = ScorerSettings(
         model="pocket",
-        backend=backend,  # type: ignore[arg-type]
+        backend=backend,
         target_length=TARGET_LENGTH,
         original_length=ORIGINAL_LENGTH,
         gpus=gpus,

@@ -25,11 +25,11 @@ from tests.helpers.scorer_conformance import score
 from workers.base import DifferentiableScorer, Scorer, ScorerSettings, ScoringTask
 from workers.errors import DocumentTooLong, ScorerClosed, ScorerUnavailable
 from workers.factory import check_scorer, make_scorer
-from workers.pool.actor import score_or_explain
 from workers.pool.scoring import ScoringPool
 from workers.transformers_backend import passes, recomputing
 from workers.transformers_backend.recomputing import recomputed_layers
 from workers.transformers_backend.rotary import RotaryTable
+from workers.worker import score_or_explain
 
 POCKET = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embeddings=256)
 # Strictly increasing and above 1, so that every factor may move a little either way.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from search_space.factors.factor_file import FactorFile
 from storage.postgres.database import Database
-from tests.helpers.http_server import free_port, running_server
+from tests.helpers.http_server import running_server
 from tests.helpers.paths import ROOT
 from tests.helpers.searches import controller
+from tests.helpers.waiting import free_port
 
 
 def example(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +26,8 @@ def test_a_search_is_followed_to_its_factors(database: Database, tmp_path: Path)
     with running_server(database) as server, controller(database, tmp_path / "home"):
         done = example(server.url, "--backend", "analytic", "--output", str(output))
         assert done.returncode == 0, done.stderr
-        factors = server.client().factors(done.stdout.split()[1])
+        with server.client() as client:
+            factors = client.factors(done.stdout.split()[1])
     lines = done.stdout.splitlines()
     assert lines[0].startswith("submitted srch_")
     assert any(line.startswith("generation 0: NLL ") for line in lines)

@@ -23,6 +23,10 @@ def test_no_file_imports_itself_through_others() -> None:
     assert imports.on_circles(GRAPH) == []
 
 
+def test_no_sub_room_imports_itself_through_others() -> None:
+    assert imports.on_circles(imports.grouped(GRAPH, SUB_ROOMS)) == []
+
+
 def test_every_sub_room_is_in_a_layers_contract() -> None:
     layered = {
         f"{container}.{module.strip(' ()')}"

@@ -40,7 +40,9 @@ def evaluate(
         str | None, typer.Option(help=f"RULER tasks by generation, comma-separated, or all: {', '.join(TASKS.own)}.")
     ] = None,
     ruler_documents: Annotated[int | None, typer.Option(help="Prompts per RULER task and length.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="RULER average, %, that an effective length has.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="RULER average, %, that an effective length must reach.")
+    ] = None,
     squad: Annotated[str | None, typer.Option(help="SQuAD's dev-v2.0.json, for qa_1.")] = None,
     hotpotqa: Annotated[str | None, typer.Option(help="hotpot_dev_distractor_v1.json, for qa_2.")] = None,
     text_windows: Annotated[int | None, typer.Option(help="Plain texts per length: perplexity, accuracy.")] = None,
@@ -49,7 +51,7 @@ def evaluate(
     harness_limit: Annotated[int | None, typer.Option(help="Examples per harness task; default: all.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
     backend: Annotated[str | None, typer.Option(help=common.BACKEND_HELP)] = None,
-    workers: Annotated[int | None, typer.Option(help="Side by side.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers to run in parallel.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
     baselines: Annotated[bool, typer.Option(help="Evaluate the analytic baselines too.")] = True,
     label: common.LabelOptions = None,

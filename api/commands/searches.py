@@ -112,7 +112,7 @@ def list_jobs(
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     label: Annotated[str | None, typer.Option(help="Only jobs with this label: key=value.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most jobs to list, up to 200.")] = 20,
-    page_token: Annotated[str | None, typer.Option(help="next_page_token of the page before.")] = None,
+    page_token: Annotated[str | None, typer.Option(help="next_page_token of the previous page.")] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """List jobs, newest first."""

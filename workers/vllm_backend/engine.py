@@ -130,7 +130,7 @@ class Engine:
         return facts
 
     def _try_out(self) -> None:
-        """Score a few tokens: what no kernel here can compute is told on opening, not on the first candidate."""
+        """Score a few tokens: what no kernel here can compute fails on opening, not on the first candidate."""
         length = min(8, self._request.target_length)
         document = EngineDocument(token_ids=tuple(range(1, length + 1)), answers=(length - 1,))
         self.do(ScoreGroup(scaling=Scaling.identity(self._request.rope.num_pairs), documents=(document,)))

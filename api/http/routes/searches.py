@@ -66,7 +66,9 @@ def create_search(
     spec: SpecBody,
     door: deps.TheDoor,
     submission: common.TheSubmission,
-    validate_only: Annotated[bool, Query(description="check the spec and tell its cost, submit nothing")] = False,
+    validate_only: Annotated[
+        bool, Query(description="check the spec and estimate its cost without submitting it")
+    ] = False,
 ) -> JobResource | Response:
     """Submit a search. Everything that can be wrong with the spec is refused here, before the job exists."""
     submission.check(spec)
@@ -112,7 +114,7 @@ def list_scores(
     split: Annotated[Literal["search", "validation"], Query(description="which documents")] = "validation",
     trial: Annotated[deps.TrialNumber, Query(description="only this trial's")] = None,
     after: Annotated[
-        str | None, Query(description="next_after of the page before", pattern=SCORE_KEY, max_length=1000)
+        str | None, Query(description="next_after of the previous page", pattern=SCORE_KEY, max_length=1000)
     ] = None,
 ) -> ScoreList:
     """Document scores: one candidate on one document each, by trial and document."""

@@ -46,15 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses by them
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark each test with what it needs. Those on Ray stay together on one process: there is one cluster. Of the others
+    each file's stay together, with its fixtures."""
+    for marker in set(needs(item)):
+        item.add_marker(marker)
+    on_ray = item.get_closest_marker("ray") is not None
+    item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.nodeid.partition("::")[0]))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it needs. Those on Ray come first and stay together: there is one cluster, and it is the
-    longest way. Of the others each module stays together, with its fixtures."""
-    for item in items:
-        for marker in set(needs(item)):
-            item.add_marker(marker)
-        on_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.nodeid.partition("::")[0]))
+    """Ray's first: they are the longest way."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 

@@ -4,6 +4,9 @@ import json
 import random
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from service.specs.search import SearchSpec
 from storage.postgres.database import Database
 from storage.records import Job, JobState, TrialRecord, TrialState
 from tests.helpers.pools import Killed, LocalPool
-from tests.helpers.searches import RACING, SPEC, controller, forget_scores, run_to_end
+from tests.helpers.postgres import create_database
+from tests.helpers.searches import RACING, SPEC, controller, run_to_end
 from tests.helpers.waiting import wait_until
 from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
 
@@ -31,6 +35,46 @@ def factors_of(job: Job) -> dict[str, Any]:
     assert job.result_json is not None
     file: dict[str, Any] = json.loads(job.result_json)["factors"]
     return {key: value for key, value in file.items() if key != "search"}
+
+
+class Slow(LocalPool):
+    """Leaves time to interfere in."""
+
+    def score(self, task: ScoringTask) -> ScoringOutcome:
+        time.sleep(0.02)
+        return super().score(task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """What a search that nobody disturbs ends with."""
+
+    essence: list[tuple[object, ...]]
+    factors: dict[str, Any]
+    passes: int
+
+
+EndOf = Callable[[dict[str, Any]], Undisturbed]
+
+
+@pytest.fixture(scope="module")
+def undisturbed_end(
+    postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EndOf]:
+    """By spec, once each; in a database of their own, so that no score of theirs is found in a test's cache."""
+    url = create_database(postgres_url, "undisturbed_searches", template=template_database)
+    ends: dict[str, Undisturbed] = {}
+    with closing(Database(url)) as database:
+
+        def end_of(spec: dict[str, Any]) -> Undisturbed:
+            name = spec["strategy"]["name"]
+            if name not in ends:
+                job, door = run_to_end(database, tmp_path_factory.mktemp(name), spec), Door(database)
+                passes = sum(len(door.scores(job.id, split=split)) for split in ("search", "validation"))
+                ends[name] = Undisturbed(essence=essence(door.trials(job.id)), factors=factors_of(job), passes=passes)
+            return ends[name]
+
+        yield end_of
 
 
 def test_a_search_ends_with_validated_factors(database: Database, tmp_path: Path) -> None:
@@ -62,26 +106,28 @@ def test_a_search_ends_with_validated_factors(database: Database, tmp_path: Path
 
 
 @SPECS
-def test_the_order_of_scores_does_not_matter(database: Database, tmp_path: Path, spec: dict[str, Any]) -> None:
-    straight = run_to_end(database, tmp_path, spec)
-    forget_scores(database)
-
+def test_the_order_of_scores_does_not_matter(
+    database: Database, tmp_path: Path, spec: dict[str, Any], undisturbed_end: EndOf
+) -> None:
     def shuffled(settings: ScorerSettings, workers: int) -> LocalPool:
         return LocalPool(settings, order=random.Random(5).shuffle)
 
     other = run_to_end(database, tmp_path, spec, shuffled)
-    door = Door(database)
-    assert essence(door.trials(straight.id)) == essence(door.trials(other.id))
-    assert factors_of(straight) == factors_of(other)
+    assert essence(Door(database).trials(other.id)) == undisturbed_end(spec).essence
+    assert factors_of(other) == undisturbed_end(spec).factors
 
 
 @SPECS
 @pytest.mark.parametrize("die_after", [2, 75])
 def test_a_killed_controller_is_replaced_and_nothing_changes(
-    database: Database, tmp_path: Path, die_after: int, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    tmp_path: Path,
+    die_after: int,
+    spec: dict[str, Any],
+    undisturbed_end: EndOf,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    undisturbed = run_to_end(database, tmp_path, spec)
-    forget_scores(database)
+    undisturbed = undisturbed_end(spec)
     monkeypatch.setattr(threading, "excepthook", lambda args: None)  # the thread that "dies"
     door = Door(database)
     job = door.submit_search(SearchSpec.model_validate(spec)).job
@@ -92,22 +138,14 @@ def test_a_killed_controller_is_replaced_and_nothing_changes(
     LocalPool.scored = 0
     with controller(database, tmp_path):
         wait_until(lambda: door.job("search", job.id).state.is_final)
-    assert essence(door.trials(job.id)) == essence(door.trials(undisturbed.id))
-    assert factors_of(door.job("search", job.id)) == factors_of(undisturbed)
-    passes = sum(len(door.scores(undisturbed.id, split=split)) for split in ("search", "validation"))
-    assert LocalPool.scored == passes - die_after  # no accepted score is paid for twice
+    assert essence(door.trials(job.id)) == undisturbed.essence
+    assert factors_of(door.job("search", job.id)) == undisturbed.factors
+    assert LocalPool.scored == undisturbed.passes - die_after  # no accepted score is paid for twice
 
 
-def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Path) -> None:
-    undisturbed = run_to_end(database, tmp_path, SPEC)
-    forget_scores(database)
+def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Path, undisturbed_end: EndOf) -> None:
     door = Door(database)
     job = door.submit_search(SearchSpec.model_validate(SPEC)).job
-
-    class Slow(LocalPool):
-        def score(self, task: ScoringTask) -> ScoringOutcome:
-            time.sleep(0.02)
-            return super().score(task)
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
         wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)
@@ -116,18 +154,13 @@ def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Pa
         assert door.job("search", job.id).lease_owner is None
         door.request("search", job.id, "resume")
         wait_until(lambda: door.job("search", job.id).state.is_final)
-    assert essence(door.trials(job.id)) == essence(door.trials(undisturbed.id))
-    assert factors_of(door.job("search", job.id)) == factors_of(undisturbed)
+    assert essence(door.trials(job.id)) == undisturbed_end(SPEC).essence
+    assert factors_of(door.job("search", job.id)) == undisturbed_end(SPEC).factors
 
 
 def test_cancel_keeps_the_trials(database: Database, tmp_path: Path) -> None:
     door = Door(database)
     job = door.submit_search(SearchSpec.model_validate(SPEC)).job
-
-    class Slow(LocalPool):
-        def score(self, task: ScoringTask) -> ScoringOutcome:
-            time.sleep(0.02)
-            return super().score(task)
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
         wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)

@@ -47,16 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark each test with what it needs. Those on Ray stay together on one process: there is one cluster. Of the others
-    each file's stay together, with its fixtures."""
+    """Mark each test with what it needs."""
     for marker in set(needs(item)):
         item.add_marker(marker)
-    on_ray = item.get_closest_marker("ray") is not None
-    item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.nodeid.partition("::")[0]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ray's first: they are the longest way."""
+    """Ray's first: they are the longest way, and the other process has the rest to do meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 

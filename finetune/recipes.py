@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from evaluation.models.source import ModelSource
-from finetune.config import FinetuneSettings, Kind
-
-RecipeName = Literal["auto", "pocket", "paper"]
+from finetune.config import FinetuneSettings, Kind, RecipeName
 
 POCKET_PARAMETERS = 10_000_000
 """Models with fewer weights than this are taught by "auto" as the pocket model is."""

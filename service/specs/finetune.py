@@ -1,57 +1,62 @@
 """The spec of a fine-tuning job."""
 
-from typing import Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from service.specs.base import CorpusName, JobId, Labels, ModelName, Seed, Spec
+from finetune.config import Dtype, FinetuneSettings, GradientCheckpointing, RecipeName, Sharding
+from search_space.reading.annotations import docs_of, slots_of
+from service.specs.base import CorpusName, JobId, Labels, ModelName, Spec
 from service.specs.factors import GivenFactors
+
+_SLOTS = {slot.name: slot for slot in slots_of(FinetuneSettings)}
+_DOCS = docs_of(FinetuneSettings)
+
+
+def _setting(name: str) -> Any:
+    """A field of FinetuneSettings, or null: its range and what its docstring says."""
+    limits = _SLOTS[name].range
+    return Field(
+        None,
+        description=_DOCS.get(name),
+        ge=limits.bounds().get("minimum") if limits else None,
+        le=limits.bounds().get("maximum") if limits else None,
+        gt=limits.bounds().get("exclusiveMinimum") if limits else None,
+    )
 
 
 class FinetuneOptions(Spec):
     """Settings of the fine-tuning job; null keeps the recipe's (see `finetune/config.py` and `finetune/recipes.py`)."""
 
-    recipe: Literal["auto", "pocket", "paper"] = Field(
+    recipe: RecipeName = Field(
         "auto",
         description="defaults of null settings; auto: pocket for models below 10 million weights, else the paper's",
     )
-    steps: int | None = Field(None, ge=1, le=1_000_000)
-    learning_rate: float | None = Field(None, gt=0, le=1)
-    warmup_steps: int | None = Field(None, ge=0, le=1_000_000)
-    final_learning_rate_fraction: float | None = Field(None, ge=0, le=1)
-    weight_decay: float | None = Field(None, ge=0, le=1)
-    clip: float | None = Field(None, gt=0, le=1e6)
-    long_documents_per_step: int | None = Field(None, ge=1, le=4096, description="documents of the target length L'")
-    middle_sequences_per_step: int | None = Field(
-        None, ge=0, le=4096, description="rows of L' tokens packed from documents of more than L and fewer than L'"
-    )
-    short_sequences_per_step: int | None = Field(
-        None, ge=0, le=4096, description="rows of L' tokens packed from documents of at most L"
-    )
-    rows_per_pass: int | None = Field(None, ge=1, le=4096, description="rows in one forward pass, at most")
-    long_loss_share: float | None = Field(None, ge=0, le=1)
-    middle_loss_share: float | None = Field(None, ge=0, le=1)
-    needle_fraction: float | None = Field(None, ge=0, le=1)
-    needles_per_document: int | None = Field(None, ge=1, le=64)
-    answer_weight: float | None = Field(None, ge=0, le=1000)
-    text_repeats: float | None = Field(
-        None, gt=0, le=1e6, description="how often the same long text may be read, on average"
-    )
-    dtype: Literal["auto", "float32", "bfloat16"] | None = None
-    gradient_checkpointing: Literal["auto", "on", "off"] | None = None
-    workers: int | None = Field(
-        None, ge=1, le=4096, description="data-parallel processes, one GPU each if there are any"
-    )
-    sharding: Literal["none", "fsdp"] | None = Field(
-        None, description="fsdp: shard the model over the workers, when it is larger than one GPU"
-    )
-    checkpoint_every: int | None = Field(
-        None, ge=1, le=1_000_000, description="steps between two states to resume from"
-    )
-    lora_rank: int | None = Field(None, ge=0, le=4096, description="train adapters only; 0: all weights")
-    lora_alpha: float | None = Field(None, gt=0, le=1e6)
-    seed: Seed | None = None
-    corpus: CorpusName | None = None
+    steps: int | None = _setting("steps")
+    learning_rate: float | None = _setting("learning_rate")
+    warmup_steps: int | None = _setting("warmup_steps")
+    final_learning_rate_fraction: float | None = _setting("final_learning_rate_fraction")
+    weight_decay: float | None = _setting("weight_decay")
+    clip: float | None = _setting("clip")
+    long_documents_per_step: int | None = _setting("long_documents_per_step")
+    middle_sequences_per_step: int | None = _setting("middle_sequences_per_step")
+    short_sequences_per_step: int | None = _setting("short_sequences_per_step")
+    rows_per_pass: int | None = _setting("rows_per_pass")
+    long_loss_share: float | None = _setting("long_loss_share")
+    middle_loss_share: float | None = _setting("middle_loss_share")
+    needle_fraction: float | None = _setting("needle_fraction")
+    needles_per_document: int | None = _setting("needles_per_document")
+    answer_weight: float | None = _setting("answer_weight")
+    text_repeats: float | None = _setting("text_repeats")
+    dtype: Dtype | None = _setting("dtype")
+    gradient_checkpointing: GradientCheckpointing | None = _setting("gradient_checkpointing")
+    workers: int | None = _setting("workers")
+    sharding: Sharding | None = _setting("sharding")
+    checkpoint_every: int | None = _setting("checkpoint_every")
+    lora_rank: int | None = _setting("lora_rank")
+    lora_alpha: float | None = _setting("lora_alpha")
+    seed: int | None = _setting("seed")
+    corpus: CorpusName | None = _setting("corpus")
 
 
 class FinetuneSpec(Spec):

@@ -58,7 +58,8 @@ def test_the_short_window_is_the_original_model_when_the_attention_factor_is_one
             tiny_model(input_ids=_ids(ORIGINAL_LENGTH + 1))
         with switch.window("short"):
             actual = tiny_model(input_ids=ids).logits
-    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    # transformers' frequencies come from float32, ours from float64: what the last bit is worth depends on the CPU.
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

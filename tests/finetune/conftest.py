@@ -8,6 +8,9 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from evaluation.documents.corpus import Corpus, load_corpus
 from finetune.language_model import load_model
+from tests.helpers.tiny_llama import factor_file, tiny_directory, tiny_source
+
+__all__ = ["factor_file", "tiny_directory", "tiny_source"]
 
 
 @pytest.fixture

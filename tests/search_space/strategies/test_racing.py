@@ -48,7 +48,9 @@ def test_nobody_is_worse_than_themselves(values: list[float]) -> None:
     assert not is_worse(nll, nll, alpha=0.5)
 
 
-@pytest.mark.parametrize("documents", [5, 8, 12])  # scipy goes through all 2^documents signs
+@pytest.mark.parametrize(
+    "documents", [5, 8, pytest.param(12, marks=pytest.mark.slow)]
+)  # scipy goes through all 2^documents signs
 @pytest.mark.parametrize("handicap", [0.01, 0.7, 3.0])
 def test_a_constant_handicap_is_found_and_only_in_one_direction(documents: int, handicap: float) -> None:
     leader = np.linspace(0.0, 1.0, documents)

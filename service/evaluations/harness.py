@@ -1,6 +1,7 @@
 """lm-evaluation-harness on Ray: a process that runs it, and the controller's loop that waits for it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import cast
 
 import ray
@@ -9,7 +10,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from service.errors import RunFailed
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.result import HarnessRow
+from service.evaluations.report import HarnessRow
 from service.runtime.job import Runtime
 from workers.errors import WorkersError
 from workers.harness.actor import HarnessActor
@@ -40,7 +41,7 @@ def run_harnesses(
         for name, request in requests:
             progress.note(f"harness: {name}")
             for score in _run(runtime, actor, request):
-                yield HarnessRow(name=name, score=score)
+                yield HarnessRow(name=name, **asdict(score))
             progress.advance(f"harness: {name}")
     finally:
         ray.kill(cast("ActorHandle[HarnessActor]", actor))

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation.documents.needle import NeedleDocument
-from evaluation.scores.score import DocumentScore
+from evaluation.scores.score import DocumentScore, summarise
 from service.evaluations.contenders import Contender, Setup
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.result import NeedleRow
+from service.evaluations.report import EvaluationRow
 from service.runtime.job import Runtime
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import ScoringFailed
@@ -28,7 +28,7 @@ def score_needles(
     settings: Mapping[str, ScorerSettings],
     workers: int,
     progress: EvaluationProgress,
-) -> Iterator[NeedleRow]:
+) -> Iterator[EvaluationRow]:
     """A row for each contender at each length; `settings` by the model that they open.
 
     Raises:
@@ -46,7 +46,7 @@ def score_needles(
     for contender in contenders:
         for length in documents:
             scores_at = known[contender.at(length)]
-            yield NeedleRow(name=contender.name, length=length, documents=documents[length], scores=scores_at)
+            yield _row(contender.name, length, documents[length], scores_at)
 
 
 def _tasks(wanted: Sequence[Setup], documents: Documents) -> Iterator[ScoringTask]:
@@ -74,3 +74,20 @@ def _in_order(
         found[place] = score
         progress.advance(note)
     return tuple(found[place] for place in range(len(found)))
+
+
+def _row(name: str, length: int, documents: Sequence[NeedleDocument], scores: Sequence[DocumentScore]) -> EvaluationRow:
+    summary = summarise(scores)
+    return EvaluationRow(
+        name=name,
+        length=length,
+        nll=summary.nll,
+        nll_standard_error=summary.nll_standard_error,
+        perplexity=summary.perplexity,
+        exact_match=summary.exact_match,
+        documents=summary.documents,
+        by_depth=tuple(
+            (document.depth, score.nats / score.tokens, score.exact)
+            for document, score in zip(documents, scores, strict=True)
+        ),
+    )

@@ -58,9 +58,9 @@ class RetentionRow(Report):
     name: str
     length: int | None
     measure: str
-    before: float
-    after: float
-    kept: float | None
+    before: Perplexity
+    after: Perplexity
+    kept: Perplexity | None
 
 
 class EvaluationReport(Report):

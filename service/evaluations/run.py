@@ -4,13 +4,14 @@ from service.evaluations.harness import run_harnesses
 from service.evaluations.needles import score_needles, setups
 from service.evaluations.prepare import PreparedEvaluation
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.result import EvaluationResult
-from service.evaluations.serving import serve
+from service.evaluations.report import EvaluationReport
+from service.evaluations.retention import retention_rows
+from service.evaluations.serving import effective_lengths, serve
 from service.runtime.job import Runtime
 from storage.records import JobState
 
 
-def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> EvaluationResult:
+def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> EvaluationReport:
     """Measure everything that the spec asks for; what two contenders share is measured once.
 
     Raises:
@@ -37,13 +38,15 @@ def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> Evaluation
         )
     )
     ruler, text = serve(runtime, prepared.contenders, work, settings=settings, workers=spec.workers, progress=progress)
-    return EvaluationResult(
+    report = EvaluationReport(
         model=prepared.model.source.name,
         original_length=prepared.original_length,
         target_length=prepared.target_length,
         threshold=spec.threshold,
-        needles=needles,
+        rows=needles,
         ruler=ruler,
+        effective_lengths=effective_lengths(ruler, spec.threshold),
         text=text,
         harness=harness_rows,
     )
+    return report.model_copy(update={"retention": tuple(retention_rows(report))})

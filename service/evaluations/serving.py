@@ -1,16 +1,16 @@
 """RULER by generation and plain text by reading, as a server of each contender would do it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
-from evaluation.documents.windows import WindowScore
+from evaluation.documents.windows import WindowScore, summarise_windows
 from evaluation.models.tokenizer import Tokenizer
-from evaluation.ruler.score import match_score
+from evaluation.ruler.score import effective_context_length, match_score, ruler_average
 from evaluation.ruler.task import RulerPrompt, RulerRequest
 from service.evaluations.contenders import Contender, Setup
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.result import RulerRow, TextRow
+from service.evaluations.report import RulerRow, TextRow
 from service.evaluations.work import ServedWork, setups_at
 from service.runtime.job import Runtime
 from workers.base import ScorerSettings
@@ -102,12 +102,20 @@ def _ruler_rows(contenders: Sequence[Contender], work: ServedWork, book: _Book) 
         for length in work.ruler_lengths:
             by_task = book.ruler[contender.at(length)]
             scores: dict[str, float] = {task: fmean(by_task[task].values()) for task in work.tasks}
-            yield RulerRow(name=contender.name, length=length, scores=scores)
+            yield RulerRow(name=contender.name, length=length, scores=scores, average=ruler_average(scores))
 
 
 def _text_rows(contenders: Sequence[Contender], work: ServedWork, book: _Book) -> Iterator[TextRow]:
     for contender in contenders:
         for length, windows in work.windows.items():
             by_window = book.text[contender.at(length)]
-            scores = tuple(by_window[window.id] for window in windows)
-            yield TextRow(name=contender.name, length=length, scores=scores)
+            summary = summarise_windows([by_window[window.id] for window in windows])
+            yield TextRow(name=contender.name, length=length, **asdict(summary))
+
+
+def effective_lengths(rows: Sequence[RulerRow], threshold: float) -> dict[str, int | None]:
+    """By contender: the longest length whose RULER average reaches the threshold, percent."""
+    averages: dict[str, dict[int, float]] = {}
+    for row in rows:
+        averages.setdefault(row.name, {})[row.length] = row.average
+    return {name: effective_context_length(found, threshold) for name, found in averages.items()}

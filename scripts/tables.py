@@ -16,6 +16,7 @@ from search_space.reading.annotations import docs_of, slots_of
 from search_space.reading.writer import schema
 from search_space.registry import Row
 from search_space.strategies.registry import STRATEGIES, StrategyRow
+from service.evaluations.measures import MEASURES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,12 @@ def _summaries(rows: Iterable[Row]) -> Iterator[str]:
     return (f"| `{row.name}` | {row.summary} |" for row in rows)
 
 
+def _measures() -> Iterator[str]:
+    for row in MEASURES.values():
+        asked_by = "always" if row.asked_by is None else f"`{row.asked_by}`"
+        yield f"| {row.name} | {asked_by} | {', '.join(f'`{name}`' for name in row.fields)} | {row.summary} |"
+
+
 def _settings(rows: Iterable[StrategyRow]) -> Iterator[str]:
     """A line for each setting, with what its annotation and the string below it say."""
     for row in rows:
@@ -61,6 +68,12 @@ def _settings(rows: Iterable[StrategyRow]) -> Iterator[str]:
 
 DOCS = ROOT / "docs"
 TABLES = (
+    Table(
+        page=DOCS / "evaluation.md",
+        name="measures",
+        head="| measure | asked for by | further fields | definition |",
+        lines=_measures,
+    ),
     Table(
         page=DOCS / "evaluation.md",
         name="tasks",

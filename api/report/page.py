@@ -2,7 +2,7 @@
 
 import importlib.resources
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -22,8 +22,10 @@ from api.report.tables import (
     two_places,
 )
 from api.wire.jobs import JobResource
-from evaluation.ruler.tasks import TASKS
 from search_space.version import ROPEWALK_VERSION
+from service.evaluations.figure import Figure, Unit
+from service.evaluations.measure import Measure
+from service.evaluations.measures import MEASURES
 from service.evaluations.report import EvaluationReport, EvaluationRow
 
 DEPTH_BINS = 5
@@ -33,8 +35,9 @@ def evaluation_page(job: JobResource) -> str:
     """The page of an evaluation that has succeeded."""
     report = job.report(EvaluationReport)
     names = tuple(dict.fromkeys(row.name for row in report.rows))
-    parts = [_summary(report, names), _needles(report, names), _heat_maps(report, names)]
-    parts += [_ruler(report, names), _text(report, names), _retention(report), _harness(report)]
+    parts = [_summary(report, names)]
+    for measure in MEASURES.values():
+        parts += [_measured(measure, report, names), *(more(report, names) for more in _AFTER.get(measure.name, ()))]
     style = importlib.resources.files("api.report").joinpath("page.css").read_text(encoding="utf-8")
     title = f"{report.model}: {tokens(report.original_length)} to {tokens(report.target_length)} tokens"
     when = "" if job.finished_at is None else f", {job.finished_at:%Y-%m-%d %H:%M} UTC"
@@ -60,33 +63,50 @@ def _beside(parts: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Measure:
-    """One number by (contender, length), and how it is shown."""
+class _Writing:
+    """How a unit is written: in tables, and at the ticks of an axis."""
 
-    title: str
-    values: Mapping[tuple[str, int], float | None]
-    axis: Axis
-    write: Callable[[float], str]
-    best: Callable[[Iterable[float]], float] = max
+    table: Callable[[float], str]
+    tick: Callable[[float], str]
+    logarithmic: bool = False
 
 
-def _measure(measure: _Measure, names: Sequence[str], original_length: int) -> tuple[str, str]:
+_UNITS: Mapping[Unit, _Writing] = {
+    "nats": _Writing(table=nats, tick=lambda value: f"{value:.3g}", logarithmic=True),
+    "perplexity": _Writing(table=two_places, tick=lambda value: f"{value:.3g}", logarithmic=True),
+    "share": _Writing(table=share, tick=lambda value: f"{100 * value:.0f} %"),
+    "percent": _Writing(table=percent, tick=lambda value: f"{value:.0f}"),
+}
+
+
+def _column(figure: Figure, report: EvaluationReport, length: int, title: str) -> Column:
+    values = {name: value for (name, of), value in figure.values(report).items() if of == length}
+    best = min if figure.less_is_better else max
+    return Column(title=title, values=values, write=_UNITS[figure.unit].table, best=best)
+
+
+def _figure(figure: Figure, report: EvaluationReport, names: Sequence[str]) -> tuple[str, str]:
     """Its title, and its chart (where there are lengths to draw it over) above its table."""
-    lengths = sorted({length for _, length in measure.values})
-    columns = [
-        Column(title=tokens(one), values=_at(measure.values, one), write=measure.write, best=measure.best)
-        for one in lengths
-    ]
-    lines = _lines(names, measure.values)
-    chart = line_chart(lines, measure.axis, switch=original_length) if len(lengths) > 1 and lines else ""
-    return measure.title, chart + table(names, columns)
+    values, writing = figure.values(report), _UNITS[figure.unit]
+    lengths = sorted({length for _, length in values})
+    axis = Axis(
+        label=figure.axis,
+        write=writing.tick,
+        logarithmic=writing.logarithmic,
+        low=figure.low,
+        high=figure.high,
+        level=None if figure.level is None else figure.level(report),
+    )
+    lines = _lines(names, values)
+    chart = line_chart(lines, axis, switch=report.original_length) if len(lengths) > 1 and lines else ""
+    return figure.title, chart + table(names, [_column(figure, report, one, tokens(one)) for one in lengths])
 
 
-def _lines(names: Sequence[str], values: Mapping[tuple[str, int], float | None]) -> list[Line]:
+def _lines(names: Sequence[str], values: Mapping[tuple[str, int], float]) -> list[Line]:
     """Found factors and the fine-tuned model in front of the others."""
     lines = []
     for name in names:
-        points = sorted((length, value) for (of, length), value in values.items() if of == name and value is not None)
+        points = sorted((length, value) for (of, length), value in values.items() if of == name)
         if points:
             lines.append(Line(name=title_of(name), mark=mark_of(name), points=tuple(points)))
     return lines
@@ -96,57 +116,39 @@ def _lines(names: Sequence[str], values: Mapping[tuple[str, int], float | None])
 
 
 def _summary(report: EvaluationReport, names: Sequence[str]) -> str:
-    longest = max(row.length for row in report.rows)
-    needles = {row.name: row for row in report.rows if row.length == longest}
-    columns = [
-        Column(title=f"needle NLL at {tokens(longest)}", values=_of(needles, "nll"), write=nats, best=min),
-        Column(title=f"exact match at {tokens(longest)}", values=_of(needles, "exact_match"), write=share),
-    ]
-    if report.ruler:
-        furthest = max(row.length for row in report.ruler)
-        averages = {row.name: row.average for row in report.ruler if row.length == furthest}
-        columns.append(Column(title=f"RULER at {tokens(furthest)}", values=averages, write=percent))
-        columns.append(Column(title="effective length", values=dict(report.effective_lengths), write=length_of))
-    if report.text:
-        furthest = max(row.length for row in report.text)
-        perplexities = {row.name: row.perplexity for row in report.text if row.length == furthest}
-        columns.append(
-            Column(title=f"perplexity at {tokens(furthest)}", values=perplexities, write=two_places, best=min)
-        )
-        kept = {row.name: row.kept for row in report.retention if row.measure == "next-token accuracy"}
-        columns.append(Column(title="accuracy kept at L", values=kept, write=percent, best=None))
+    columns = []
+    for measure in MEASURES.values():
+        if not getattr(report, measure.results[0]):
+            continue
+        for figure in measure.figures:
+            if figure.glance is not None:
+                longest = max(length for _, length in figure.values(report))
+                columns.append(_column(figure, report, longest, f"{figure.glance} at {tokens(longest)}"))
+        columns += [column(report) for column in _GLANCES.get(measure.name, ())]
     return _section("At a glance", "Best in green. NLL is in nats per answer token.", table(names, columns))
 
 
-def _of(rows: Mapping[str, EvaluationRow], field: str) -> dict[str, float | None]:
-    return {name: getattr(row, field) for name, row in rows.items()}
+def _effective(report: EvaluationReport, title: str = "effective length") -> Column:
+    return Column(title=title, values=dict(report.effective_lengths), write=length_of)
 
 
-def _needles(report: EvaluationReport, names: Sequence[str]) -> str:
-    nll = _Measure(
-        title="NLL",
-        values={(row.name, row.length): row.nll for row in report.rows},
-        axis=Axis(label="NLL, nats per answer token", write=lambda value: f"{value:.3g}", logarithmic=True),
-        write=nats,
-        best=min,
-    )
-    exact = _Measure(
-        title="Exact match",
-        values={(row.name, row.length): row.exact_match for row in report.rows},
-        axis=Axis(label="documents answered exactly", write=lambda v: f"{100 * v:.0f} %", low=0.0, high=1.0),
-        write=share,
-    )
-    count = max(row.documents for row in report.rows)
-    note = (
-        f"{count} held-out documents per length with needles at stratified depths. NLL is of the answer's tokens, "
-        "sum over count; a document is exact when each of them is the model's first choice."
-    )
-    parts = [_measure(one, names, report.original_length) for one in (nll, exact)]
-    return _section("Needles", note, _beside(parts, names))
+def _accuracy_kept(report: EvaluationReport) -> Column:
+    kept = {row.name: row.kept for row in report.retention if row.measure == "next-token accuracy"}
+    return Column(title="accuracy kept at L", values=kept, write=percent, best=None)
 
 
-def _at(values: Mapping[tuple[str, int], float | None], length: int) -> dict[str, float | None]:
-    return {name: value for (name, of), value in values.items() if of == length}
+def _measured(measure: Measure, report: EvaluationReport, names: Sequence[str]) -> str:
+    """A measure's section: its figures, and what `_INSIDE` and `_BESIDE` add; nothing where it was not asked for."""
+    if not getattr(report, measure.results[0]):
+        return ""
+    parts = [_figure(figure, report, names) for figure in measure.figures]
+    parts += [part(report, names) for part in _BESIDE.get(measure.name, ())]
+    inside = [part(report, names) for part in _INSIDE.get(measure.name, ())]
+    return _section(measure.title, measure.note(report), *([_beside(parts, names)] if parts else []), *inside)
+
+
+def _effective_lengths(report: EvaluationReport, names: Sequence[str]) -> tuple[str, str]:
+    return "Effective length", table(names, [_effective(report, "tokens")])
 
 
 def _heat_maps(report: EvaluationReport, names: Sequence[str]) -> str:
@@ -180,28 +182,8 @@ def _bin(depth: float) -> int:
     return min(int(depth * DEPTH_BINS), DEPTH_BINS - 1)
 
 
-def _ruler(report: EvaluationReport, names: Sequence[str]) -> str:
-    if not report.ruler:
-        return ""
-    level = (report.threshold, f"{report.threshold:g} %")
-    average = _Measure(
-        title="Average",
-        values={(row.name, row.length): row.average for row in report.ruler},
-        axis=Axis(label="average over tasks, %", write=lambda v: f"{v:.0f}", low=0.0, high=100.0, level=level),
-        write=percent,
-    )
-    effective = Column(title="tokens", values=dict(report.effective_lengths), write=length_of)
+def _every_task(report: EvaluationReport, names: Sequence[str]) -> str:
     tasks = tuple(report.ruler[0].scores)
-    note = (
-        f"Percent by string match, {len(tasks)} of {len(TASKS)} RULER tasks, greedy generation; prompt and answer "
-        f"together fit the length. The effective length is the longest whose average is at least "
-        f"{report.threshold:g} %. Haystacks of text are cut from the evaluation's corpus, not from RULER's essays."
-    )
-    parts = [_measure(average, names, report.original_length), ("Effective length", table(names, [effective]))]
-    return _section("RULER", note, _beside(parts, names), _every_task(report, names, tasks))
-
-
-def _every_task(report: EvaluationReport, names: Sequence[str], tasks: Sequence[str]) -> str:
     tables = "".join(
         f"<h3>{tokens(length)} tokens</h3>"
         + table(names, [Column(title=task, values=_task(report, task, length), write=percent) for task in tasks])
@@ -214,32 +196,7 @@ def _task(report: EvaluationReport, task: str, length: int) -> dict[str, float |
     return {row.name: row.scores.get(task) for row in report.ruler if row.length == length}
 
 
-def _text(report: EvaluationReport, names: Sequence[str]) -> str:
-    if not report.text:
-        return ""
-    perplexity = _Measure(
-        title="Perplexity",
-        values={(row.name, row.length): row.perplexity for row in report.text},
-        axis=Axis(label="perplexity", write=lambda value: f"{value:.3g}", logarithmic=True),
-        write=two_places,
-        best=min,
-    )
-    accuracy = _Measure(
-        title="Next-token accuracy",
-        values={(row.name, row.length): row.accuracy for row in report.text},
-        axis=Axis(label="next-token accuracy", write=lambda value: f"{100 * value:.0f} %"),
-        write=share,
-    )
-    first = report.text[0]
-    note = (
-        f"{first.windows} held-out texts. The same {first.tokens // first.windows} tokens at the end of each are "
-        "predicted at every length: only what stands before them differs. Sum over count."
-    )
-    parts = [_measure(one, names, report.original_length) for one in (perplexity, accuracy)]
-    return _section("Plain text", note, _beside(parts, names))
-
-
-def _retention(report: EvaluationReport) -> str:
+def _retention(report: EvaluationReport, names: Sequence[str]) -> str:
     if not report.retention:
         return ""
     rows = "".join(
@@ -263,10 +220,8 @@ def _kept(kept: float | None) -> str:
     return f'<span class="bar" style="width:{max(min(kept, 120.0), 0.0):.0f}px"></span>{percent(kept)}'
 
 
-def _harness(report: EvaluationReport) -> str:
-    if not report.harness:
-        return ""
-    names = tuple(dict.fromkeys(row.name for row in report.harness))
+def _harness(report: EvaluationReport, names: Sequence[str]) -> str:
+    measured = tuple(dict.fromkeys(row.name for row in report.harness))
     keys = dict.fromkeys((row.task, row.metric, row.higher_is_better) for row in report.harness)
     columns = [
         Column(
@@ -277,9 +232,17 @@ def _harness(report: EvaluationReport) -> str:
         )
         for task, metric, higher in keys
     ]
-    return _section(
-        "lm-evaluation-harness", "As the harness reports them, within the original length.", table(names, columns)
-    )
+    return table(measured, columns)
+
+
+#: What measures have beside their figures, by name: columns of the summary, parts of their sections, sections after.
+_GLANCES: Mapping[str, tuple[Callable[[EvaluationReport], Column], ...]] = {
+    "ruler": (_effective,),
+    "text": (_accuracy_kept,),
+}
+_BESIDE = {"ruler": (_effective_lengths,)}
+_INSIDE = {"ruler": (_every_task,), "harness": (_harness,)}
+_AFTER = {"needles": (_heat_maps,), "text": (_retention,)}
 
 
 def _settings(job: JobResource) -> str:

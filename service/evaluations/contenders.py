@@ -1,6 +1,6 @@
 """Who takes part in an evaluation: the model as it is, each baseline, the found factors, a fine-tuned checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from search_space.candidates.candidate import Candidate
 from search_space.factors.factor_file import FactorFile
 from search_space.rope.scaling import Scaling
 from service.searches.prepare import PreparedModel
-from service.specs.evaluation import EvaluationSpec
 
 BASE = "none"  # the baseline that scales nothing
 FOUND = "found factors"
@@ -48,10 +47,16 @@ class Checkpoint:
 
 
 def contenders(
-    spec: EvaluationSpec, model: PreparedModel, target: int, *, found: FactorFile | None, trained: Checkpoint | None
+    model: PreparedModel,
+    target: int,
+    *,
+    baselined: bool,
+    compared: bool,
+    found: FactorFile | None,
+    trained: Checkpoint | None,
 ) -> Iterator[Contender]:
-    """In the order of the report. The unchanged model is there whenever others are compared with it on text, or nobody
-    else is."""
+    """In the order of the report. The unchanged model is there whenever others are `compared` with it, or nobody else
+    is; with `baselined` it is one of the baselines."""
     original = model.rope.original_max_position_embeddings
 
     def of_model(name: str, scaling: Scaling) -> Contender:
@@ -59,7 +64,7 @@ def contenders(
         return Contender(name=name, model=model.worker_name, rope=rope)
 
     file = found or (None if trained is None else trained.file)
-    if spec.baselines:
+    if baselined:
         # The formulas at a critical pair get the one that was found: LongRoPE2 table 5, NTK and YaRN at d_rcd.
         for candidate in baselines(model.rope, target, critical_pair=None if file is None else file.critical_pair):
             yield of_model(_name(candidate), candidate.scaling)
@@ -69,7 +74,7 @@ def contenders(
             yield of_model(
                 "yarn+attention", replace(baseline("yarn", model.rope, target).scaling, attention_factor=own)
             )
-    elif spec.text_windows or spec.ruler_tasks or (found is None and trained is None):
+    elif compared or (found is None and trained is None):
         yield of_model(BASE, Scaling.identity(model.rope.num_pairs))
     if found is not None:
         yield of_model(FOUND, found.scaling)
@@ -81,3 +86,8 @@ def contenders(
 def _name(candidate: Candidate) -> str:
     assert candidate.baseline_name is not None  # these are the analytic ones
     return candidate.baseline_name
+
+
+def setups_at(contenders: Sequence[Contender], lengths: Sequence[int]) -> dict[Setup, Contender]:
+    """What must be done, each once, with a contender that it is the setup of."""
+    return {contender.at(length): contender for contender in contenders for length in lengths}

@@ -1,63 +1,81 @@
-"""lm-evaluation-harness on Ray: a process that runs it, and the controller's loop that waits for it."""
+"""Tasks of lm-evaluation-harness, on the model as it is and on the fine-tuned one."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import cast
+from collections.abc import Iterator
 
-import ray
-from ray.actor import ActorHandle, ActorProxy
-from ray.exceptions import RayError, RayTaskError
-
-from service.errors import RunFailed
+from evaluation.models.user_path import user_path
+from service.evaluations.contenders import BASE, FINETUNED
+from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluation
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.report import HarnessRow
+from service.evaluations.report import EvaluationReport, HarnessRow, RetentionRow
+from service.evaluations.retention import kept
 from service.runtime.job import Runtime
-from workers.errors import WorkersError
-from workers.harness.actor import HarnessActor
-from workers.harness.run import HarnessRequest, HarnessScore
-from workers.pool.cluster import ensure_ray
-
-POLL_SECONDS = 0.5
+from service.specs.evaluation import EvaluationSpec
+from workers.harness.run import HarnessRequest, check_harness
 
 
-def run_harnesses(
-    runtime: Runtime, requests: Sequence[tuple[str, HarnessRequest]], *, progress: EvaluationProgress
-) -> Iterator[HarnessRow]:
-    """A row for each metric of each task, for each (contender, request), all in one process.
+class HarnessWork(OwnWork):
+    """A run of all tasks for each model. Early: a task may be unknown, or its data missing."""
 
-    Raises:
-        LeaseLost, RunStopped: see `LeaseKeeper.check`; the process is killed.
-        ScorerUnavailable, ScoringFailed: the harness is not there, or failed.
-        RunFailed: its process died.
-    """
-    if not requests:
-        return
-    ensure_ray()
-    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
-    # An actor, which may be killed at any time: a task that is cancelled by force in the moment when it ends takes the
-    # process that cancels it along (Ray 2.60 aborts: "Tried to complete task that was not pending").
-    actor: ActorProxy[HarnessActor] = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(HarnessActor).remote()
-    try:
-        for name, request in requests:
-            progress.note(f"harness: {name}")
-            for score in _run(runtime, actor, request):
-                yield HarnessRow(name=name, **asdict(score))
-            progress.advance(f"harness: {name}")
-    finally:
-        ray.kill(cast("ActorHandle[HarnessActor]", actor))
+    is_early = True
+
+    def __init__(self, prepared: PreparedEvaluation) -> None:
+        models = {BASE: str(prepared.model.source.path)}
+        models |= {one.name: one.model for one in prepared.contenders if one.name == FINETUNED}
+        self._requests = tuple((name, _request(prepared, model)) for name, model in models.items())
+        self.units = len(self._requests)
+
+    def run(self, runtime: Runtime, progress: EvaluationProgress) -> Found:
+        """A row for each metric of each task."""
+        from service.evaluations.harness_process import run_harnesses  # Ray
+
+        return {"harness": tuple(run_harnesses(runtime, self._requests, progress=progress))}
 
 
-def _run(runtime: Runtime, actor: ActorProxy[HarnessActor], request: HarnessRequest) -> tuple[HarnessScore, ...]:
-    result = actor.run.remote(request)
-    try:
-        while True:
-            runtime.keeper.check()
-            done, _ = ray.wait([result], timeout=POLL_SECONDS)
-            if done:
-                return ray.get(result)
-    except RayTaskError as error:
-        if isinstance(error.cause, WorkersError):
-            raise error.cause from None
-        raise
-    except RayError as error:  # also what Ray's memory monitor kills
-        raise RunFailed("the process of lm-evaluation-harness died", code="WORKER_LOST") from error
+def _request(prepared: PreparedEvaluation, model: str) -> HarnessRequest:
+    spec = prepared.spec
+    return HarnessRequest(
+        model=model,
+        tasks=spec.harness,
+        max_length=prepared.original_length,
+        dtype=spec.scorer.dtype,
+        path=_path(spec),
+        limit=spec.harness_limit,
+        seed=spec.seed,
+    )
+
+
+def _path(spec: EvaluationSpec) -> str | None:
+    return None if spec.harness_path is None else str(user_path(spec.harness_path))
+
+
+def _check_machine(spec: EvaluationSpec) -> None:
+    check_harness(_path(spec))
+
+
+def _note(report: EvaluationReport) -> str:
+    return "As the harness reports them, within the original length."
+
+
+def _retention(report: EvaluationReport) -> Iterator[RetentionRow]:
+    for task, metric, higher in dict.fromkeys(map(_key, report.harness)):
+        same = {(row.name, None): row.value for row in report.harness if _key(row) == (task, metric, higher)}
+        yield from kept(f"{task}: {metric}", same, less_is_better=not higher)
+
+
+def _key(row: HarnessRow) -> tuple[str, str, bool]:
+    return row.task, row.metric, row.higher_is_better
+
+
+ROW = Measure(
+    name="harness",
+    summary="lm-evaluation-harness on the original model and on the fine-tuned checkpoint, within L",
+    asked_by="harness",
+    fields=("harness_path", "harness_limit"),
+    results=("harness",),
+    title="lm-evaluation-harness",
+    note=_note,
+    figures=(),
+    prepare=HarnessWork,
+    retention=_retention,
+    check_machine=_check_machine,
+)

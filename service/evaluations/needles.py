@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore, summarise
-from service.evaluations.contenders import Contender, Setup
+from service.evaluations.contenders import Setup, setups_at
+from service.evaluations.figure import Figure
+from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluation
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.report import EvaluationRow
+from service.evaluations.report import EvaluationReport, EvaluationRow, RetentionRow
+from service.evaluations.retention import kept_within
 from service.runtime.job import Runtime
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import ScoringFailed
@@ -15,38 +18,47 @@ Documents = Mapping[int, tuple[NeedleDocument, ...]]
 """The same number of documents by length."""
 
 
-def setups(contenders: Sequence[Contender], lengths: Sequence[int]) -> tuple[Setup, ...]:
-    """What must be scored, each once."""
-    return tuple(dict.fromkeys(contender.at(length) for contender in contenders for length in lengths))
+class NeedleWork(OwnWork):
+    """Held-out documents of each length."""
 
+    def __init__(self, prepared: PreparedEvaluation) -> None:
+        self._prepared = prepared
+        self.units = prepared.spec.documents * prepared.count_setups(prepared.lengths)
 
-def score_needles(
-    runtime: Runtime,
-    contenders: Sequence[Contender],
-    documents: Documents,
-    *,
-    settings: Mapping[str, ScorerSettings],
-    workers: int,
-    progress: EvaluationProgress,
-) -> Iterator[EvaluationRow]:
-    """A row for each contender at each length; `settings` by the model that they open.
+    def check(self) -> None:
+        """Build all documents. Raises EvaluationError where the corpus or a length does not hold them."""
+        for length in self._prepared.lengths:
+            self._documents(length)
 
-    Raises:
-        LeaseLost, RunStopped: see `LeaseKeeper.check`.
-        ScoringFailed: a document could not be scored.
-    """
-    known: dict[Setup, tuple[DocumentScore, ...]] = {}
-    for model, opened in settings.items():
-        wanted = [setup for setup in setups(contenders, tuple(documents)) if setup.model == model]
-        note = ", ".join(one.name for one in contenders if one.model == model)
-        scores = _scores(runtime, _tasks(wanted, documents), opened, workers)
-        ordered = _in_order(scores, progress, note=f"needles: {note}")
-        count = len(next(iter(documents.values())))
-        known |= {setup: ordered[place * count : (place + 1) * count] for place, setup in enumerate(wanted)}
-    for contender in contenders:
-        for length in documents:
-            scores_at = known[contender.at(length)]
-            yield _row(contender.name, length, documents[length], scores_at)
+    def run(self, runtime: Runtime, progress: EvaluationProgress) -> Found:
+        """A row for each contender at each length."""
+        prepared = self._prepared
+        documents = {length: self._documents(length) for length in prepared.lengths}
+        known: dict[Setup, tuple[DocumentScore, ...]] = {}
+        for model, opened in prepared.settings().items():
+            ours = [one for one in prepared.contenders if one.model == model]
+            wanted = tuple(setups_at(ours, prepared.lengths))
+            scores = _scores(runtime, _tasks(wanted, documents), opened, prepared.spec.workers)
+            ordered = _in_order(scores, progress, note=f"needles: {', '.join(one.name for one in ours)}")
+            count = prepared.spec.documents
+            known |= {setup: ordered[place * count : (place + 1) * count] for place, setup in enumerate(wanted)}
+        return {
+            "rows": tuple(
+                _row(one.name, length, documents[length], known[one.at(length)])
+                for one in prepared.contenders
+                for length in prepared.lengths
+            )
+        }
+
+    def _documents(self, length: int) -> tuple[NeedleDocument, ...]:
+        prepared = self._prepared
+        return prepared.model.documents(
+            split="validation",
+            length=length,
+            count=prepared.spec.documents,
+            needles=prepared.spec.needles_per_document,
+            seed=prepared.seed,
+        )
 
 
 def _tasks(wanted: Sequence[Setup], documents: Documents) -> Iterator[ScoringTask]:
@@ -91,3 +103,51 @@ def _row(name: str, length: int, documents: Sequence[NeedleDocument], scores: Se
             for document, score in zip(documents, scores, strict=True)
         ),
     )
+
+
+NLL = Figure(
+    title="NLL",
+    axis="NLL, nats per answer token",
+    rows="rows",
+    field="nll",
+    unit="nats",
+    less_is_better=True,
+    glance="needle NLL",
+)
+EXACT = Figure(
+    title="Exact match",
+    axis="documents answered exactly",
+    rows="rows",
+    field="exact_match",
+    unit="share",
+    low=0.0,
+    high=1.0,
+    glance="exact match",
+)
+
+
+def _note(report: EvaluationReport) -> str:
+    return (
+        f"{max(row.documents for row in report.rows)} held-out documents per length with needles at stratified depths. "
+        "NLL is of the answer's tokens, sum over count; a document is exact when each of them is the model's first "
+        "choice."
+    )
+
+
+def _retention(report: EvaluationReport) -> Iterator[RetentionRow]:
+    return kept_within(report, "needle exact match", EXACT)
+
+
+ROW = Measure(
+    name="needles",
+    summary="held-out needle documents: NLL in nats per answer token, as sum over count, and exact match, where every "
+    "answer token is the first choice; by length and depth",
+    asked_by=None,
+    fields=("documents", "needles_per_document"),
+    results=("rows",),
+    title="Needles",
+    note=_note,
+    figures=(NLL, EXACT),
+    prepare=NeedleWork,
+    retention=_retention,
+)

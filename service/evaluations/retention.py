@@ -2,44 +2,32 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from evaluation.scores.retention import retention
 from service.evaluations.contenders import BASE
-from service.evaluations.report import EvaluationReport, HarnessRow, RetentionRow
+from service.evaluations.figure import Figure
+from service.evaluations.report import EvaluationReport, RetentionRow
 
 
-def retention_rows(report: EvaluationReport) -> Iterator[RetentionRow]:
-    """Each measure of `report`, contender by contender and length by length."""
-    original = report.original_length
-    needles = [row for row in report.rows if row.length <= original]
-    yield from _kept("needle exact match", ((row.name, row.length, row.exact_match) for row in needles))
-    ruler = [row for row in report.ruler if row.length <= original]
-    yield from _kept("RULER average", ((row.name, row.length, row.average) for row in ruler))
-    text = [row for row in report.text if row.length <= original]
-    yield from _kept("next-token accuracy", ((row.name, row.length, row.accuracy) for row in text))
-    yield from _kept("perplexity", ((row.name, row.length, row.perplexity) for row in text), less_is_better=True)
-    for task, metric, higher in dict.fromkeys(map(_key, report.harness)):
-        same = [row for row in report.harness if _key(row) == (task, metric, higher)]
-        yield from _kept(f"{task}: {metric}", ((row.name, None, row.value) for row in same), less_is_better=not higher)
-
-
-def _kept(
-    measure: str, values: Iterable[tuple[str, int | None, float]], *, less_is_better: bool = False
+def kept(
+    measure: str, values: Mapping[tuple[str, int], float] | Mapping[tuple[str, None], float], *, less_is_better: bool
 ) -> Iterator[RetentionRow]:
-    known = [(name, length, _unbounded(value)) for name, length, value in values]
-    before = {length: value for name, length, value in known if name == BASE}
-    for name, length, after in known:
-        if name != BASE and length in before:
-            kept = retention(measure, before=before[length], after=after, less_is_better=less_is_better)
-            yield RetentionRow(name=name, length=length, **asdict(kept))
+    """A row for each (contender, length) that the unchanged model has a value for too; None: of no length."""
+    known: dict[tuple[str, int | None], float] = {key: _unbounded(value) for key, value in values.items()}
+    for (name, length), after in known.items():
+        if name != BASE and (before := known.get((BASE, length))) is not None:
+            found = retention(measure, before=before, after=after, less_is_better=less_is_better)
+            yield RetentionRow(name=name, length=length, **asdict(found))
+
+
+def kept_within(report: EvaluationReport, measure: str, figure: Figure) -> Iterator[RetentionRow]:
+    """Of a figure, at lengths up to the original one."""
+    short = {key: value for key, value in figure.values(report).items() if key[1] <= report.original_length}
+    return kept(measure, short, less_is_better=figure.less_is_better)
 
 
 def _unbounded(value: float) -> float:
     """A report holds the largest number in place of infinity."""
     return math.inf if value == sys.float_info.max else value
-
-
-def _key(row: HarnessRow) -> tuple[str, str, bool]:
-    return row.task, row.metric, row.higher_is_better

@@ -1,12 +1,10 @@
-"""The run of an evaluation: needles, RULER, plain text and harness tasks, for every contender at several lengths."""
+"""The run of an evaluation: every measure that its spec asks for, for every contender at several lengths."""
 
-from service.evaluations.harness import run_harnesses
-from service.evaluations.needles import score_needles, setups
-from service.evaluations.prepare import PreparedEvaluation
+from service.evaluations.measure import OwnWork, PreparedEvaluation, ServedWork
+from service.evaluations.measures import MEASURES
 from service.evaluations.progress import EvaluationProgress
 from service.evaluations.report import EvaluationReport
-from service.evaluations.retention import retention_rows
-from service.evaluations.serving import effective_lengths, serve
+from service.evaluations.serving import serve
 from service.runtime.job import Runtime
 from storage.records import JobState
 
@@ -19,34 +17,22 @@ def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> Evaluation
         ScoringFailed: a document, a prompt or a text could not be scored, or the harness failed.
     """
     runtime.enter(JobState.evaluating)
-    spec, settings = prepared.spec, prepared.settings()
-    work, harness = prepared.served_work(), prepared.harness_requests()
-    needle_setups = setups(prepared.contenders, prepared.lengths)
-    total = len(needle_setups) * spec.documents + work.units(prepared.contenders) + len(harness)
-    progress = EvaluationProgress(runtime, total=total)
-    # First: a task that the harness does not have, or has no data for, is reported before anything long begins.
-    harness_rows = tuple(run_harnesses(runtime, harness, progress=progress))
-    documents = {length: prepared.documents(length) for length in prepared.lengths}
-    needles = tuple(
-        score_needles(
-            runtime,
-            prepared.contenders,
-            documents,
-            settings=settings,
-            workers=spec.workers,
-            progress=progress,
-        )
+    works = prepared.works
+    progress = EvaluationProgress(runtime, total=sum(work.units for work in works.values()))
+    found: dict[str, object] = {}
+    for work in sorted(works.values(), key=lambda one: not one.is_early):
+        if isinstance(work, OwnWork):
+            found |= work.run(runtime, progress)
+    served = {name: work for name, work in works.items() if isinstance(work, ServedWork)}
+    found |= serve(runtime, prepared, served, progress)
+    report = EvaluationReport.model_validate(
+        {
+            "model": prepared.model.source.name,
+            "original_length": prepared.original_length,
+            "target_length": prepared.target_length,
+            "threshold": prepared.spec.threshold,
+            **found,
+        }
     )
-    ruler, text = serve(runtime, prepared.contenders, work, settings=settings, workers=spec.workers, progress=progress)
-    report = EvaluationReport(
-        model=prepared.model.source.name,
-        original_length=prepared.original_length,
-        target_length=prepared.target_length,
-        threshold=spec.threshold,
-        rows=needles,
-        ruler=ruler,
-        effective_lengths=effective_lengths(ruler, spec.threshold),
-        text=text,
-        harness=harness_rows,
-    )
-    return report.model_copy(update={"retention": tuple(retention_rows(report))})
+    kept = tuple(row for measure in MEASURES.values() for row in measure.retention(report))
+    return report.model_copy(update={"retention": kept})

@@ -7,4 +7,12 @@ from service.errors import InvalidSpec
 from service.evaluations import harness, needles, ruler, text
 from service.evaluations.measure import Measure
 
-MEASURES = Registry("measure", needles.ROW, ruler.ROW, text.ROW, harness.ROW, refusal=InvalidSpec, kind=Measure)
+MEASURES = Registry(
+    "measure",
+    needles.ROW,
+    ruler.ROW,
+    text.ROW,
+    harness.ROW,
+    refusal=InvalidSpec,
+    kind=Measure,
+)

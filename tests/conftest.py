@@ -47,9 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark each test with what it needs."""
-    for marker in set(needs(item)):
+    """Mark each test with what it needs, and with the process that it belongs to: all tests with Ray share one, for its
+    cluster; any other file's tests stay together, for the servers and models that they share."""
+    found = set(needs(item))
+    for marker in found:
         item.add_marker(marker)
+    item.add_marker(pytest.mark.xdist_group("ray" if "ray" in found else item.nodeid.partition("::")[0]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

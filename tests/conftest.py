@@ -8,13 +8,16 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing.forkserver
 import os
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.helpers.needs import needs
 from tests.helpers.postgres import database, database_url, empty_database_url, postgres_url, template_database
 from tests.helpers.ray_cluster import ray_cluster
+from tests.helpers.scheduling import OneCluster
 from tests.helpers.undisturbed import undisturbed
 
 __all__ = [
@@ -47,17 +50,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark each test with what it needs, and with the process that it belongs to: all tests with Ray share one, for its
-    cluster; any other file's tests stay together, for the servers and models that they share."""
-    found = set(needs(item))
-    for marker in found:
+    """Mark each test with what it needs."""
+    for marker in set(needs(item)):
         item.add_marker(marker)
-    item.add_marker(pytest.mark.xdist_group("ray" if "ray" in found else item.nodeid.partition("::")[0]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Ray's first: they are the longest way, and the other process has the rest to do meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """One process has all files that start Ray, one after the other; other files stay whole, for what they share."""
+    return OneCluster(config, log)
 
 
 def pytest_unconfigure() -> None:

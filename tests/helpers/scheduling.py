@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.helpers.paths import ROOT
 
-# Read off the text: whoever deals out tests has not imported them. Nothing but the time depends on it.
+# Read off the text: the process that distributes tests has not imported them. Nothing but the time depends on it.
 _STARTS_RAY = re.compile(r"\bimport ray\b|\bensure_ray\b|\bray_cluster\b|helpers\.server_process\b|\bScoringPool\b")
 
 

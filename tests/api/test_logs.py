@@ -16,6 +16,7 @@ from api.settings import load_settings
 from service.runtime import tracing
 from service.runtime.log_context import bound
 from tests.helpers.http_server import RunningServer, claimed_search
+from tests.helpers.waiting import wait_until
 
 
 @pytest.fixture
@@ -78,6 +79,8 @@ def test_a_request_is_told_under_its_id_in_logs_and_spans(server: RunningServer,
     with server.http as http:
         http.get(path, headers={"X-Request-ID": "look"})
         http.post(f"{path}:cancel", headers={"X-Request-ID": "cancel"})
+    # The server tells, and ends its span, after the answer has left.
+    wait_until(lambda: bool(written.getvalue()) and len(spans.get_finished_spans()) > 1)
     logger.handlers.clear()
     (line,) = map(json.loads, written.getvalue().splitlines())  # who only looks is not told
     assert line["request_id"] == "cancel"

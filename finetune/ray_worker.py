@@ -14,9 +14,6 @@ from ray import train
 
 from evaluation.errors import EvaluationError
 from finetune.errors import FinetuneError
-from finetune.job import run_finetune
-from finetune.parallel import current_ranks
-from finetune.training_state import newest_state
 from finetune.worker_task import Reporter, WorkerTask
 from search_space.errors import SearchSpaceError
 
@@ -25,6 +22,10 @@ REFUSALS = (FinetuneError, EvaluationError, SearchSpaceError)
 
 def train_worker(task: WorkerTask, reporter: Reporter) -> None:
     """Train in this process as one of Ray Train's workers."""
+    # Imported here: the processes that only pass this function on need not wait for torch and transformers.
+    from finetune.job import run_finetune
+    from finetune.parallel import current_ranks
+
     is_first = current_ranks().is_first
     try:
         result = run_finetune(
@@ -52,6 +53,8 @@ class RayStates:
 
     def newest(self) -> Path | None:
         """This run's own after a worker was lost, else the newest of an owner before."""
+        from finetune.training_state import newest_state
+
         checkpoint = train.get_checkpoint()
         if checkpoint is not None:
             return Path(checkpoint.path)

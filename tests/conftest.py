@@ -5,6 +5,7 @@ Fixtures import what they need when they are asked for: a room without a databas
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import multiprocessing.forkserver
 import os
@@ -15,6 +16,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.helpers.needs import needs
+from tests.helpers.paths import STARTUP
 from tests.helpers.postgres import database, database_url, empty_database_url, postgres_url, template_database
 from tests.helpers.ray_cluster import ray_cluster
 from tests.helpers.scheduling import OneCluster
@@ -33,6 +35,10 @@ __all__ = [
 # Nothing above loads numpy or torch yet. Matrices here are small: several threads mostly wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# Here, and in the processes that tests start: see there.
+gc.set_threshold(50_000, 20, 20)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTUP), os.environ.get("PYTHONPATH")]))
 
 # A busy machine takes its time; that is no failure.
 hypothesis.settings.register_profile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,6 @@ def run_harness(request: HarnessRequest) -> tuple[HarnessScore, ...]:
     check_harness(request.path)
     import lm_eval
     import torch
-    from lm_eval.tasks import TaskManager
 
     try:
         found = lm_eval.simple_evaluate(
@@ -65,7 +65,7 @@ def run_harness(request: HarnessRequest) -> tuple[HarnessScore, ...]:
             device="cuda" if torch.cuda.is_available() else "cpu",
             model_args={"pretrained": request.model, "dtype": request.dtype, "max_length": request.max_length},
             tasks=list(request.tasks),
-            task_manager=TaskManager(include_path=request.path),
+            task_manager=_task_manager(request.path),
             limit=request.limit,
             log_samples=False,
             bootstrap_iters=1000,
@@ -78,6 +78,14 @@ def run_harness(request: HarnessRequest) -> tuple[HarnessScore, ...]:
         reason = " ".join(str(error).split())[:500]
         raise ScoringFailed(f"lm-evaluation-harness failed: {type(error).__name__}: {reason}") from error
     return _scores(found)
+
+
+@functools.cache
+def _task_manager(path: str | None) -> Any:
+    """Reads thousands of task files, some ten seconds: once for all models that a process is asked for."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=path)
 
 
 def _scores(found: Mapping[str, Any]) -> tuple[HarnessScore, ...]:

@@ -24,6 +24,7 @@ POCKET = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embe
 LLAMA3 = RopeConfig(rope_theta=500_000.0, rotary_dim=128, original_max_position_embeddings=8192)
 
 
+@pytest.mark.slow
 @given(ropes, scales, st.data())
 def test_every_baseline_keeps_every_constraint(rope: RopeConfig, scale: float, data: st.DataObject) -> None:
     # RescaleFactors itself refuses what is not finite, not sorted or below 1.

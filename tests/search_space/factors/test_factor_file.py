@@ -44,6 +44,7 @@ def test_round_trip_and_shape() -> None:
     assert FULL.to_json() == json.dumps(document, indent=2) + "\n", "byte for byte, in this order"
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 16).flatmap(lambda n: st.lists(st.floats(1.0, 1e6), min_size=n, max_size=n).map(sorted)),
     st.floats(0.5, 2.0),

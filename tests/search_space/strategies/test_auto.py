@@ -39,6 +39,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert AutoSettings.from_arguments({}) == AutoSettings()
 
 
+@pytest.mark.slow
 def test_newcomers_start_on_few_documents_and_leaders_go_on() -> None:
     search = play(make_strategy("auto", {**SMALL, "min_gain": 0.0}, context()), smooth)
     assert search.steps[0].documents == (0, 1)

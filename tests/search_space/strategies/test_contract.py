@@ -32,7 +32,11 @@ SMALL: dict[str, dict[str, dict[str, object]]] = {
     "gradient": {"gradient": {"startup": 16, "steps": 12, "batch": 1, "check_every": 4}},
 }
 CASES = {case: (name, arguments) for name in STRATEGIES for case, arguments in SMALL.get(name, {name: {}}).items()}
-MARKS = {"cma-es": [NEEDS_CMAES], "gp": [pytest.mark.torch, pytest.mark.slow]}  # each point of a GP costs a fit
+MARKS = {
+    "auto": [pytest.mark.slow],  # each point costs a fit of its surrogate
+    "cma-es": [NEEDS_CMAES],
+    "gp": [pytest.mark.torch, pytest.mark.slow],  # and here one of a GP
+}
 PARAMETERS = [pytest.param(case, marks=MARKS.get(case, ())) for case in CASES]
 EVERY = pytest.mark.parametrize("case", PARAMETERS)
 # These go on whatever some candidates score. A descent has one line to follow: see gradient/test_strategy.py.

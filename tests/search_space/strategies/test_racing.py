@@ -28,6 +28,7 @@ def test_consistently_worse_is_worse_from_five_documents_on() -> None:
     assert is_worse(leader + np.array([0.1, 0.2, 0.3, 0.4, 0.5]), leader, alpha=0.05)  # p = 1 / 32
 
 
+@pytest.mark.slow
 def test_one_unlucky_document_sends_nobody_home() -> None:
     leader = np.full(12, 0.1)
     other = leader - 0.01

@@ -73,6 +73,7 @@ def test_a_multiple_that_falls_below_1_leaves_pairs_as_they_are() -> None:
     np.testing.assert_allclose(found, [1.0, 1.0, 1.0, 1.0, 1.0, 1.125, 1.5, 1.875, 2.25], rtol=1e-12)
 
 
+@pytest.mark.slow
 @given(ropes, scales, st.sampled_from([1.0, None]), st.lists(units, min_size=5, max_size=5))
 def test_every_point_is_a_candidate_that_fits_the_model(
     rope: RopeConfig, scale: float, attention_factor: float | None, point: list[float]

@@ -15,6 +15,7 @@ from search_space.strategies.evolution.genome import Genome, GenomeSpace, Grid, 
 from tests.helpers.genomes import SPACE, genomes
 
 
+@pytest.mark.slow
 @given(genomes())
 def test_genome_to_candidate_and_back(genome: Genome) -> None:
     candidate = SPACE.candidate(genome, origin="mutation", parents=(3,))

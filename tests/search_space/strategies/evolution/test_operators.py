@@ -38,6 +38,7 @@ def test_mutation_keeps_every_constraint_and_is_determined_by_its_generator(
     assert abs(child.critical_pair - genome.critical_pair) <= 1
 
 
+@pytest.mark.slow
 @given(genomes(), genomes(), seeds, probabilities)
 def test_crossover_keeps_every_constraint_and_mixes_only_its_parents(
     first: Genome, second: Genome, seed: int, probability: float
@@ -75,6 +76,7 @@ def test_flat_genomes_are_flat_and_inside(pair: int, seed: int) -> None:
     assert len(set(genome.tail)) == 1
 
 
+@pytest.mark.slow
 @given(genomes(), seeds)
 def test_moving_the_critical_pair_touches_one_gene(genome: Genome, seed: int) -> None:
     moved = move_critical_pair(genome, SPACE, np.random.default_rng(seed))

@@ -59,6 +59,7 @@ def test_generation_0_is_every_baseline_then_the_initial_population() -> None:
         assert 4.0 <= candidate.scaling.factors.values[-1] <= 8.0
 
 
+@pytest.mark.slow
 def test_the_whole_reference_run_is_the_papers_budget() -> None:
     strategy = make_strategy("evolution", {}, _context())
     history = _run(strategy, 42)
@@ -76,6 +77,7 @@ def test_the_whole_reference_run_is_the_papers_budget() -> None:
     assert best[2] < best[1] < best[0]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**63), st.sampled_from([1.0, 1.1, None]), st.randoms(use_true_random=False))
 @settings(max_examples=15)
 def test_proposals_depend_on_the_seed_and_not_on_the_order_of_history(
@@ -98,6 +100,7 @@ def test_other_seeds_give_other_candidates() -> None:
     assert len({candidate.scaling.factors for population in found for candidate in population}) == 36
 
 
+@pytest.mark.slow
 @given(ropes, scales, st.integers(0, 1000), st.sampled_from([1.0, None]))
 @settings(max_examples=25)
 def test_every_proposal_keeps_every_constraint(
@@ -205,6 +208,7 @@ def test_ends_after_its_iterations() -> None:
         strategy.propose(-1, history)
 
 
+@pytest.mark.slow
 def test_a_used_up_space_ends_with_shorter_generations() -> None:
     rope = RopeConfig(rope_theta=10_000.0, rotary_dim=4, original_max_position_embeddings=32)
     context = StrategyContext(rope=rope, target_length=128, seed=0, attention_factor=1.0)

@@ -148,6 +148,7 @@ def test_a_gradient_costs_three_passes() -> None:
     assert GRADIENT_COST == 3
 
 
+@pytest.mark.slow
 @given(
     steps=st.integers(1, 30),
     batch=st.integers(1, 3),
@@ -205,6 +206,7 @@ def test_patience_is_looked_at_when_an_average_is_known() -> None:
 # -- what it never leaves ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), attention_factor=st.sampled_from([None, 1.1]))
 def test_factors_stay_valid_whatever_the_gradients_say(seed: int, attention_factor: float | None) -> None:
     """`Candidate` itself refuses factors that fall or are below 1."""

@@ -11,7 +11,6 @@ from evaluation.scores.score import DocumentScore
 from evaluation.scores.served_rope import ServedRope
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
 from workers.base import Scorer
 from workers.transformers_backend.generator import TransformersGenerator
@@ -55,11 +54,4 @@ class HeldOut:
 
 def factor_file(scaling: Scaling, model: ModelIdentity, rope: RopeConfig, target_length: int) -> FactorFile:
     """What a model is trained with: `scaling` past its original length, original RoPE up to it."""
-    return FactorFile(
-        model=model,
-        original_max_position_embeddings=rope.original_max_position_embeddings,
-        target_length=target_length,
-        attention_factor=scaling.attention_factor,
-        short_factor=RescaleFactors.identity(rope.num_pairs),
-        long_factor=scaling.factors,
-    )
+    return FactorFile.of(rope, scaling, model=model, target_length=target_length)

@@ -8,14 +8,14 @@ Prints the NLL in nats per answer token over held-out needle documents, and the 
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from evaluation.documents.corpus import load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.errors import EvaluationError
-from evaluation.models.fitting import check_model
-from evaluation.models.scaled import find_model
-from evaluation.models.source import load_tokenizer
+from evaluation.models.fitting import check_model, resolve_for
+from evaluation.models.source import load_tokenizer, resolve_model
 from evaluation.scores.score import summarise
 from search_space.candidates.baselines import BASELINE_NAMES, baseline
 from search_space.errors import SearchSpaceError
@@ -33,20 +33,26 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=10)
     given = parser.parse_args()
 
-    source = find_model(given.model)
     if given.factors in BASELINE_NAMES:
+        source = resolve_model(given.model)
         length = given.target_length or 4 * source.rope.original_max_position_embeddings
         scaling = baseline(given.factors, source.rope, length).scaling
     else:
         file = FactorFile.from_json(Path(given.factors).read_text(encoding="utf-8"))
+        source = resolve_for(file, given.model)
         check_model(source, file)  # refuses factors that were found for another model
+        source = replace(
+            source, rope=file.rope
+        )  # of a checkpoint that was trained with them, what is below the factors
         length, scaling = given.target_length or file.target_length, file.scaling
 
     documents = DocumentFactory(load_tokenizer(source), load_corpus(None)).build(
         DocumentRequest(target_length=length, count=given.documents, seed=0, split="validation", needles=1)
     )
     original = source.rope.original_max_position_embeddings
-    scorer = make_scorer(ScorerSettings(model=given.model, target_length=length, original_length=original))
+    scorer = make_scorer(
+        ScorerSettings(model=given.model, target_length=length, original_length=original, rope=source.rope)
+    )
     summary = summarise(scorer.score(scaling, documents))
     scorer.close()
     print(f"{given.factors} on {given.model} at {length} tokens:")

@@ -12,7 +12,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from evaluation.models.source import ModelSource, resolve_model
+from evaluation.models.fitting import resolve_for
+from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.errors import InvalidAdapter, InvalidFinetuneSettings
 from finetune.language_model import load_model
@@ -72,7 +73,7 @@ def merge_adapter(adapter: Path, output: Path, *, model: str | None = None) -> F
         card = (adapter / CARD_NAME).read_text(encoding="utf-8")
     except (OSError, SearchSpaceError) as error:
         raise InvalidAdapter(f"{adapter} must hold {FACTORS_NAME} and {CARD_NAME}, but: {error}") from error
-    source = resolve_model(model or file.model.name)
+    source = resolve_for(file, model or file.model.name)
     check_fits(source, file)
     peft = _peft()
     try:

@@ -140,7 +140,6 @@ def _trainee(
     switch = RotarySwitch(
         model,
         rope=file.rope,
-        short_factors=file.short_factor,
         scaling=file.scaling,
     )
     try:

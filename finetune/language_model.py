@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
+from evaluation.architecture.config import load_config
+from evaluation.architecture.skeleton import auto_class
+from evaluation.models.source import read_config
 from finetune.attention import ATTENTION
 from finetune.data import MicroBatch
 from finetune.errors import ModelNotTrainable
@@ -122,14 +125,16 @@ def _close(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 def load_model(path: Path, *, dtype: torch.dtype | None = torch.float32) -> PreTrainedModel:
-    """The causal language model in `path`, attending within documents; dtype None keeps the stored one.
+    """The language model in `path`, attending within documents; dtype None keeps the stored one.
 
     Raises ModelNotTrainable when it does not load.
     """
     try:
+        config = load_config(read_config(path))
         with no_progress_bars():
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            model: PreTrainedModel = auto_class(config).from_pretrained(
                 path,
+                config=config,
                 dtype=dtype or "auto",
                 attn_implementation=ATTENTION,
                 local_files_only=True,

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
+from search_space.rope.config import RopeConfig
 from search_space.rope.scaling import Scaling
 from workers.errors import InvalidScorerSettings
 
@@ -28,6 +29,7 @@ class ScorerSettings:
     model: str
     target_length: int
     original_length: int
+    rope: RopeConfig | None = None  # what scalings multiply; None: the model's own, for passes of original_length
     backend: str = "auto"
     dtype: DType = "auto"
     tensor_parallel: int = 1

@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.models.scaled import find_model
 from workers.backends import BACKENDS, Backend, backends_that
 from workers.base import DType, Scorer, ScorerSettings
 from workers.errors import ScorerUnavailable
 from workers.generator import Generator
+from workers.model import find_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +111,7 @@ def _check_memory(row: Backend, settings: ScorerSettings, path: Path | None = No
         return
     from workers.memory import check_whole_memory  # torch takes seconds
 
-    path = path or find_model(settings.model, original_length=settings.original_length).path
+    path = path or find_model(settings).path
     check_whole_memory(path, settings, row.kv_cache_bytes)
 
 

@@ -137,20 +137,20 @@ def _given(model: str, factors: str, target_length: int | None, *, other_model: 
 
 def _model_for(file: FactorFile, model: str, *, other_model: bool) -> ModelSource:
     """The model, or a checkpoint of it that was fine-tuned with the factors."""
-    from evaluation.models.fitting import check_model
-    from evaluation.models.scaled import find_model
+    from evaluation.models.fitting import check_model, resolve_for
 
-    source = find_model(common.local_path(model))
+    name = common.local_path(model)
     try:
+        source = resolve_for(file, name)
         check_model(source, file)
     except FactorsDoNotFit as error:
         if not other_model:
             raise FactorsDoNotFit(f"{error}; --other-model scores them as they are") from error
         note(str(error))
-        file.long_factor.check_fits(source.rope.num_pairs)
+        source = resolve_model(name)
+        file.scaling.check_fits(source.rope.num_pairs)
         return source
-    length = file.original_max_position_embeddings  # a search may take it shorter than the model's
-    return dataclasses.replace(source, rope=dataclasses.replace(source.rope, original_max_position_embeddings=length))
+    return dataclasses.replace(source, rope=file.rope)  # also of a checkpoint, whose own has the factors in it
 
 
 @contextmanager
@@ -162,6 +162,7 @@ def _scorer(source: ModelSource, target_length: int, backend: str, dtype: str) -
         model=source.name,
         target_length=target_length,
         original_length=source.rope.original_max_position_embeddings,
+        rope=source.rope,
         backend=backend,
         dtype=dtype,  # type: ignore[arg-type]  # checked by ScorerSettings
     )

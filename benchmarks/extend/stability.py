@@ -24,8 +24,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from evaluation.documents.corpus import load_corpus
-from evaluation.models.scaled import find_model
-from evaluation.models.source import load_tokenizer
+from evaluation.models.source import load_tokenizer, resolve_model
 from evaluation.models.tokenizer import Tokenizer
 from finetune.generating import generate_across_switch
 
@@ -78,7 +77,7 @@ def watch(checkpoint: Path, *, seed: int) -> Stability:
 
     The checkpoint is loaded as any user of transformers loads it.
     """
-    tokenizer = load_tokenizer(find_model(str(checkpoint), original_length=ORIGINAL_LENGTH))
+    tokenizer = load_tokenizer(resolve_model(str(checkpoint), original_length=ORIGINAL_LENGTH))
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True)
     text = torch.tensor([tokenizer.encode(load_corpus(None).split_text("validation"))])
     watcher = _Watcher(model, tokenizer, text)

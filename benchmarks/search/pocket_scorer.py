@@ -21,8 +21,7 @@ from torch.nn import functional
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.score_key import candidate_digest, document_digest, score_key
-from evaluation.models.scaled import find_model
-from evaluation.models.source import config_sha256, model_sha256
+from evaluation.models.source import config_sha256, model_sha256, resolve_model
 from evaluation.scores.score import DocumentScore
 from search_space.rope.config import compute_inv_freq
 from search_space.rope.scaling import Scaling
@@ -42,7 +41,7 @@ class PocketScorer:
 
     def __init__(self, store: Path, model_name: str = "pocket") -> None:
         torch.set_num_threads(1)
-        source = find_model(model_name, original_length=ORIGINAL_LENGTH)
+        source = resolve_model(model_name, original_length=ORIGINAL_LENGTH)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(str(source.path), dtype=torch.float32)
         self._name = model_name
         self._rope = source.rope

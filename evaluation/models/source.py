@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.architecture.layers import Layers
 from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokenizer
 from evaluation.models.hub import is_hub_id, snapshot
 from evaluation.models.tokenizer import HFTokenizer, Tokenizer
 from evaluation.models.user_path import is_directory, is_file, user_path
 from search_space.rope.config import RopeConfig
-from search_space.rope.hf_config import read_rope
 
 POCKET = "pocket"
 _POCKET_PATH = Path(__file__).resolve().parents[2] / "examples" / "pocket" / "model"
@@ -26,25 +26,40 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSource:
-    """A model's files. name: as it was asked for; revision: the Hub's commit, None for a directory."""
+    """A model's files. name: as it was asked for; revision: the Hub's commit, None for a directory.
+
+    layers: None where only the files were asked for.
+    """
 
     name: str
     path: Path
     rope: RopeConfig
     revision: str | None = None
+    layers: Layers | None = None
 
 
-def resolve_model(name: str, *, weights: bool = True) -> ModelSource:
+def resolve_model(name: str, *, original_length: int | None = None, weights: bool = True) -> ModelSource:
     """Find a model: "pocket", a directory with a config.json, or a Hugging Face Hub id (local cache first).
 
     A name that could be a Hub id is one, whatever lies in the working directory: see :func:`model_directory`.
 
-    With weights=False only a Hub model's small files are fetched, which is enough for analytic factors.
+    Its rotary embedding is what the model's own code makes of its config, for passes of L tokens: `original_length`, or
+    else the length that it serves. With weights=False only a Hub model's small files are fetched, which is enough.
     Raises ModelNotFound; UnsupportedModel for a directory that is no model; UnsupportedRope (search_space) with the
-    reason for a model whose positions are not plain RoPE.
+    reason for a model whose positions cannot be rescaled.
     """
+    from evaluation.architecture.reading import read_architecture  # transformers takes seconds
+
     path, revision = _locate(name, weights)
-    return ModelSource(name=name, path=path, rope=read_rope(read_config(path)), revision=revision)
+    read = read_architecture(read_config(path), original_length=original_length)
+    return ModelSource(name=name, path=path, rope=read.rope, revision=revision, layers=read.layers)
+
+
+def locate_model(name: str, *, rope: RopeConfig, weights: bool = True) -> ModelSource:
+    """The files of a model whose rotary embedding is known already. Raises ModelNotFound, UnsupportedModel."""
+    path, revision = _locate(name, weights)
+    read_config(path)
+    return ModelSource(name=name, path=path, rope=rope, revision=revision)
 
 
 def model_directory(name: str) -> Path | None:
@@ -88,9 +103,12 @@ def config_sha256(source: ModelSource) -> str:
     """sha256 of config.json as it lies there: all that a forward pass follows beside the weights.
 
     The whole file, because no short list of its fields is complete: rope_theta, heads, norms, activations and windows
-    are only the known ones.
+    are only the known ones. The model's own scaling is hashed too: which it is may depend on the length.
     """
-    return hashlib.sha256((source.path / "config.json").read_bytes()).hexdigest()
+    digest = hashlib.sha256((source.path / "config.json").read_bytes())
+    if (published := source.rope.published) is not None:
+        digest.update(repr((published.factors.values, published.attention_factor)).encode())
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=256)
@@ -137,3 +155,16 @@ def _check_files(directory: Path) -> None:
     for file in (*directory.glob("*.json"), *directory.glob("*.safetensors")):
         if not is_file(file):
             raise UnsupportedModel(f"the files of a model must be regular files, but {file} is none")
+
+
+def end_tokens(path: Path) -> frozenset[int]:
+    """What ends a text, as the model's generation config says it, or else its config; nothing if neither does."""
+    for name in ("generation_config.json", "config.json"):
+        try:
+            config = json.loads((path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        found = config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id"))
+        if found is not None:
+            return frozenset(found if isinstance(found, list) else [found])
+    return frozenset()

@@ -20,10 +20,10 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from evaluation.architecture.verifying import merged_config
 from evaluation.models.source import ModelSource
 from finetune.errors import OutputNotEmpty
 from finetune.output.output_files import CARD_NAME, FACTORS_NAME
-from search_space.factors.exports.hf import hf_config_fragment
 from search_space.factors.factor_file import FactorFile
 
 TOKENIZER_FILES = (
@@ -55,7 +55,7 @@ def longrope_config(config: PreTrainedConfig, file: FactorFile) -> PreTrainedCon
     transformers reads `attention_factor`, vLLM `short_mscale` and `long_mscale`; `factor` is exactly L'/L, and
     `original_max_position_embeddings` is at the top level too, because without it either program falls back silently.
     """
-    updated: PreTrainedConfig = type(config).from_dict({**config.to_dict(), **hf_config_fragment(file)})
+    updated: PreTrainedConfig = type(config).from_dict(merged_config(config.to_dict(), file))
     return updated
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from search_space.candidates.candidate import Candidate
 from search_space.errors import InvalidStrategy
 from search_space.rope.attention import yarn_attention_factor
-from search_space.rope.config import RopeConfig, scale
+from search_space.rope.config import RopeConfig, pair_with_periods, scale
 from search_space.rope.critical_pair import theoretical_critical_pair
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
@@ -62,17 +62,11 @@ def ntk_below(critical_pair: int, tail: tuple[float, ...]) -> tuple[float, ...]:
 def yarn_ramp(rope: RopeConfig) -> tuple[int, int]:
     """Pairs [low, high] between "left alone" and "fully interpolated", whole as in transformers (truncate=True).
 
-    YaRN (arXiv 2309.00071) eq. 23: the pair with r periods within L is n * log_base(L / (2 pi r)); low is its floor for
-    32 periods, high its ceil for 1. Clamped to 0 and rotary_dim - 1 as transformers does, so that high may lie beyond
-    the last pair.
+    YaRN (arXiv 2309.00071) eq. 23: low is the floor of the pair with 32 periods within L, high the ceil of that with 1.
+    Clamped to 0 and rotary_dim - 1 as transformers does, so that high may lie beyond the last pair.
     """
-
-    def pair_with(periods: float) -> float:
-        length = rope.original_max_position_embeddings
-        return rope.num_pairs * math.log(length / (periods * 2.0 * math.pi)) / math.log(rope.rope_theta)
-
-    low = max(math.floor(pair_with(YARN_BETA_FAST)), 0)
-    high = min(math.ceil(pair_with(YARN_BETA_SLOW)), rope.rotary_dim - 1)
+    low = max(math.floor(pair_with_periods(rope, YARN_BETA_FAST)), 0)
+    high = min(math.ceil(pair_with_periods(rope, YARN_BETA_SLOW)), rope.rotary_dim - 1)
     return low, high
 
 

@@ -1,16 +1,23 @@
-"""``factors.json``: factors with everything needed to trust and to repeat them. Format "ropewalk.factors/1"."""
+"""``factors.json``: factors with everything needed to trust and to repeat them.
+
+Format "ropewalk.factors/1" says all there is to say of a model whose layers share one rope at the top of its config.
+"ropewalk.factors/2" adds `config`: what exports must know of any other.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Annotated, Literal, NoReturn
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NoReturn
 
-from search_space.errors import InvalidFactorFile
-from search_space.reading.annotations import Bare, Keyed, Range, Sparse, Stated
+import numpy as np
+
+from search_space.errors import InvalidFactorFile, InvalidRescaleFactors
+from search_space.reading.annotations import Bare, Keyed, Range, Sparse, Stated, Verbatim
 from search_space.reading.reader import Unreadable, check, read, strict_json
 from search_space.reading.writer import write
-from search_space.rope.config import RopeConfig
+from search_space.rope.config import RopeConfig, absolute_factors
+from search_space.rope.published import NO_KEYS, PLAIN_PLACE, CarriedKeys, ConfigPlace, PairFactors, PublishedScaling
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
 
@@ -18,6 +25,7 @@ from search_space.rope.scaling import Scaling
 Nll = Annotated[float, Range(-1e-3)]
 Share = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0)]
+_ROUNDING = 1e-12  # of a quotient of two float64 products
 
 
 def _refuse(pointer: str, rule: str, value: object) -> NoReturn:
@@ -114,21 +122,74 @@ class BaselineResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigFacts:
+    """What exports need to know of the config of a model that is not plain."""
+
+    section: Annotated[str | None, Sparse()] = None
+    """The nested config that holds the rope parameters, such as text_config."""
+    layer_type: Annotated[str | None, Sparse()] = None
+    """The layers that are rescaled, where rope parameters differ by type of layer."""
+    carried: Annotated[CarriedKeys, Verbatim(), Sparse()] = NO_KEYS
+    """Rope parameters that exports repeat, because they change the model's arithmetic."""
+    others: Annotated[CarriedKeys, Verbatim(), Sparse()] = NO_KEYS
+    """Rope parameters of the other layer types."""
+    head_dim: Annotated[int | None, Range(1), Sparse()] = None
+    """To be stated in exports, because the family's own config leaves it out."""
+    table_pairs: Annotated[int | None, Range(1), Sparse()] = None
+    """Pairs of a rotary table of which only the first ones turn."""
+    switch_length: Annotated[int | None, Range(1), Sparse()] = None
+    """original_max_position_embeddings in exports, where the model's arithmetic reads it too."""
+    own_switch: Annotated[int | None, Range(1), Sparse()] = None
+    """Tokens up to which the model as published rotates by other factors than at its length."""
+    clears_scaling: Annotated[bool, Sparse()] = False
+    """Whether exports must take out a rope_scaling of the published config."""
+    per_layer: Annotated[bool, Sparse()] = False
+    """Whether sizes differ by layer."""
+    hf_refusal: Annotated[str | None, Sparse()] = None
+    """Why no config of transformers can hold factors for this family."""
+    published_rope_type: Annotated[str | None, Sparse()] = None
+    """The scaling that the model comes with; short_factor has its factors."""
+    published_attention_factor: Annotated[float, Range(above=0), Sparse()] = 1.0
+    """A0: attention_factor has it in already."""
+
+    def __post_init__(self) -> None:
+        _check(self, "/config")
+
+    @classmethod
+    def of(cls, rope: RopeConfig) -> ConfigFacts | None:
+        """Of a model; None where format 1 says everything."""
+        place = rope.place
+        own = {name: getattr(place, name) for name in ConfigPlace.__dataclass_fields__}
+        facts = cls(**own, published_attention_factor=rope.attention_factor)
+        if facts == cls():
+            return None
+        return replace(facts, published_rope_type=None if rope.published is None else rope.published.rope_type)
+
+    @property
+    def place(self) -> ConfigPlace:
+        """Where the model's config keeps its rope parameters."""
+        return ConfigPlace(**{name: getattr(self, name) for name in ConfigPlace.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FactorFile:
     """Factors for one model and one target length. Inside L the model keeps `short_factor`, past it `long_factor`.
+
+    Both are what a `longrope` config holds: a model's own scaling is in them, and in `attention_factor`.
 
     Raises:
         InvalidFactorFile: a field breaks its rule; ``pointer`` says which.
     """
 
-    format: Annotated[Literal["ropewalk.factors/1"], Stated()] = "ropewalk.factors/1"
+    format: Annotated[Literal["ropewalk.factors/1", "ropewalk.factors/2"], Stated()] = "ropewalk.factors/1"
     model: ModelIdentity
     original_max_position_embeddings: Annotated[int, Range(1)]
     target_length: int
     critical_pair: int | None = None
     attention_factor: Annotated[float, Range(above=0)]
-    short_factor: Annotated[RescaleFactors, Bare()]
-    long_factor: Annotated[RescaleFactors, Bare()]
+    short_factor: Annotated[PairFactors, Bare()]
+    long_factor: Annotated[PairFactors, Bare()]
+    config: Annotated[ConfigFacts | None, Sparse()] = None
     search: SearchSummary | None = None
     validation: ValidationSummary | None = None
     baselines: Annotated[tuple[BaselineResult, ...], Keyed("name")] = ()
@@ -144,24 +205,83 @@ class FactorFile:
         for name, factors in (("short_factor", self.short_factor), ("long_factor", self.long_factor)):
             if len(factors) != num_pairs:
                 _refuse(f"/{name}", f"one value per pair (rotary_dim / 2 = {num_pairs})", f"{len(factors)} values")
+        if (self.config is None) != (self.format == "ropewalk.factors/1"):
+            _refuse("/config", "in format 2, and in it alone", self.format)
+        if all(value == 1.0 for value in self.short_factor.values):
+            self._check_long()
         if self.critical_pair is not None and not 0 <= self.critical_pair < num_pairs:
             _refuse("/critical_pair", f"null or a pair in [0, {num_pairs})", self.critical_pair)
         if len({result.name for result in self.baselines}) != len(self.baselines):
             _refuse("/baselines", "named once each", [result.name for result in self.baselines])
 
+    def _check_long(self) -> None:
+        try:
+            RescaleFactors(self.long_factor.values)
+        except InvalidRescaleFactors as error:
+            raise InvalidFactorFile(f"/long_factor: {error}", pointer="/long_factor") from error
+
+    @classmethod
+    def of(
+        cls, rope: RopeConfig, scaling: Scaling, *, model: ModelIdentity, target_length: int, **more: Any
+    ) -> FactorFile:
+        """The file of a `scaling` over a model's rotary embedding; `more` are further fields."""
+        short, long = absolute_factors(rope), absolute_factors(rope, scaling.factors)
+        assert long is not None  # factors are given
+        facts = ConfigFacts.of(rope)
+        return cls(
+            format="ropewalk.factors/1" if facts is None else "ropewalk.factors/2",
+            config=facts,
+            model=model,
+            original_max_position_embeddings=rope.original_max_position_embeddings,
+            target_length=target_length,
+            attention_factor=rope.attention_factor * scaling.attention_factor,
+            short_factor=PairFactors((1.0,) * rope.num_pairs if short is None else tuple(short.tolist())),
+            long_factor=PairFactors(tuple(long.tolist())),
+            **more,
+        )
+
+    @property
+    def place(self) -> ConfigPlace:
+        """Where the model's config keeps its rope parameters."""
+        return PLAIN_PLACE if self.config is None else self.config.place
+
     @property
     def scaling(self) -> Scaling:
-        """What the model runs with past L."""
-        return Scaling(self.long_factor, self.attention_factor)
+        """What the model runs with past L, over what it comes with.
+
+        Raises:
+            InvalidFactorFile: `long_factor` over `short_factor` is no rescaling. Such a file can be exported only.
+        """
+        ratios = self.long_factor.as_array() / self.short_factor.as_array()
+        if any(value != 1.0 for value in self.short_factor.values):
+            # The quotient of a product may miss its factor by a bit, and so the order of two equal ones.
+            rounded = np.where(np.abs(ratios - 1.0) < _ROUNDING, 1.0, ratios)
+            ordered = np.maximum.accumulate(rounded)
+            ratios = np.where(ordered <= rounded * (1.0 + _ROUNDING), ordered, rounded)
+        own = 1.0 if self.config is None else self.config.published_attention_factor
+        try:
+            return Scaling(RescaleFactors(tuple(ratios.tolist())), self.attention_factor / own)
+        except InvalidRescaleFactors as error:
+            message = f"/long_factor must rescale what short_factor makes of the model, but over it {error}"
+            raise InvalidFactorFile(message, pointer="/long_factor") from error
 
     @property
     def rope(self) -> RopeConfig:
         """The rotary embedding that the factors rescale."""
+        facts = self.config or ConfigFacts()
+        own = PublishedScaling(
+            rope_type=facts.published_rope_type or "default",
+            factors=self.short_factor,
+            attention_factor=facts.published_attention_factor,
+        )
+        is_plain = own.attention_factor == 1.0 and all(value == 1.0 for value in self.short_factor.values)
         return RopeConfig(
             rope_theta=self.model.rope_theta,
             rotary_dim=self.model.rotary_dim,
             original_max_position_embeddings=self.original_max_position_embeddings,
             partial_rotary_factor=self.model.partial_rotary_factor,
+            published=None if is_plain else own,
+            place=self.place,
         )
 
     def to_json(self) -> str:

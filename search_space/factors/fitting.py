@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
-from search_space.rope.config import RopeConfig
+from search_space.rope.config import RopeConfig, absolute_factors
+
+_SAME = 1e-6  # of two readings of one config, by two versions of a library
 
 
 def check_rope(file: FactorFile, rope: RopeConfig) -> None:
@@ -24,11 +28,39 @@ def check_rope(file: FactorFile, rope: RopeConfig) -> None:
             raise FactorsDoNotFit(
                 f"{name} must be the model's, {of_model}, but the factor file says {in_file}: {_advice(file)}"
             )
-    length, in_file = rope.original_max_position_embeddings, file.original_max_position_embeddings
+    _check_own_scaling(file, rope)
+    check_length(file, rope.original_max_position_embeddings)
+
+
+def check_length(file: FactorFile, length: int) -> None:
+    """Raise FactorsDoNotFit when the factors were found for a longer original length than the model's."""
+    in_file = file.original_max_position_embeddings
     if in_file > length:
         raise FactorsDoNotFit(
             f"original_max_position_embeddings must be at most the model's, {length}, "
             f"but the factor file says {in_file}: {_advice(file)}"
+        )
+
+
+def _check_own_scaling(file: FactorFile, rope: RopeConfig) -> None:
+    """The scaling that the model comes with must be what the factors were found over."""
+    of_model, in_file = absolute_factors(rope), file.short_factor.as_array()
+    own = np.ones(rope.num_pairs) if of_model is None else of_model
+    if not np.allclose(own, in_file, rtol=_SAME, atol=0.0):
+        pair = int(np.argmax(np.abs(own / in_file - 1.0)))
+        raise FactorsDoNotFit(
+            f"short_factor must be the model's own scaling, {own[pair]:.6g} at pair {pair}, "
+            f"but the factor file says {in_file[pair]:.6g}: {_advice(file)}"
+        )
+    if abs(rope.attention_factor / file.rope.attention_factor - 1.0) > _SAME:
+        raise FactorsDoNotFit(
+            f"the attention factor that the model comes with must be {rope.attention_factor:.6g}, "
+            f"but the factor file says {file.rope.attention_factor:.6g}: {_advice(file)}"
+        )
+    if rope.place.layer_type != file.place.layer_type:
+        raise FactorsDoNotFit(
+            f"the layers that are rescaled must be the model's, {rope.place.layer_type}, "
+            f"but the factor file says {file.place.layer_type}: {_advice(file)}"
         )
 
 

@@ -61,6 +61,11 @@ class Bare:
 
 
 @dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A dataclass of one field, the text of a JSON object with sorted keys, written as that object."""
+
+
+@dataclass(frozen=True, slots=True)
 class Keyed:
     """A tuple of dataclasses written as an object: the field called `by` is the name. null is none."""
 

@@ -13,7 +13,7 @@ from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
-from search_space.reading.annotations import Bare, Keyed, Range, Slot, Sparse, slots_of, split
+from search_space.reading.annotations import Bare, Keyed, Range, Slot, Sparse, Verbatim, slots_of, split
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def check(instance: object, pointer: str = "") -> None:
     """Raise :class:`Unreadable` for the first field of `instance` that its annotation does not allow."""
     for slot in slots_of(type(instance)):
         value = getattr(instance, slot.name)
-        if not (slot.note(Bare) or slot.note(Keyed)):
+        if not (slot.note(Bare) or slot.note(Keyed) or slot.note(Verbatim)):
             _read_value(slot.kind, slot.notes, value, _child(pointer, slot.name))
 
 
@@ -73,6 +73,10 @@ def _read_slot(slot: Slot, value: object, pointer: str) -> object:
         return slot.field.default
     if keyed := slot.note(Keyed):
         return _read_keyed(get_args(slot.kind)[0], keyed.by, value, pointer)
+    if slot.note(Verbatim):
+        if not isinstance(value, Mapping):
+            _fail(pointer, "must be an object", value)
+        return slot.kind(json.dumps(value, sort_keys=True, allow_nan=False))
     if slot.note(Bare):
         (inner,) = slots_of(slot.kind)
         bare = _read_value(inner.kind, inner.notes, value, pointer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
-from search_space.reading.annotations import Bare, Keyed, Range, Slot, Sparse, docs_of, slots_of, split
+from search_space.reading.annotations import Bare, Keyed, Range, Slot, Sparse, Verbatim, docs_of, slots_of, split
 
 
 def write(value: object) -> object:
@@ -22,6 +23,9 @@ def write(value: object) -> object:
 
 
 def _write_slot(slot: Slot, value: Any) -> object:
+    if slot.note(Verbatim):
+        (inner,) = slots_of(slot.kind)
+        return json.loads(getattr(value, inner.name))
     if slot.note(Bare):
         (inner,) = slots_of(slot.kind)
         return write(getattr(value, inner.name))
@@ -48,6 +52,8 @@ def schema(cls: type) -> dict[str, object]:
 
 
 def _schema_of_slot(slot: Slot) -> dict[str, object]:
+    if slot.note(Verbatim):
+        return {"type": "object", "additionalProperties": True}
     if slot.note(Bare):
         (inner,) = slots_of(slot.kind)
         return _schema_of_slot(inner)

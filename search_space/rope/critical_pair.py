@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 
-from search_space.rope.config import RopeConfig
+from search_space.rope.config import RopeConfig, pair_with_periods
 
 # Rounding noise of the logarithm must not push an exact whole number up to the next pair.
 _CEIL_TOLERANCE = 1e-9
 
 
 def theoretical_critical_pair(rope: RopeConfig) -> int:
-    """First pair that completes at most one period within L: ceil(n * log_rope_theta(L / (2 pi))), in [0, n-1]."""
+    """First pair that completes at most one period within L, in [0, n-1]: ceil(n * log_rope_theta(L / (2 pi)))."""
     return _pair_with_periods(rope, periods=1)
 
 
@@ -24,11 +24,10 @@ def ten_period_critical_pair(rope: RopeConfig) -> int:
 
 
 def _pair_with_periods(rope: RopeConfig, *, periods: float) -> int:
-    """ceil(n * log_rope_theta(L / (2 pi periods))), shape (), clamped to existing pairs.
+    """ceil of :func:`search_space.rope.config.pair_with_periods`, clamped to existing pairs.
 
     Clamped at 0 when even the fastest pair turns less often, at n-1 when even the slowest one turns more often: a
     critical pair is always a pair, so that its factor exists.
     """
-    length = rope.original_max_position_embeddings
-    exact = rope.num_pairs * math.log(length / (2.0 * math.pi * periods)) / math.log(rope.rope_theta)
+    exact = pair_with_periods(rope, periods)
     return min(max(math.ceil(exact - _CEIL_TOLERANCE), 0), rope.num_pairs - 1)

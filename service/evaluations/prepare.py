@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evaluation.models.fitting import check_model
-from evaluation.models.scaled import find_model
+from evaluation.models.fitting import check_model, resolve_for
+from evaluation.models.source import locate_model
 from evaluation.models.user_path import is_file, user_path
 from finetune.output.output_files import FACTORS_NAME, is_adapter
 from search_space.factors.factor_file import FactorFile
@@ -38,6 +38,8 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
         raise InvalidSpec("target_length must be given when no factors say it", pointer="/target_length")
     asked = tuple(measure for measure in MEASURES.values() if measure.is_asked(spec))
     _check_machine(spec, asked)
+    if file is not None:
+        resolve_for(file, name)
     model = prepare_model(
         name,
         corpus=spec.corpus,
@@ -48,7 +50,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
         if given is not None:
             check_model(model.source, given)
     if trained is not None:
-        check_model(find_model(str(trained.path)), trained.file)
+        check_model(locate_model(str(trained.path), rope=trained.file.rope), trained.file)
     lengths = spec.lengths or (model.rope.original_max_position_embeddings, target)
     prepared = PreparedEvaluation(
         spec=spec,
@@ -84,7 +86,7 @@ def _check_machine(spec: EvaluationSpec, asked: Sequence[Measure]) -> None:
 
 def _check_memory(prepared: PreparedEvaluation) -> None:
     for opened in prepared.settings().values():
-        source = find_model(opened.model, original_length=opened.original_length)
+        source = locate_model(opened.model, rope=prepared.model.rope)
         check_model_fits(source.path, opened)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.models.source import ModelSource, resolve_model
+from evaluation.models.fitting import resolve_for
+from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.output.fitting import check_fits
 from finetune.results import FinetuneResult
@@ -37,7 +38,7 @@ def prepare_finetune(spec: FinetuneSpec, jobs: JobStore) -> PreparedFinetune:
     else:
         assert spec.search_id is not None  # the spec holds exactly one of the two
         file = factor_file_of(jobs, spec.search_id)
-    source = resolve_model(spec.model or file.model.name)
+    source = resolve_for(file, spec.model or file.model.name)
     check_fits(source, file)
     settings = finetune_settings(spec.settings, source, file.target_length)
     check_training_data(

@@ -158,10 +158,8 @@ def prepare_model(
     weights: bool = True,
 ) -> PreparedModel:
     """Find a model's files, its RoPE and its tokenizer, and load the corpus."""
-    source = resolve_model(name, weights=weights)
+    source = resolve_model(name, original_length=original_length, weights=weights)
     rope = source.rope
-    if original_length is not None:
-        rope = dataclasses.replace(rope, original_max_position_embeddings=original_length)
     if target_length is not None:
         check_lengths(rope.original_max_position_embeddings, target_length)
     return PreparedModel(
@@ -186,6 +184,7 @@ def scorer_settings(spec: ScorerSpec, model: str, rope: RopeConfig, target_lengt
         dtype=spec.dtype,
         target_length=target_length,
         original_length=rope.original_max_position_embeddings,
+        rope=rope,
         tensor_parallel=spec.tensor_parallel,
     )
 

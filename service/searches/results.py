@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from evaluation.scores.score import PairedDifference, ScoreSummary, paired_difference, summarise
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
-from search_space.rope.rescale_factors import RescaleFactors
 from search_space.version import ROPEWALK_VERSION
 from service.reports import Comparison, FinalistRow, SearchReport, Verdict
 from service.searches.loop import FinishedSearch
@@ -128,14 +127,12 @@ def _factor_file(
     against: PairedDifference,
 ) -> FactorFile:
     candidate = winner.scored.candidate
-    return FactorFile(
+    return FactorFile.of(
+        prepared.model.rope,
+        candidate.scaling,
         model=prepared.model.identity(),
-        original_max_position_embeddings=prepared.model.rope.original_max_position_embeddings,
         target_length=prepared.spec.target_length,
         critical_pair=candidate.critical_pair,
-        attention_factor=candidate.scaling.attention_factor,
-        short_factor=RescaleFactors.identity(len(candidate.scaling.factors)),
-        long_factor=candidate.scaling.factors,
         search=SearchSummary(
             id=search_id,
             trial=winner.trial,

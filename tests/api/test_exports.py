@@ -80,7 +80,7 @@ def test_mlx_loads_the_mlx_export(tmp_path: Path) -> None:
     path.write_text(file.to_json())
     directory = copy_of_pocket(tmp_path / "model", _exported(path, "mlx"))
     samples = (documents(SHORT)[0], documents(LONG)[0])  # MLX takes seconds for a document on a CPU
-    expected = [scored(file, SHORT, file.long_factor)[0], scored(file, LONG)[0]]
+    expected = [scored(file, SHORT, long=True)[0], scored(file, LONG)[0]]
     assert_close(score_with("mlx-lm", directory, samples), expected, per_token=1e-4)
 
 

@@ -73,7 +73,6 @@ def test_the_merged_checkpoint_gives_the_logits_of_the_adapter(
     switch = RotarySwitch(
         model,
         rope=factor_file.rope,
-        short_factors=factor_file.short_factor,
         scaling=factor_file.scaling,
     )
     ids = torch.randint(0, 400, (1, TARGET_LENGTH), generator=torch.Generator().manual_seed(0))

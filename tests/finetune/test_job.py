@@ -29,7 +29,7 @@ from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH, make_factor_file
 
 QUICK = FinetuneSettings(steps=4, warmup_steps=1, long_documents_per_step=1, short_sequences_per_step=1)
@@ -95,7 +95,6 @@ def test_the_checkpoint_loads_as_it_was_trained_in_both_windows(
     switch = RotarySwitch(
         trained[0],
         rope=file.rope,
-        short_factors=file.short_factor,
         scaling=file.scaling,
     )
     ids = torch.randint(0, 400, (1, TARGET_LENGTH), generator=torch.Generator().manual_seed(0))
@@ -227,8 +226,8 @@ def test_factors_of_another_model_are_refused(
         "rotary_dim": dataclasses.replace(
             factor_file,
             model=dataclasses.replace(model, rotary_dim=4),
-            short_factor=RescaleFactors.identity(2),
-            long_factor=RescaleFactors((1.0, 2.0)),
+            short_factor=PairFactors((1.0, 1.0)),
+            long_factor=PairFactors((1.0, 2.0)),
         ),
         "original_max_position_embeddings": dataclasses.replace(factor_file, original_max_position_embeddings=200),
         "target_length": dataclasses.replace(factor_file, target_length=ORIGINAL_LENGTH),

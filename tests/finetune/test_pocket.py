@@ -49,7 +49,6 @@ def test_a_few_steps_lower_the_loss_in_both_windows(corpus: Corpus, tmp_path: Pa
     switch = RotarySwitch(
         base,
         rope=file.rope,
-        short_factors=file.short_factor,
         scaling=file.scaling,
     )
     with switch.window("long"):

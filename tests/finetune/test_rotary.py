@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM
 
+from evaluation.architecture.rotary import rescaled_parts
 from evaluation.models.source import ModelSource
 from finetune.errors import MixedWindow, ModelNotTrainable
-from finetune.rotary import RotarySwitch, inv_freq, rotary_modules
+from finetune.rotary import RotarySwitch
 from search_space.errors import InvalidRescaleFactors
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.rescale_factors import RescaleFactors
@@ -21,7 +22,6 @@ def _switch(model: nn.Module, source: ModelSource, attention_factor: float = 1.2
     return RotarySwitch(
         model,
         rope=source.rope,
-        short_factors=RescaleFactors.identity(8),
         scaling=Scaling(FACTORS, attention_factor),
     )
 
@@ -33,18 +33,18 @@ def _ids(length: int) -> torch.Tensor:
 def test_each_window_has_its_frequencies_and_both_have_the_attention_factor(
     tiny_model: LlamaForCausalLM, tiny_source: ModelSource
 ) -> None:
-    (module,) = rotary_modules(tiny_model)
-    own = inv_freq(module).clone()
+    (part,) = rescaled_parts(tiny_model)
+    own = part.inv_freq.clone()
     switch = _switch(tiny_model, tiny_source)
     with switch.window("short"):
-        assert torch.equal(inv_freq(module), torch.from_numpy(compute_inv_freq(tiny_source.rope)).float())
-        assert module.attention_scaling == 1.25
+        assert torch.equal(part.inv_freq, torch.from_numpy(compute_inv_freq(tiny_source.rope)).float())
+        assert part.attention_scaling == 1.25
     with switch.window("long"):
-        assert torch.equal(inv_freq(module), torch.from_numpy(compute_inv_freq(tiny_source.rope, FACTORS)).float())
-        assert module.attention_scaling == 1.25
+        assert torch.equal(part.inv_freq, torch.from_numpy(compute_inv_freq(tiny_source.rope, FACTORS)).float())
+        assert part.attention_scaling == 1.25
     switch.close()
-    assert torch.equal(inv_freq(module), own)
-    assert module.attention_scaling == 1.0
+    assert torch.equal(part.inv_freq, own)
+    assert part.attention_scaling == 1.0
 
 
 def test_the_short_window_is_the_original_model_when_the_attention_factor_is_one(
@@ -121,13 +121,11 @@ def test_models_without_a_fitting_rotary_table_are_refused(
         RotarySwitch(
             tiny_model,
             rope=wide,
-            short_factors=RescaleFactors.identity(16),
             scaling=Scaling.identity(16),
         )
     with pytest.raises(InvalidRescaleFactors):
         RotarySwitch(
             tiny_model,
             rope=tiny_source.rope,
-            short_factors=RescaleFactors.identity(8),
             scaling=Scaling.identity(7),
         )

@@ -15,6 +15,7 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import load_tokenizer, resolve_model
 from search_space.candidates.baselines import baseline
 from search_space.factors.factor_file import FactorFile, ModelIdentity
+from search_space.rope.published import PairFactors
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
 from tests.helpers.paths import POCKET
@@ -31,14 +32,15 @@ ANSWER_TOKENS = 7
 def pocket_factors(attention_factor: float) -> FactorFile:
     """Factors that differ from 1 within the original length too, so that taking the wrong ones would show."""
     source = resolve_model("pocket")
-    pairs = source.rope.num_pairs
+    yarn = baseline("yarn", source.rope, TARGET_LENGTH).scaling.factors
+    short = tuple(1.0 + 0.02 * pair for pair in range(source.rope.num_pairs))
     return FactorFile(
         model=ModelIdentity.of(source.rope, name="pocket"),
         original_max_position_embeddings=ORIGINAL_LENGTH,
         target_length=TARGET_LENGTH,
         attention_factor=attention_factor,
-        short_factor=RescaleFactors(tuple(1.0 + 0.02 * pair for pair in range(pairs))),
-        long_factor=baseline("yarn", source.rope, TARGET_LENGTH).scaling.factors,
+        short_factor=PairFactors(short),
+        long_factor=PairFactors(tuple(a * b for a, b in zip(short, yarn.values, strict=True))),
     )
 
 
@@ -49,14 +51,14 @@ def documents(length: int) -> tuple[NeedleDocument, ...]:
     return factory.build(DocumentRequest(target_length=length, count=2, seed=0, split="validation", needles=1))
 
 
-def scored(file: FactorFile, length: int, factors: RescaleFactors | None = None) -> list[float]:
-    """Nats per document as a search takes them, under `factors` or those of the file that are for the length."""
-    factors = factors or (file.long_factor if length > ORIGINAL_LENGTH else file.short_factor)
+def scored(file: FactorFile, length: int, *, long: bool = False) -> list[float]:
+    """Nats per document as a search takes them, under the factors of the file that are for the length, or the long."""
+    factors = file.long_factor if long or length > ORIGINAL_LENGTH else file.short_factor
     settings = ScorerSettings(
         model="pocket", target_length=TARGET_LENGTH, original_length=ORIGINAL_LENGTH, dtype="float32", threads=1
     )
     scorer = TransformersScorer(settings)
-    scores = scorer.score(Scaling(factors, file.attention_factor), documents(length))
+    scores = scorer.score(Scaling(RescaleFactors(factors.values), file.attention_factor), documents(length))
     scorer.close()
     return [score.nats for score in scores]
 

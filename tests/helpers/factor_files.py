@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_space.factors.factor_file import BaselineResult, FactorFile, ModelIdentity, SearchSummary, ValidationSummary
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 
 FULL = FactorFile(
     model=ModelIdentity(name="pocket", rope_theta=1000.0, rotary_dim=8, sha256="ab" * 32),
@@ -11,8 +11,8 @@ FULL = FactorFile(
     target_length=1024,
     critical_pair=2,
     attention_factor=1.0,
-    short_factor=RescaleFactors.identity(4),
-    long_factor=RescaleFactors((1.0, 2.0, 4.0, 4.5)),
+    short_factor=PairFactors((1.0,) * 4),
+    long_factor=PairFactors((1.0, 2.0, 4.0, 4.5)),
     search=SearchSummary(id="srch_1", trial=7, nll=0.125, documents=10, document_passes=640),
     validation=ValidationSummary(
         nll=0.25,

@@ -18,7 +18,7 @@ from evaluation.scores.score import DocumentScore
 from search_space.candidates.baselines import baseline, baselines
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 from service.door import Door
 from storage.api_keys import ApiKeys
 from storage.jobs.store import JobStore
@@ -100,8 +100,8 @@ def factor_file() -> FactorFile:
         original_max_position_embeddings=256,
         target_length=1024,
         attention_factor=1.0,
-        short_factor=RescaleFactors.identity(ROPE.num_pairs),
-        long_factor=baseline("yarn", ROPE, 1024).scaling.factors,
+        short_factor=PairFactors((1.0,) * ROPE.num_pairs),
+        long_factor=PairFactors(baseline("yarn", ROPE, 1024).scaling.factors.values),
     )
 
 

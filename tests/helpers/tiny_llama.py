@@ -14,7 +14,7 @@ from evaluation.documents.needle import NEEDLE, QUESTION
 from evaluation.models.source import ModelSource, model_sha256, resolve_model
 from search_space.candidates.baselines import baseline
 from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 
 ORIGINAL_LENGTH = 128
 
@@ -76,8 +76,8 @@ def make_factor_file(
         original_max_position_embeddings=source.rope.original_max_position_embeddings,
         target_length=target_length,
         attention_factor=attention_factor,
-        short_factor=RescaleFactors.identity(source.rope.num_pairs),
-        long_factor=baseline(name, source.rope, target_length).scaling.factors,
+        short_factor=PairFactors((1.0,) * source.rope.num_pairs),
+        long_factor=PairFactors(baseline(name, source.rope, target_length).scaling.factors.values),
     )
 
 

@@ -13,7 +13,7 @@ from finetune.output.gguf import write_gguf
 from search_space.factors.exports.registry import export
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 from tests.helpers.consumers import score_with
 from tests.helpers.exporting import (
     LONG,
@@ -44,7 +44,7 @@ def test_a_long_vllm_engine_loads_the_hf_export(tmp_path: Path) -> None:
     file = pocket_factors(SCALED)
     directory = copy_of_pocket(tmp_path / "model", export(file, "hf"))
     found = score_with("vllm", directory, (*documents(LONG), *documents(SHORT)), context=TARGET_LENGTH)
-    assert_close(found, [*scored(file, LONG), *scored(file, SHORT, file.long_factor)], per_token=PER_TOKEN)
+    assert_close(found, [*scored(file, LONG), *scored(file, SHORT, long=True)], per_token=PER_TOKEN)
 
 
 def test_vllm_takes_the_vllm_export_as_overrides() -> None:
@@ -65,13 +65,13 @@ def smollm2_gguf() -> Path:
 
 def test_factors_in_the_gguf_of_a_real_model(smollm2_gguf: Path, tmp_path: Path) -> None:
     rope = RopeConfig(rope_theta=1e5, rotary_dim=64, original_max_position_embeddings=8192)
-    long_factor = RescaleFactors(tuple(float(value) for value in np.geomspace(1.0, 7.3, rope.num_pairs)))
+    long_factor = PairFactors(tuple(float(value) for value in np.geomspace(1.0, 7.3, rope.num_pairs)))
     file = FactorFile(
         model=ModelIdentity.of(rope, name="smollm2"),
         original_max_position_embeddings=8192,
         target_length=32768,
         attention_factor=1.05,
-        short_factor=RescaleFactors.identity(rope.num_pairs),
+        short_factor=PairFactors((1.0,) * rope.num_pairs),
         long_factor=long_factor,
     )
     output = tmp_path / "long.gguf"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.documents.needle import NeedleDocument
-from evaluation.models.scaled import find_model
+from evaluation.models.source import resolve_model
 from search_space.candidates.baselines import baseline, own_attention_factor
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
@@ -47,14 +47,14 @@ class TestVllmScorer(ScorerConformance):
 
     def test_longrope_in_the_config_scores_as_with_transformers(self, scorer: Scorer, settings: ScorerSettings) -> None:
         mixed = (*documents(3), *documents(3, length=48))
-        _compare(scorer, TransformersScorer(settings), find_model(settings.model, original_length=64).rope, mixed)
+        _compare(scorer, TransformersScorer(settings), resolve_model(settings.model, original_length=64).rope, mixed)
 
 
 def test_the_pocket_model_scores_as_with_transformers(pocket_scorer: VllmScorer) -> None:
     """Lengths within, just beyond and far beyond the original one; the longest takes two steps."""
     lengths = (64, POCKET_ORIGINAL, POCKET_ORIGINAL + 1, 700, POCKET_TARGET)
     mixed = [spread(document(index, length=length, needles=2), 1024) for index, length in enumerate(lengths)]
-    rope = find_model("pocket", original_length=POCKET_ORIGINAL).rope
+    rope = resolve_model("pocket", original_length=POCKET_ORIGINAL).rope
     _compare(pocket_scorer, TransformersScorer(vllm_settings()), rope, mixed)
 
 
@@ -62,7 +62,7 @@ def test_a_real_model_scores_as_with_transformers(smollm2: Path) -> None:
     settings = vllm_settings(model=str(smollm2), original_length=64, target_length=160)
     scorer = VllmScorer(settings)
     mixed = [spread(document(index, length=length), 49152) for index, length in enumerate((32, 160))]
-    _compare(scorer, TransformersScorer(settings), find_model(str(smollm2), original_length=64).rope, mixed)
+    _compare(scorer, TransformersScorer(settings), resolve_model(str(smollm2), original_length=64).rope, mixed)
     scorer.close()
 
 
@@ -73,7 +73,7 @@ def test_the_second_runner_scores_answers_only(child: Callable[[str], None]) -> 
     scorer = VllmScorer(settings)
     assert "V2 runner with prompt_logprob_token_ids" in scorer.info.arithmetic
     mixed = [spread(document(index, length=length, needles=2), 1024) for index, length in enumerate((64, 200))]
-    rope = find_model("pocket", original_length=POCKET_ORIGINAL).rope
+    rope = resolve_model("pocket", original_length=POCKET_ORIGINAL).rope
     _compare(scorer, TransformersScorer(settings), rope, mixed, names=("plain",))
     scorer.close()
 
@@ -82,7 +82,7 @@ def test_exact_means_first_choice_on_every_answer_token(pocket_scorer: VllmScore
     """Spans moved over a document until transformers finds both kinds."""
     samples = [document(index, length=64, answer_tokens=1) for index in range(200)]
     same = [spread(one, 1024) for one in samples]
-    rope = find_model("pocket", original_length=POCKET_ORIGINAL).rope
+    rope = resolve_model("pocket", original_length=POCKET_ORIGINAL).rope
     factors = RescaleFactors.identity(rope.num_pairs)
     repeated = [_with_last(one, one.token_ids[-2]) for one in same]
     expected = score(TransformersScorer(vllm_settings()), repeated, factors=factors)

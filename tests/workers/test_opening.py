@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from evaluation.errors import ModelNotFound
-from evaluation.models.scaled import find_model, without_longrope
+from evaluation.models.source import resolve_model
 from search_space.errors import UnsupportedRope
-from search_space.rope.hf_config import read_rope
+from search_space.rope.config import compute_inv_freq
 from tests.helpers.samples import IDENTITY, ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, documents, longrope_config
 from tests.helpers.scorer_conformance import score
 from workers.base import ScorerInfo, ScorerSettings
@@ -146,20 +147,12 @@ def test_damaged_weights(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_the_embedding_below_a_longrope_config(tmp_path: Path) -> None:
     longrope_config(STRETCHED, 1.1).save_pretrained(tmp_path)
-    assert find_model(str(tmp_path), original_length=ORIGINAL_LENGTH, weights=False).rope == ROPE
-
-
-def test_a_legacy_longrope_config_is_read_too() -> None:
-    config: dict[str, object] = {
-        "model_type": "phi3",
-        "hidden_size": 32,
-        "num_attention_heads": 2,
-        "rope_theta": 1000.0,
-        "max_position_embeddings": 256,
-        "original_max_position_embeddings": 64,
-        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
-    }
-    assert read_rope(without_longrope(config, original_length=64)) == ROPE
+    below = resolve_model(str(tmp_path), original_length=ORIGINAL_LENGTH, weights=False).rope
+    assert compute_inv_freq(below).tolist() == compute_inv_freq(ROPE).tolist()
+    assert below.attention_factor == 1.1  # which transformers applies within the original length too
+    past = resolve_model(str(tmp_path), weights=False).rope
+    assert past.original_max_position_embeddings == TARGET_LENGTH
+    np.testing.assert_allclose(compute_inv_freq(past), compute_inv_freq(ROPE, STRETCHED), rtol=1e-6)
 
 
 def test_forward_groups_have_a_shape_that_follows_from_the_length() -> None:

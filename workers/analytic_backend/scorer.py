@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.score_key import document_digest
-from evaluation.models.scaled import find_model
 from evaluation.scores.score import DocumentScore
 from search_space.rope.config import RopeConfig
 from search_space.rope.critical_pair import theoretical_critical_pair
@@ -22,6 +21,7 @@ from search_space.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed
+from workers.model import find_model
 
 _FLOOR_NATS = 0.02  # per token, of the easiest document at the optimum
 _CURVATURE = 4.0  # nats per token and squared unit of log factor, mean over pairs
@@ -53,7 +53,7 @@ class AnalyticScorer:
 
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
-        self._rope = find_model(settings.model, original_length=settings.original_length, weights=False).rope
+        self._rope = find_model(settings, weights=False).rope
         self._scale = settings.target_length / settings.original_length
         self._optimum = _log_optimum(self._rope, self._scale)
         self._log_attention = math.log(1.0 + 0.05 * math.log(self._scale))

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from evaluation.documents.windows import TextWindow, WindowScore
-from evaluation.models.scaled import end_tokens, find_model
+from evaluation.models.source import end_tokens
 from evaluation.scores.served_rope import ServedRope
 from workers.arithmetic import choose_device, choose_dtype
 from workers.base import ScorerSettings
 from workers.checks import check_length, check_prompt
 from workers.errors import ScorerClosed, ScoringFailed
+from workers.model import find_model
 from workers.transformers_backend.passes import Opened
 from workers.transformers_backend.rotary import RotaryTable
 from workers.transformers_backend.scorer import load_model
@@ -30,7 +31,7 @@ class TransformersGenerator:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         device = choose_device()
-        source = find_model(settings.model, original_length=settings.original_length)
+        source = find_model(settings)
         model = load_model(source, dtype=choose_dtype(settings.dtype, device), device=device)
         self._rope = source.rope
         self._target_length = settings.target_length

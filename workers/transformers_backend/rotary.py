@@ -1,20 +1,21 @@
 """Factors written into a loaded transformers model, in place.
 
-transformers keeps angles per position in the buffer ``inv_freq`` (n,) and the attention factor in the attribute
-``attention_scaling`` of its rotary modules, and multiplies cos and sin by the latter. Changing the model's config after
-loading changes neither.
+Changing the model's config after loading changes neither its frequencies nor its attention factor: its rotary modules
+hold both (:mod:`evaluation.architecture.rotary`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evaluation.architecture.rotary import RotaryPart, rescaled_parts
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
@@ -37,18 +38,23 @@ class RotaryTable:
 
     def __init__(self, model: torch.nn.Module, rope: RopeConfig) -> None:
         self._rope = rope
-        self._modules = _rotary_modules(model)
+        self._parts = rescaled_parts(model)
         self._layouts: tuple[Layout, ...] = ()
-        for module in self._modules:
-            _check_shape(module, rope)
-            _freeze(module)
+        if not self._parts:
+            raise ScorerUnavailable(
+                "a model must keep its RoPE frequencies in modules with an inv_freq buffer, "
+                f"but got none in {type(model).__name__}"
+            )
+        for part in self._parts:
+            _check_shape(part, rope)
+            part.freeze()
         # A model that scales cos and sin by anything else would show it here, on factors that are nobody's default.
         probe = RescaleFactors(tuple(float(value) for value in np.linspace(1.0, 3.0, rope.num_pairs)))
         for scaling in (Scaling.identity(rope.num_pairs), Scaling(probe, 1.25)):
             self.write(scaling)
-            inv_freq = compute_inv_freq(rope, scaling.factors)
             self._layouts = tuple(
-                _probed_layout(module, inv_freq, scaling.attention_factor) for module in self._modules
+                _probed_layout(part, part.inv_freq.double().cpu().numpy(), self._attention(scaling))
+                for part in self._parts
             )
 
     def write(self, scaling: Scaling) -> None:
@@ -60,12 +66,11 @@ class RotaryTable:
             InvalidRescaleFactors: not one factor per pair.
         """
         inv_freq = torch.from_numpy(compute_inv_freq(self._rope, scaling.factors)).to(torch.float32)
-        for module in self._modules:
-            for name in ("inv_freq", "original_inv_freq"):
-                buffer = _tensor(module, name)
-                if buffer is not None:
-                    buffer.copy_(inv_freq)
-            vars(module)["attention_scaling"] = scaling.attention_factor  # a plain attribute: no tensor, no module
+        for part in self._parts:
+            part.write(inv_freq, self._attention(scaling))
+
+    def _attention(self, scaling: Scaling) -> float:
+        return self._rope.attention_factor * scaling.attention_factor
 
     @contextmanager
     def differentiable(self, *, rows: int) -> Iterator[torch.Tensor]:
@@ -74,11 +79,11 @@ class RotaryTable:
         Inside, every forward pass of `rows` rows (and its backward pass) depends on them, with the bits of the factors
         last written. Afterwards nothing of it is left in the model.
         """
-        device = next(self._modules[0].buffers()).device
+        device = self._parts[0].inv_freq.device
         shifts = torch.zeros(rows, self._rope.num_pairs + 1, device=device, requires_grad=True)
         hooks = [
-            module.register_forward_hook(partial(_shifted, layout, shifts))
-            for module, layout in zip(self._modules, self._layouts, strict=True)
+            part.module.register_forward_hook(partial(_shifted, part, layout, shifts), with_kwargs=True)
+            for part, layout in zip(self._parts, self._layouts, strict=True)
         ]
         try:
             yield shifts
@@ -87,7 +92,7 @@ class RotaryTable:
                 hook.remove()
 
 
-# (..., n) to (..., width): the pairs, laid out as a rotary module lays out cos and sin.
+# (..., pairs) to (..., width): the pairs, laid out as a rotary module lays out cos and sin.
 Layout = Callable[[torch.Tensor, int], torch.Tensor]
 
 
@@ -100,99 +105,90 @@ def _interleaved(pairs: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _shifted(
+    part: RotaryPart,
     layout: Layout,
     shifts: torch.Tensor,
     module: torch.nn.Module,
-    _arguments: object,
-    output: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor]:
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+    output: Any,
+) -> Any:
     """cos and sin, (rows, tokens, width), as functions of `shifts` to the first order, which is all a gradient needs.
 
     transformers computes them without a graph. The angle t = position / (lambda * ...) has dt / d ln lambda = -t, so
-    A cos t has the derivatives A t sin t and A cos t, and A sin t has -A t cos t and A sin t. At shifts of 0 the values
-    are those of the module, to the last bit. Positions count from 0, as in every document.
+    A cos t has the derivatives A t sin t and A cos t, and A sin t has -A t cos t and A sin t; the complex A e^(it) has
+    -i t A e^(it) and A e^(it). At shifts of 0 the values are those of the module, to the last bit. Positions count from
+    0, as in every document.
     """
-    cos, sin = output  # (1 or rows, tokens, width)
-    tokens, width = cos.shape[-2:]
-    inv_freq = _tensor(module, "inv_freq")
-    assert inv_freq is not None
-    angles = layout(torch.arange(tokens, device=cos.device)[:, None] * inv_freq, width)  # (tokens, width)
-    turn = layout(shifts[:, None, :-1], width) * angles  # (rows, tokens, width)
+    if part.layer_type not in (None, *arguments, *named.values()):
+        return output  # of layers of another type
+    first = output if isinstance(output, torch.Tensor) else output[0]
+    tokens, width = first.shape[-2:]  # behind 1 or rows, and the axes of positions where they have several
+    angles = layout(torch.arange(tokens, device=first.device)[:, None] * part.inv_freq, width)  # (tokens, width)
+    turning = _padded(shifts[:, None, :-1], len(part.inv_freq))
+    turn = layout(turning, width) * angles  # (rows, tokens, width)
     growth = 1.0 + shifts[:, None, -1:]  # (rows, 1, 1)
-    shifted = (cos * growth + sin * turn, sin * growth - cos * turn)
-    return shifted[0].to(cos.dtype), shifted[1].to(sin.dtype)
+    if isinstance(output, torch.Tensor):
+        return (output * growth - 1j * output * turn).to(output.dtype)
+    cos, sin = output
+    return (cos * growth + sin * turn).to(cos.dtype), (sin * growth - cos * turn).to(sin.dtype)
 
 
-def _rotary_modules(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
-    found = [module for module in model.modules() if _tensor(module, "inv_freq") is not None]
-    if not found:
+def _padded(pairs: torch.Tensor, width: int) -> torch.Tensor:
+    """With zeros for the pairs of a table that do not turn."""
+    return torch.nn.functional.pad(pairs, (0, width - pairs.shape[-1]))
+
+
+def _check_shape(part: RotaryPart, rope: RopeConfig) -> None:
+    pairs = rope.place.table_pairs or rope.num_pairs
+    if tuple(part.inv_freq.shape) != (pairs,) or part.attention_scaling is None:
         raise ScorerUnavailable(
-            "a model must keep its RoPE frequencies in modules with an inv_freq buffer, "
-            f"but got none in {type(model).__name__}"
-        )
-    return found
-
-
-def _tensor(module: torch.nn.Module, name: str) -> torch.Tensor | None:
-    value = getattr(module, name, None)
-    return value if isinstance(value, torch.Tensor) else None
-
-
-def _check_shape(module: torch.nn.Module, rope: RopeConfig) -> None:
-    inv_freq = _tensor(module, "inv_freq")
-    shape = None if inv_freq is None else tuple(inv_freq.shape)
-    known = isinstance(getattr(module, "attention_scaling", None), float | int)
-    if shape != (rope.num_pairs,) or not known:
-        raise ScorerUnavailable(
-            f"a rotary module must have an inv_freq of shape ({rope.num_pairs},) and a number attention_scaling, "
-            f"but got {type(module).__name__} with inv_freq of shape {shape}, "
-            f"attention_scaling={getattr(module, 'attention_scaling', None)!r}"
+            f"a rotary module must have an inv_freq of shape ({pairs},) and a number attention_scaling, "
+            f"but got {type(part.module).__name__} with inv_freq of shape {tuple(part.inv_freq.shape)}, "
+            f"attention_scaling={part.attention_scaling!r}"
         )
 
 
-def _freeze(module: torch.nn.Module) -> None:
-    """Keep transformers from putting other frequencies in: its forward pass rewrites them for dynamic types only.
-
-    The wrapper around a rotary forward pass reads the module's own `rope_type`: "longrope" swaps in the config's short
-    or long factors by length, "dynamic" recomputes, "default" leaves everything alone.
-    """
-    vars(module)["rope_type"] = "default"
-    for name in ("inv_freq", "original_inv_freq"):
-        buffer = _tensor(module, name)
-        if buffer is not None and buffer.dtype != torch.float32:  # a model cast as a whole: bfloat16 angles are useless
-            setattr(module, name, buffer.to(torch.float32))
-
-
-def _probed_layout(module: torch.nn.Module, inv_freq: NDArray[np.float64], attention_factor: float) -> Layout:
+def _probed_layout(part: RotaryPart, inv_freq: NDArray[np.float64], attention_factor: float) -> Layout:
     """How the module lays out its pairs; ScorerUnavailable when it does not rotate by what was written into it."""
-    angles = np.outer(_PROBE_POSITIONS, inv_freq)  # (positions, n)
+    angles = np.outer(_PROBE_POSITIONS, inv_freq)  # (positions, pairs)
     expected = np.stack((np.cos(angles), np.sin(angles))) * attention_factor
-    actual = _cos_sin(module)
+    actual = _cos_sin(part)
     if actual is None or actual.shape[-1] % len(inv_freq) or actual.shape[:2] != expected.shape[:2]:
-        raise _unknown(module, "does not return cos and sin per position")
+        raise _unknown(part, "does not return cos and sin per position")
     for layout in (_end_to_end, _interleaved):
         laid_out = layout(torch.from_numpy(expected), actual.shape[-1]).numpy()
         if np.allclose(actual, laid_out, atol=_PROBE_TOLERANCE, rtol=0):
             return layout
-    raise _unknown(module, "does not rotate by the inv_freq and attention_scaling written into it")
+    raise _unknown(part, "does not rotate by the inv_freq and attention_scaling written into it")
 
 
-def _cos_sin(module: torch.nn.Module) -> NDArray[np.float64] | None:
+def _cos_sin(part: RotaryPart) -> NDArray[np.float64] | None:
     """cos and sin at the probed positions, shape (2, positions, width); None if the module speaks another language."""
-    inv_freq = _tensor(module, "inv_freq")
-    if inv_freq is None:
+    device = part.inv_freq.device
+    positions = torch.tensor([_PROBE_POSITIONS], device=device)
+    hidden = torch.zeros((1, len(_PROBE_POSITIONS), 1), dtype=torch.float32, device=device)
+    for asked in (positions, positions.expand(3, *positions.shape)):  # or one axis each for time, height and width
+        try:
+            result = part.forward(hidden, asked)
+        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError):
+            continue
+        if (found := _as_cos_sin(result)) is not None:
+            return found
+    return None
+
+
+def _as_cos_sin(result: Any) -> NDArray[np.float64] | None:
+    """cos and sin of the first row, from either a pair of tensors or one of complex numbers."""
+    if isinstance(result, torch.Tensor) and result.is_complex():
+        result = (result.real, result.imag)
+    if not (isinstance(result, tuple) and len(result) == 2 and all(isinstance(one, torch.Tensor) for one in result)):
         return None
-    positions = torch.tensor([_PROBE_POSITIONS], device=inv_freq.device)
-    hidden = torch.zeros((1, len(_PROBE_POSITIONS), 1), dtype=torch.float32, device=inv_freq.device)
-    try:
-        result = module(hidden, positions)
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+    if any(one.ndim < 3 for one in result):
         return None
-    if not (isinstance(result, tuple) and len(result) == 2 and all(isinstance(part, torch.Tensor) for part in result)):
-        return None
-    cos, sin = (part.detach().cpu().double().numpy()[0] for part in result)
+    cos, sin = (one.detach().cpu().double().flatten(0, -3)[0].numpy() for one in result)
     return np.stack((cos, sin)) if cos.shape == sin.shape else None
 
 
-def _unknown(module: torch.nn.Module, what: str) -> ScorerUnavailable:
-    return ScorerUnavailable(f"a rotary module must be of a known kind, but {type(module).__name__} {what}")
+def _unknown(part: RotaryPart, what: str) -> ScorerUnavailable:
+    return ScorerUnavailable(f"a rotary module must be of a known kind, but {type(part.module).__name__} {what}")

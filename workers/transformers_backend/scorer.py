@@ -10,15 +10,17 @@ from typing import Any, cast
 import torch
 import transformers
 
+from evaluation.architecture.config import load_config
+from evaluation.architecture.skeleton import auto_class
 from evaluation.documents.needle import NeedleDocument
-from evaluation.models.scaled import find_model
-from evaluation.models.source import ModelSource, config_sha256, model_sha256
+from evaluation.models.source import ModelSource, config_sha256, model_sha256, read_config
 from evaluation.scores.score import DocumentScore
 from search_space.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScorerUnavailable
+from workers.model import find_model
 from workers.transformers_backend.passes import Opened, differentiate_documents, score_documents
 from workers.transformers_backend.rotary import RotaryTable
 
@@ -49,7 +51,7 @@ class TransformersScorer:
             torch.set_num_threads(settings.threads)
         device = choose_device()
         dtype = choose_dtype(settings.dtype, device)
-        source = find_model(settings.model, original_length=settings.original_length)
+        source = find_model(settings)
         model = load_model(source, dtype=dtype, device=device)
         self._target_length = settings.target_length
         self._rope = source.rope
@@ -105,21 +107,22 @@ class TransformersScorer:
 
 
 def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
-    """A causal language model from safetensors on the disk. Raises ScorerUnavailable."""
+    """A language model from safetensors on the disk. Raises ScorerUnavailable."""
     try:
+        config = load_config(read_config(source.path))
         with _without_progress_bar():
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            # Without an implementation of attention it takes the fastest that the family has.
+            model: Any = auto_class(config).from_pretrained(
                 str(source.path),
+                config=config,
                 dtype=dtype,
-                attn_implementation="sdpa",
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
             )
     except Exception as error:  # transformers raises whatever its many readers raise
         raise ScorerUnavailable(
-            "a model must load with AutoModelForCausalLM from safetensors, "
-            f"but {source.path} gave {type(error).__name__}: {error}"
+            f"a model must load from safetensors, but {source.path} gave {type(error).__name__}: {error}"
         ) from error
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ScorerUnavailable(

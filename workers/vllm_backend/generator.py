@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 
 from evaluation.documents.windows import TextWindow, WindowScore
-from evaluation.models.scaled import end_tokens, find_model
+from evaluation.models.source import end_tokens
 from evaluation.scores.served_rope import ServedRope
 from workers.base import ScorerSettings
 from workers.checks import check_length, check_prompt
 from workers.errors import ScorerClosed, ScoringFailed
+from workers.model import find_model
 from workers.vllm_backend.client import EngineClient
 from workers.vllm_backend.messages import ContinuePrompt, EngineDocument, ScoreGroup
 
@@ -24,7 +25,7 @@ class VllmGenerator:
     """
 
     def __init__(self, settings: ScorerSettings) -> None:
-        source = find_model(settings.model, original_length=settings.original_length)
+        source = find_model(settings)
         self._rope = source.rope
         self._target_length = settings.target_length
         self._end_tokens = end_tokens(source.path)

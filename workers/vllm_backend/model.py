@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.models.scaled import longrope_block
 from search_space.rope.config import RopeConfig
 
 _BLOCK_TOKENS = 128  # vLLM's largest usual KV block
@@ -30,12 +29,17 @@ def hf_overrides(
         "partial_rotary_factor": rope.partial_rotary_factor,
     }
     overrides: dict[str, Any] = {"max_position_embeddings": model_length(target_length)}
-    block = longrope_block(config)
+    block = _longrope_block(config)
     if block is not None:
         own = {key: value for key, value in block.items() if key not in ("type", "rope_type")}
         parameters = own | parameters | {"rope_type": "longrope", "original_max_position_embeddings": original_length}
         overrides["original_max_position_embeddings"] = original_length
     return overrides | {"rope_parameters": parameters}
+
+
+def _longrope_block(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    blocks = [block for name in ("rope_parameters", "rope_scaling") if isinstance(block := config.get(name), Mapping)]
+    return next((one for one in blocks if one.get("rope_type", one.get("type")) in ("longrope", "su")), None)
 
 
 def model_length(target_length: int) -> int:

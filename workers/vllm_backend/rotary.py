@@ -102,11 +102,12 @@ def rotary_table(rope: RopeConfig, scaling: Scaling, *, rows: int, dtype: torch.
     Computed in float64 and rounded once, to `dtype`. Raises InvalidRescaleFactors for not one factor per pair.
     """
     inv_freq = torch.from_numpy(compute_inv_freq(rope, scaling.factors))
+    attention = rope.attention_factor * scaling.attention_factor
     table = torch.empty(rows, 2 * rope.num_pairs, dtype=dtype)
     for start in range(0, rows, _BLOCK_ROWS):
         block = table[start : start + _BLOCK_ROWS]
         angles = torch.outer(torch.arange(start, start + len(block), dtype=torch.float64), inv_freq)
-        block.copy_(torch.cat((angles.cos(), angles.sin()), dim=-1) * scaling.attention_factor)
+        block.copy_(torch.cat((angles.cos(), angles.sin()), dim=-1) * attention)
     return table
 
 

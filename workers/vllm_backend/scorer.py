@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 from evaluation.documents.needle import NeedleDocument
-from evaluation.models.scaled import find_model
 from evaluation.models.source import config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
 from search_space.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScoringFailed
+from workers.model import find_model
 from workers.transformers_backend.passes import ForwardGroup, forward_groups
 from workers.vllm_backend.client import EngineClient
 from workers.vllm_backend.messages import AnswerScore, EngineDocument, ScoreGroup
@@ -35,7 +35,7 @@ class VllmScorer:
     """
 
     def __init__(self, settings: ScorerSettings) -> None:
-        source = find_model(settings.model, original_length=settings.original_length)
+        source = find_model(settings)
         self._rope = source.rope
         self._settings = settings
         self._closed = False

@@ -13,7 +13,7 @@ from search_space.rope.config import compute_inv_freq
 
 def _write(file: FactorFile) -> str:
     """A row per pair: its factor, its rescaled angle per position in radians, and the positions per period of that."""
-    inv_freq = compute_inv_freq(file.rope, file.long_factor).tolist()
+    inv_freq = compute_inv_freq(file.rope, file.scaling.factors).tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("pair", "long_factor", "inv_freq", "wavelength"))

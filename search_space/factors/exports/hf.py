@@ -16,35 +16,83 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+import numpy as np
+
+from search_space.errors import InvalidFactorFile
 from search_space.factors.exports.row import ExportRow
 from search_space.factors.factor_file import FactorFile
 
+_STILL = 1e30
+
 
 def hf_config_fragment(file: FactorFile) -> Mapping[str, object]:
-    """The keys of ``config.json`` to replace; everything else stays as it is."""
-    return {
+    """The keys of ``config.json`` to replace; everything else stays as it is.
+
+    A ``rope_scaling`` of the model's own would win over ``rope_parameters`` in transformers: null takes it out.
+
+    Raises:
+        InvalidFactorFile: the family's class in transformers cannot hold factors.
+    """
+    place = file.place
+    if place.hf_refusal is not None:
+        raise InvalidFactorFile(f"transformers must be able to hold the factors, but {place.hf_refusal}")
+    parameters = longrope_parameters(file)
+    if place.layer_type is not None:
+        parameters = {**place.others.as_dict(), place.layer_type: parameters}
+    fragment: dict[str, object] = {
         "max_position_embeddings": file.target_length,
-        "original_max_position_embeddings": file.original_max_position_embeddings,
-        "rope_parameters": _rope_parameters(file),
+        "original_max_position_embeddings": switch_length(file),
+        "rope_parameters": parameters,
     }
+    if place.clears_scaling:
+        fragment["rope_scaling"] = None
+    if place.per_layer:
+        fragment["allow_global_per_layer_attribute_access"] = True
+    if place.head_dim is not None:
+        fragment["head_dim"] = place.head_dim
+    return fragment if place.section is None else {place.section: fragment}
 
 
-def _rope_parameters(file: FactorFile) -> Mapping[str, object]:
-    """``rope_parameters`` of a transformers v5 config, whole."""
+def switch_length(file: FactorFile) -> int:
+    """``original_max_position_embeddings``: up to where consumers use the short factors."""
+    return file.place.switch_length or file.original_max_position_embeddings
+
+
+def longrope_parameters(file: FactorFile) -> dict[str, object]:
+    """The rope parameters of a transformers v5 config, whole, of the layers that are rescaled."""
+    short, long = _table_factors(file)
     parameters: dict[str, object] = {
         "rope_type": "longrope",
         "rope_theta": file.model.rope_theta,
-        "factor": file.target_length / file.original_max_position_embeddings,
-        "original_max_position_embeddings": file.original_max_position_embeddings,
-        "short_factor": list(file.short_factor.values),
-        "long_factor": list(file.long_factor.values),
+        "factor": file.target_length / switch_length(file),
+        "original_max_position_embeddings": switch_length(file),
+        "short_factor": short,
+        "long_factor": long,
         "attention_factor": file.attention_factor,
         "short_mscale": file.attention_factor,
         "long_mscale": file.attention_factor,
     }
     if file.model.partial_rotary_factor != 1.0:
         parameters["partial_rotary_factor"] = file.model.partial_rotary_factor
-    return parameters
+    return parameters | file.place.carried.as_dict()
+
+
+def _table_factors(file: FactorFile) -> tuple[list[float], list[float]]:
+    """Short and long factors of every pair of the consumer's table.
+
+    A table with pairs that do not turn has a wider base: theta^(2i / width of the table) instead of the rotary width.
+    The pairs beyond get a factor at which they turn by less than float32 can tell over any length.
+    """
+    pairs = file.place.table_pairs
+    if pairs is None:
+        return list(file.short_factor.values), list(file.long_factor.values)
+    turning = np.arange(len(file.long_factor)) * 2.0
+    moved = file.model.rope_theta ** (turning / file.model.rotary_dim - turning / (2 * pairs))
+    still = [_STILL] * (pairs - len(turning))
+    return (
+        [*(file.short_factor.as_array() * moved).tolist(), *still],
+        [*(file.long_factor.as_array() * moved).tolist(), *still],
+    )
 
 
 def _write(file: FactorFile) -> str:
@@ -52,12 +100,28 @@ def _write(file: FactorFile) -> str:
 
 
 def _notes(file: FactorFile) -> tuple[str, ...]:
-    length, factor = file.original_max_position_embeddings, file.attention_factor
+    length, factor = switch_length(file), file.attention_factor
     notes = [
         f"transformers chooses per forward pass: short_factor up to {length} tokens, long_factor beyond; most model "
         f"families keep their cache, so text generated across {length} tokens reads keys rotated by short_factor.",
         "transformers does not know short_mscale and long_mscale, which vLLM reads, and warns of them.",
     ]
+    place = file.place
+    if place.layer_type is not None:
+        notes.append(
+            "transformers 5.19 fails in its second forward pass past the original length where rope parameters differ "
+            "by layer type (UnboundLocalError: long_inv_freq): load the model anew after such a pass."
+        )
+    if place.own_switch is not None:
+        notes.append(
+            f"the published model rotates by other factors up to {place.own_switch} tokens; a config holds two sets, "
+            f"so that those it has at {length} tokens serve all texts up to there."
+        )
+    if place.switch_length is not None:
+        notes.append(
+            f"the model's attention reads original_max_position_embeddings too, so it stays {length}: the long factors "
+            f"are used from there on, not only past {file.original_max_position_embeddings} tokens."
+        )
     if factor != 1.0:
         notes.append(f"transformers applies attention_factor {factor:.4f} to inputs within {length} tokens too.")
     return tuple(notes)

@@ -14,7 +14,7 @@ from finetune.language_model import load_model
 from finetune.output.checkpoint import write_checkpoint
 from search_space.candidates.baselines import baseline
 from search_space.factors.factor_file import FactorFile
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 from tests.helpers.http_server import ROPE, factor_file
 
 SHORT = ["--target-length", "512", "--documents", "3", "--seed", "7"]
@@ -51,7 +51,7 @@ def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
     assert from_file["nll"] != by_name["nll"], "the file's factors are those of 1024 tokens"
     assert run([*common, "--factors", "yarn", "--attention-factor", "1.2"]) == 0
     assert _json(capsys)["attention_factor"] == 1.2
-    assert baseline("yarn", ROPE, 512).scaling.factors != factor_file().long_factor
+    assert baseline("yarn", ROPE, 512).scaling.factors.values != factor_file().long_factor.values
 
 
 def _of(**model: Any) -> FactorFile:
@@ -99,7 +99,7 @@ def test_factors_of_another_model_are_scored_on_request_only(
 
 
 def test_factors_of_another_width_are_scored_by_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ones, file = RescaleFactors.identity(8), factor_file()
+    ones, file = PairFactors((1.0,) * 8), factor_file()
     half = replace(file, model=replace(file.model, rotary_dim=16), short_factor=ones, long_factor=ones)
     path = _written(half, tmp_path)
     assert run([*SCORE, *SHORT, "--factors", path, "--other-model"]) == 2
@@ -129,6 +129,6 @@ def test_a_checkpoint_fine_tuned_with_the_factors_is_scored_with_them(
     known = replace(file, model=replace(file.model, sha256="0" * 64))
     assert run([*tuned, "--factors", _written(known, tmp_path)]) == 0
     assert capsys.readouterr().err == ""
-    others = replace(known, long_factor=baseline("pi", ROPE, 512).scaling.factors)
+    others = replace(known, long_factor=PairFactors(baseline("pi", ROPE, 512).scaling.factors.values))
     assert run([*tuned, "--factors", _written(others, tmp_path)]) == 2
     assert "sha256 of the weights" in json.loads(capsys.readouterr().err)["detail"]

@@ -95,7 +95,7 @@ def test_a_length_that_is_too_large_for_the_kv_cache(
     install_vllm(tmp_path / "vllm-0.32", "0.32.0", monkeypatch)
     model = shutil.copytree(POCKET, tmp_path / "deep")
     config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 100_000}))
+    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 64, "head_dim": 16384}))
     detail = refused(quiet_server, model=str(model), target_length=2**24, scorer={"backend": "vllm"})
     assert "0.00 GiB of weights over 1 rank and " in detail
     assert "GiB of KV cache for target_length=16777216 need" in detail

@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.models.source import resolve_model
 from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 from tests.helpers.http_server import POCKET_SPEC, ROPE, RunningServer
 
 JSON = {"Content-Type": "application/json"}
@@ -25,7 +25,7 @@ def factor_file(**model: Any) -> dict[str, Any]:
         "partial_rotary_factor": 1.0,
     }
     original = model.pop("original_max_position_embeddings", ROPE.original_max_position_embeddings)
-    identity_factors = RescaleFactors.identity(ROPE.num_pairs)
+    identity_factors = PairFactors((1.0,) * ROPE.num_pairs)
     file = FactorFile(
         model=ModelIdentity(**{**identity, **model}),
         original_max_position_embeddings=original,

@@ -16,7 +16,7 @@ from finetune.errors import UnsupportedGguf
 from finetune.output.gguf import write_gguf
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 from tests.helpers.factor_files import FULL
 
 FILE = replace(FULL, attention_factor=1.07, target_length=1000)
@@ -182,7 +182,7 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
 def test_another_model_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     original = change.pop("original_max_position_embeddings", 256)
     model = replace(FILE.model, **change)
-    factors = RescaleFactors.identity(model.rotary_dim // 2)
+    factors = PairFactors((1.0,) * (model.rotary_dim // 2))
     file = replace(
         FILE,
         model=model,

@@ -95,7 +95,7 @@ def test_csv_has_a_row_per_pair() -> None:
     assert list(rows[0]) == ["pair", "long_factor", "inv_freq", "wavelength"]
     assert [int(row["pair"]) for row in rows] == [0, 1, 2, 3]
     assert tuple(float(row["long_factor"]) for row in rows) == FULL.long_factor.values
-    inv_freq = compute_inv_freq(FULL.rope, FULL.long_factor).tolist()
+    inv_freq = compute_inv_freq(FULL.rope, FULL.scaling.factors).tolist()
     assert [float(row["inv_freq"]) for row in rows] == inv_freq
     assert [float(row["wavelength"]) for row in rows] == [2 * math.pi / frequency for frequency in inv_freq]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search_space.errors import InvalidFactorFile, SearchSpaceError
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 from tests.helpers.factor_files import FULL
 
 DOCUMENT = json.loads(FULL.to_json())
@@ -62,8 +62,8 @@ def test_every_bit_survives(
         original_max_position_embeddings=length,
         target_length=length + more,
         attention_factor=attention,
-        short_factor=RescaleFactors.identity(len(values)),
-        long_factor=RescaleFactors(tuple(values)),
+        short_factor=PairFactors((1.0,) * len(values)),
+        long_factor=PairFactors(tuple(values)),
         seed=seed,
     )
     assert FactorFile.from_json(file.to_json()) == file
@@ -98,7 +98,7 @@ def _edited(pointer: str, value: object) -> str:
 @pytest.mark.parametrize(
     ("pointer", "value"),
     [
-        ("/format", "ropewalk.factors/2"),
+        ("/format", "ropewalk.factors/3"),
         ("/format", 1),
         ("/model", None),
         ("/model", []),
@@ -220,7 +220,7 @@ def test_overflowing_floats_are_refused() -> None:
 
 def test_a_file_cannot_be_built_wrong() -> None:
     with pytest.raises(InvalidFactorFile, match="/long_factor must be one value per pair"):
-        replace(FULL, long_factor=RescaleFactors.identity(3))
+        replace(FULL, long_factor=PairFactors((1.0,) * 3))
     with pytest.raises(InvalidFactorFile, match="/attention_factor must be a finite number"):
         replace(FULL, attention_factor=math.nan)
     with pytest.raises(InvalidFactorFile, match="/baselines must be named once each"):

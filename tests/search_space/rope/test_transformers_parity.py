@@ -15,8 +15,7 @@ from search_space.factors.exports.registry import export
 from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.attention import longrope_attention_factor, yarn_attention_factor
 from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.hf_config import read_rope
-from search_space.rope.rescale_factors import RescaleFactors
+from search_space.rope.published import PairFactors
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -35,7 +34,12 @@ class Case:
 
     @property
     def rope(self) -> RopeConfig:
-        return read_rope(self.config({}).to_dict())
+        return RopeConfig(
+            rope_theta=self.theta,
+            rotary_dim=int(self.head_dim * self.partial),
+            original_max_position_embeddings=self.length,
+            partial_rotary_factor=self.partial,
+        )
 
     @property
     def target_length(self) -> int:
@@ -121,8 +125,8 @@ def test_an_exported_config_gives_the_searched_frequencies(case: Case, attention
         original_max_position_embeddings=case.length,
         target_length=case.target_length,
         attention_factor=attention_factor,
-        short_factor=RescaleFactors.identity(rope.num_pairs),
-        long_factor=factors,
+        short_factor=PairFactors((1.0,) * rope.num_pairs),
+        long_factor=PairFactors(factors.values),
     )
     # Only what the fragment says: the rope parameters of the base model are gone.
     config = LlamaConfig(

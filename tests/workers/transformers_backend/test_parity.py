@@ -112,7 +112,12 @@ class TestExportedModel:
     def settings(self, tmp_path: Path) -> ScorerSettings:
         path = save_llama(tmp_path / "exported", longrope_config(STRETCHED, 1.15))
         return ScorerSettings(
-            model=str(path), dtype="float32", target_length=TARGET_LENGTH, original_length=ORIGINAL_LENGTH, threads=1
+            model=str(path),
+            dtype="float32",
+            target_length=TARGET_LENGTH,
+            original_length=ORIGINAL_LENGTH,
+            rope=ROPE,
+            threads=1,
         )
 
     def test_the_factors_given_are_the_ones_used(

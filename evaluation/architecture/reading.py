@@ -1,0 +1,109 @@
+"""Everything that a search must know of a model, read from its config by the model's own code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from evaluation.architecture.config import load_config, rope_blocks
+from evaluation.architecture.frequencies import read_rope
+from evaluation.architecture.layers import Layers
+from evaluation.architecture.probing import probe_layers
+from evaluation.architecture.rotary import RotaryPart, rescaled_parts, rotary_parts, text_config
+from evaluation.architecture.skeleton import build_skeleton
+from evaluation.architecture.verifying import hf_problem
+from search_space.errors import UnsupportedRope
+from search_space.rope.config import RopeConfig
+
+# The library's config and model code is not made for several threads at its first import.
+_READING = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture:
+    """A model without its weights."""
+
+    model_type: str
+    model_class: str
+    rope: RopeConfig
+    layers: Layers
+
+
+def read_architecture(config: Mapping[str, object], *, original_length: int | None = None) -> Architecture:
+    """Read the dict of a ``config.json``; L is `original_length` or what the model serves.
+
+    Raises:
+        UnsupportedRope: the model has no rotary embedding that one vector of factors can rescale; says why.
+    """
+    with _READING, _quietly():
+        return _read(json.dumps(config, sort_keys=True), original_length)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' warnings of keys that it does not know, which exports hold for other readers."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+@lru_cache(maxsize=64)
+def _read(config: str, original_length: int | None) -> Architecture:
+    stated = json.loads(config)
+    loaded = load_config(stated)
+    model = build_skeleton(loaded)
+    part = _rescaled(model)
+    scaled = any(where.endswith("rope_scaling") and block for where, block in rope_blocks(stated))
+    rope = read_rope(part, loaded, original_length=original_length, clears_scaling=scaled)
+    rope = replace(rope, place=replace(rope.place, hf_refusal=hf_problem(stated, rope)))
+    layers = probe_layers(model)
+    if _has_alibi(text_config(model)) or (layers.all and not any(layer.rotates for layer in layers.all)):
+        raise UnsupportedRope(f"the model must use rotary positions, but {_other_positions(model)}")
+    return Architecture(model_type=loaded.model_type, model_class=type(model).__name__, rope=rope, layers=layers)
+
+
+def _rescaled(model: nn.Module) -> RotaryPart:
+    """The frequencies that a search rescales. Several modules of a model compute the same ones from one config."""
+    parts = rescaled_parts(model)
+    if not parts:
+        raise UnsupportedRope(f"the model must use rotary positions, but {_other_positions(model)}")
+    return parts[0]
+
+
+def _other_positions(model: nn.Module) -> str:
+    """What a model without rotary modules has instead, as a clause."""
+    name = type(model).__name__
+    text = text_config(model)
+    layers = probe_layers(model)
+    if _has_alibi(text):
+        return f"{name} biases its attention by distance (ALiBi)"
+    if any("relative_attention_bias" in path for path, _ in model.named_modules()):
+        return f"{name} has relative position biases"
+    if any("embed_positions" in path for path, _ in model.named_buffers()) and not rotary_parts(model):
+        return f"{name} keeps a table of sines per position and reads no rope parameters: no config could hold factors"
+    if layers.all and not any(layer.attends for layer in layers.all):
+        return f"{name} has no attention layer, whose order of tokens is in its state"
+    if any(_is_position_table(path, module) for path, module in model.named_modules()):
+        return f"{name} adds learned or fixed embeddings of absolute positions"
+    return f"{name} has attention layers without positions"
+
+
+def _has_alibi(text: Any) -> bool:
+    return bool(getattr(text, "alibi", False)) or text.model_type in ("bloom", "mpt")
+
+
+def _is_position_table(path: str, module: nn.Module) -> bool:
+    last = path.rsplit(".", 1)[-1]
+    return "position" in last or last in ("wpe", "pos_emb") or "PositionalEmbedding" in type(module).__name__

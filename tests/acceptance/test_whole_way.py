@@ -1,8 +1,6 @@
 """The whole way over REST, small: search, validation, fine-tuning hand-off, evaluation, factors that load."""
 
 import ipaddress
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,8 +13,7 @@ from api.client import RopewalkClient
 from search_space.factors.factor_file import FactorFile
 from service.evaluations.report import EvaluationReport
 from service.reports import FinetuneReport, SearchReport
-from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, server, wait_for
-from tests.helpers.waiting import free_port
+from tests.helpers.server_process import SEARCH_SECONDS, Served, wait_for
 
 SPEC: dict[str, Any] = {
     "model": "pocket",
@@ -28,21 +25,13 @@ SPEC: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Process, RopewalkClient]]:
-    home, port = tmp_path_factory.mktemp("whole-way") / "home", free_port()
-    with server(home, port) as process, RopewalkClient(f"http://127.0.0.1:{port}") as connected:
-        wait_for(lambda: connected.ready() is not None, START_SECONDS, home.parent / "server.log")
-        yield psutil.Process(process.pid), connected
+@pytest.fixture
+def client(served: Served) -> RopewalkClient:
+    return served.client
 
 
-@pytest.fixture(scope="module")
-def client(running: tuple[psutil.Process, RopewalkClient]) -> RopewalkClient:
-    return running[1]
-
-
-def test_nothing_listens_beyond_loopback(running: tuple[psutil.Process, RopewalkClient]) -> None:
-    server_process, _ = running
+def test_nothing_listens_beyond_loopback(served: Served) -> None:
+    server_process = psutil.Process(served.process.pid)
     tree = [server_process, *server_process.children(recursive=True)]
     listening = {
         (process.name(), connection.laddr.ip)
@@ -57,9 +46,8 @@ def test_nothing_listens_beyond_loopback(running: tuple[psutil.Process, Ropewalk
 
 
 @pytest.mark.timeout(600)
-def test_from_a_rest_call_to_a_fine_tuned_model(client: RopewalkClient, tmp_path: Path) -> None:
-    log = tmp_path / "none.log"
-    log.touch()
+def test_from_a_rest_call_to_a_fine_tuned_model(served: Served) -> None:
+    client, log = served.client, served.log
     search = client.submit_search(SPEC)
     wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
     search = client.job(search.id)
@@ -97,7 +85,7 @@ def test_from_a_rest_call_to_a_fine_tuned_model(client: RopewalkClient, tmp_path
 
 @pytest.mark.timeout(120)
 def test_the_dashboard_shows_the_study(client: RopewalkClient) -> None:
-    (search,) = client.jobs("search").items
+    (search,) = [job for job in client.jobs("search").items if job.labels == SPEC["labels"]]
     page = httpx.get(f"{client.url}/dashboard")
     assert page.status_code == 200
     studies = httpx.get(f"{client.url}/api/studies").json()["study_summaries"]

@@ -1,19 +1,20 @@
 """A real `ropewalk serve` in a process group of its own, for tests that need the whole thing."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.client import ApiError
+from api.client import ApiError, RopewalkClient
 from api.errors import ServerUnreachable
 from storage.errors import StorageError
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import free_port, wait_until
 
 START_SECONDS = 120.0
 SEARCH_SECONDS = 240.0
@@ -38,6 +39,30 @@ def server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             process.terminate()
         process.wait(timeout=90)
+
+
+class Served:
+    """`ropewalk serve`, which may be killed and started again, and a client of it."""
+
+    def __init__(self, home: Path, exits: ExitStack) -> None:
+        self.home, self.log = home, home.parent / "server.log"
+        self._port, self._exits = free_port(), exits
+        self.client = exits.enter_context(RopewalkClient(f"http://127.0.0.1:{self._port}"))
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return self._exits.enter_context(server(self.home, self._port))
+
+    def ensure_ready(self) -> None:
+        """Start it again if it has ended, and wait for its answer."""
+        if self.process.poll() is not None:
+            self.process = self._started()
+        wait_for(lambda: self.client.ready() is not None, START_SECONDS, self.log)
+
+    def kill(self) -> None:
+        """With SIGKILL, and its group with it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, log: Path) -> None:

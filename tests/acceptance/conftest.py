@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.helpers.server_process import Served
+
+
+@pytest.fixture(scope="package")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """For all tests of this folder: a start costs half a minute."""
+    with ExitStack() as exits:
+        yield Served(tmp_path_factory.mktemp("acceptance") / "home", exits)
+
+
+@pytest.fixture
+def served(one_server: Served) -> Served:
+    """It runs, whatever a test before has left."""
+    one_server.ensure_ready()
+    return one_server

@@ -16,7 +16,7 @@ from search_space.rope.config import RopeConfig
 from search_space.strategies.base import StrategyContext
 from service.reports import SearchReport
 from tests.helpers.breeding import play, smooth
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import ROOT, STARTUP
 from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, server, wait_for
 from tests.helpers.waiting import free_port
 
@@ -52,7 +52,7 @@ def test_it_proposes_the_same_step_for_the_same_seed() -> None:
 
 @pytest.mark.timeout(600)
 def test_a_server_runs_a_search_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_prepare(tmp_path)), str(ROOT)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_prepare(tmp_path)), str(STARTUP), str(ROOT)]))
     home, port, log = tmp_path / "home", free_port(), tmp_path / "server.log"
     with server(home, port), RopewalkClient(f"http://127.0.0.1:{port}") as client:
         wait_for(lambda: client.ready() is not None, START_SECONDS, log)

@@ -10,14 +10,14 @@ from pathlib import Path
 from search_space.factors.factor_file import FactorFile
 from storage.postgres.database import Database
 from tests.helpers.http_server import running_server
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import ROOT, STARTUP
 from tests.helpers.searches import controller
 from tests.helpers.waiting import free_port
 
 
 def example(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "examples" / "watch_a_search.py"), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "ROPEWALK_URL": url}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(STARTUP), str(ROOT)]), "ROPEWALK_URL": url}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 

@@ -1,4 +1,4 @@
-"""Which tests share a process when there are two."""
+"""Which tests share a process when there are several."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.helpers.paths import ROOT
 
 # Read off the text: the process that distributes tests has not imported them. Nothing but the time depends on it.
-_STARTS_RAY = re.compile(r"\bimport ray\b|\bensure_ray\b|\bray_cluster\b|helpers\.server_process\b|\bScoringPool\b")
+_SHARES_A_CLUSTER = re.compile(r"\bray_cluster\b|\bScoringPool\b")
+_STARTS_RAY = re.compile(r"\bimport ray\b|\bensure_ray\b|helpers\.server_process\b")
 
 
 class OneCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Files that start Ray go to one process, which so needs one cluster at a time; any other file stays together."""
+    """Files that share a cluster go to one process, and those that start Ray for themselves to another, so that there
+    are two at once and no more; any other file stays together, for what its tests share."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if _starts_ray(file) else file
+        return _ray(file) or file
 
 
 @functools.cache
-def _starts_ray(file: str) -> bool:
-    return bool(_STARTS_RAY.search((ROOT / file).read_text(encoding="utf-8")))
+def _ray(file: str) -> str | None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    if _SHARES_A_CLUSTER.search(text):
+        return "the shared cluster"
+    return "clusters of their own" if _STARTS_RAY.search(text) else None

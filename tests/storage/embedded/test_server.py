@@ -191,9 +191,13 @@ def test_it_runs_for_an_ordinary_user_and_refuses_another_ones_home(home: Path) 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can give up a capability")
 def test_root_that_may_not_trace_others_knows_its_server(home: Path) -> None:
-    """So it is in a container: the working directory of another user's process is hidden."""
+    """So it is in a container: the working directory of another user's process is hidden.
+
+    The servers of other tests are taken for orphans of this one's, which it waits for in vain: not for long here.
+    """
     restricted = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--", sys.executable, "-c"]
-    program = "import sys\nfrom pathlib import Path\nfrom storage.embedded.server import EmbeddedPostgres\n"
+    program = "import sys\nfrom pathlib import Path\nfrom storage.embedded import server\n"
+    program += "from storage.embedded.server import EmbeddedPostgres\nserver.ORPHAN_TIMEOUT = 2\n"
     program += "with EmbeddedPostgres(Path(sys.argv[1])):\n    print(open(sys.argv[2]).readline())"
     pid_file = home / "postgres" / "data" / "postmaster.pid"
     done = subprocess.run(

@@ -97,6 +97,8 @@ def _put_back(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
 def _search(runtime: Runtime, spec: SearchSpec) -> None:
     with span("preparing"):
         prepared = prepare_search(spec)
+    for warning in prepared.warnings:
+        runtime.event("model.warning", text=warning)
     result = run_search(runtime, prepared)
     write_artifact(runtime, "factors.json", result.factor_file.to_json())
     runtime.event("winner.chosen", trial=result.winner.trial, verdict=result.verdict, text=result.statement())

@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from api.commands import common
-from api.console import out, print_json, print_line
+from api.console import note, out, print_json, print_line
 from api.errors import BadInput
 from evaluation.models.source import ModelSource, resolve_model
+from evaluation.models.windows import window_warnings
 from search_space.candidates.baselines import BASELINE_NAMES, baselines, own_attention_factor
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 
@@ -43,6 +44,8 @@ def show_baselines(
 ) -> None:
     """Analytic factors: no search, no weights needed."""
     source = resolve_model(common.local_path(model), weights=False)
+    for warning in window_warnings(source):
+        note(warning)
     candidates = baselines(source.rope, target_length, critical_pair=critical_pair)
     rows = {
         name: {

@@ -16,6 +16,7 @@ from api.console import err, note, out, print_json
 from api.errors import BadInput
 from evaluation.models.source import ModelSource, resolve_model
 from evaluation.models.user_path import is_file
+from evaluation.models.windows import check_reach, window_warnings
 from search_space.candidates.baselines import BASELINE_NAMES, baseline
 from search_space.errors import FactorsDoNotFit
 from search_space.factors.factor_file import FactorFile
@@ -65,6 +66,10 @@ def score(
         given = dataclasses.replace(given, scaling=scaling)
     source, target_length = given.source, given.target_length
     built = build_documents(source, target_length, documents, seed, needles, corpus, split)
+    check_reach(source, target_length)
+    warnings = window_warnings(source)
+    for warning in warnings:
+        note(warning)
     with _scorer(source, target_length, backend, dtype) as scorer:
         scores = _score_all(scorer, given, built, quiet=as_json)
         info = scorer.info
@@ -82,6 +87,7 @@ def score(
         "exact_match": summary.exact_match,
         "documents": summary.documents,
         "tokens": summary.tokens,
+        **({"warnings": list(warnings)} if warnings else {}),
         "scorer": dataclasses.asdict(info),
         "document_scores": [
             {"id": one.document_id, "nats": one.nats, "tokens": one.tokens, "exact": one.exact} for one in scores

@@ -10,6 +10,7 @@ from evaluation.documents.factory import DocumentFactory, DocumentRequest, check
 from evaluation.documents.needle import NeedleDocument, Split
 from evaluation.errors import EvaluationError
 from evaluation.models.source import ModelSource, load_tokenizer, model_directory, model_sha256, resolve_model
+from evaluation.models.windows import check_reach, window_warnings
 from finetune.config import FinetuneSettings
 from finetune.errors import FinetuneError, InvalidFinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes
@@ -64,6 +65,11 @@ class PreparedSearch:
     spec: SearchSpec
     model: PreparedModel
     strategy: Strategy
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know of the model."""
+        return window_warnings(self.model.source)
 
     @property
     def num_baselines(self) -> int:
@@ -162,6 +168,7 @@ def prepare_model(
     rope = source.rope
     if target_length is not None:
         check_lengths(rope.original_max_position_embeddings, target_length)
+        check_reach(source, target_length)
     return PreparedModel(
         source=source,
         rope=rope,

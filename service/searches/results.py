@@ -49,6 +49,8 @@ class SearchResult:
     """Best bred candidate minus best baseline, nats per answer token, paired by document, 95 % bootstrap interval."""
     finalists: tuple[Finalist, ...]
     factor_file: FactorFile
+    warnings: tuple[str, ...] = ()
+    """What a user must know of the model before trusting any verdict."""
 
     @property
     def verdict(self) -> Verdict:
@@ -69,7 +71,10 @@ class SearchResult:
         )
 
     def statement(self) -> str:
-        """The verdict as a sentence or two."""
+        """The verdict as a sentence or two, then what to know of the model."""
+        return " ".join((self._statement(), *(f"Note: {warning}." for warning in self.warnings)))
+
+    def _statement(self) -> str:
         best = f"{self.best_baseline.name} ({self.best_baseline.summary.nll:.4f} nats per answer token)"
         result = f"the result is that baseline, {self.best_baseline.name}"
         if self.best_bred is None or self.difference is None:
@@ -113,6 +118,7 @@ def decide(prepared: PreparedSearch, search_id: str, search: FinishedSearch) -> 
         best_bred=None if found.best_bred is None else by_trial[found.best_bred],
         difference=found.difference,
         finalists=tuple(ranked),
+        warnings=prepared.warnings,
         factor_file=_factor_file(prepared, search_id, search, ranked, winner, best_baseline, against),
     )
 

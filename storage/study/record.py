@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
@@ -15,6 +17,7 @@ from optuna.trial import TrialState
 from search_space.candidates.candidate import Candidate
 from search_space.candidates.step import Step
 from search_space.rope.config import RopeConfig
+from search_space.rope.published import PairFactors, PublishedScaling
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.jobs.leases import hold
 from storage.optuna_tables import storage as optuna_storage
@@ -28,7 +31,29 @@ from storage.study.trial_codec import REASON, to_record, to_trial
 METRIC_NAMES = "study:metric_names"  # where Optuna keeps what Study.set_metric_names is given
 STEP = "ropewalk:step:"  # and the generation: a system attribute for each step
 METRIC = "NLL (nats per answer token)"
+OWN_SCALING = "own_scaling"  # what the model comes with, over which candidates rescale
 ROPE_ATTRIBUTES = ("rope_theta", "rotary_dim", "original_max_position_embeddings", "partial_rotary_factor")
+
+
+def _published_attributes(rope: RopeConfig) -> dict[str, object]:
+    own = rope.published
+    if own is None:
+        return {}
+    return {
+        OWN_SCALING: {
+            "rope_type": own.rope_type,
+            "factors": list(own.factors.values),
+            "attention": own.attention_factor,
+        }
+    }
+
+
+def _published(shown: Mapping[str, Any]) -> PublishedScaling | None:
+    own = shown.get(OWN_SCALING)
+    if own is None:
+        return None
+    factors = PairFactors(tuple(own["factors"]))
+    return PublishedScaling(rope_type=own["rope_type"], factors=factors, attention_factor=own["attention"])
 
 
 class StudyRecord:
@@ -54,7 +79,7 @@ class StudyRecord:
         """The study, minimising, with what the dashboard shows about it; `rope` is the model's, for `rope` below."""
         shown: dict[str, object] = {"model": model, "target_length": target_length}
         if rope is not None:
-            shown |= {name: getattr(rope, name) for name in ROPE_ATTRIBUTES}
+            shown |= {name: getattr(rope, name) for name in ROPE_ATTRIBUTES} | _published_attributes(rope)
         with self._database.translated():
             with suppress(DuplicatedStudyError):
                 self._fenced.create_new_study([StudyDirection.MINIMIZE], self._search_id)
@@ -197,7 +222,10 @@ class StudyRecord:
                 shown = storage.get_study_user_attrs(storage.get_study_id_from_name(self._search_id))
             except KeyError:
                 return None
-        return RopeConfig(**{name: shown[name] for name in ROPE_ATTRIBUTES}) if "rope_theta" in shown else None
+        if "rope_theta" not in shown:
+            return None
+        plain = RopeConfig(**{name: shown[name] for name in ROPE_ATTRIBUTES})
+        return replace(plain, published=_published(shown))
 
     # -- within ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from optuna.storages import RDBStorage
 from evaluation.scores.score import DocumentScore
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.rope.config import RopeConfig
+from search_space.rope.published import PairFactors, PublishedScaling
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
@@ -172,10 +173,20 @@ def test_optuna_uses_our_bounded_pool(database: Database, study: StudyRecord) ->
     assert others + 1 == database.engine.pool.checkedin()  # type: ignore[attr-defined]
 
 
-def test_the_rope_that_the_study_was_told_of(database: Database, study: StudyRecord) -> None:
+@pytest.mark.parametrize(
+    "published",
+    [None, PublishedScaling(rope_type="yarn", factors=PairFactors((1.0,) * 6 + (4.0,) * 6), attention_factor=1.14)],
+)
+def test_the_rope_that_the_study_was_told_of(
+    database: Database, study: StudyRecord, published: PublishedScaling | None
+) -> None:
     assert study.rope() is None
     rope = RopeConfig(
-        rope_theta=10000.5, rotary_dim=24, original_max_position_embeddings=256, partial_rotary_factor=0.75
+        rope_theta=10000.5,
+        rotary_dim=24,
+        original_max_position_embeddings=256,
+        partial_rotary_factor=0.75,
+        published=published,
     )
     study.create_if_missing(model="pocket", target_length=1024, rope=rope)
     assert study.rope() == rope

@@ -110,7 +110,7 @@ def _notes(file: FactorFile) -> tuple[str, ...]:
     if place.layer_type is not None:
         notes.append(
             "transformers 5.19 fails in its second forward pass past the original length where rope parameters differ "
-            "by layer type (UnboundLocalError: long_inv_freq): load the model anew after such a pass."
+            "by layer type (UnboundLocalError: long_inv_freq): use hf-long there, or load the model anew after a pass."
         )
     if place.own_switch is not None:
         notes.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_space.errors import InvalidFactorFile
-from search_space.factors.exports import csv_table, factor_json, gguf, hf, mlx, vllm
+from search_space.factors.exports import csv_table, factor_json, gguf, hf, hf_long, mlx, vllm
 from search_space.factors.exports.row import ExportRow
 from search_space.factors.factor_file import FactorFile
 from search_space.registry import Registry
@@ -12,6 +12,7 @@ EXPORTS = Registry(
     "export format",
     factor_json.ROW,
     hf.ROW,
+    hf_long.ROW,
     vllm.ROW,
     mlx.ROW,
     csv_table.ROW,

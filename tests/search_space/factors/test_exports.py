@@ -102,7 +102,7 @@ def test_csv_has_a_row_per_pair() -> None:
 
 @pytest.mark.parametrize("name", ["gguf", "yaml", "", "JSON"])
 def test_other_formats_are_refused_with_the_ones_that_exist(name: str) -> None:
-    with pytest.raises(InvalidFactorFile, match=f"one of json, hf, vllm, mlx, csv(, gguf)?, but got '{name}'"):
+    with pytest.raises(InvalidFactorFile, match=f"one of json, hf, hf-long, vllm, mlx, csv(, gguf)?, but got '{name}'"):
         export(FULL, name)
 
 

@@ -159,6 +159,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "BAD_INPUT": _kind(HTTPStatus.BAD_REQUEST, "The input breaks a rule"),
     # search_space
     "UNSUPPORTED_ROPE": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The model's position encoding cannot be rescaled"),
+    "INVALID_ORIGINAL_LENGTH": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The original length is invalid"),
     "INVALID_RESCALE_FACTORS": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The rescale factors are invalid"),
     "INVALID_TARGET_LENGTH": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The target length is invalid"),
     "INVALID_STRATEGY": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The strategy is invalid"),

@@ -17,6 +17,12 @@ class UnsupportedRope(SearchSpaceError, ValueError):
     code = "UNSUPPORTED_ROPE"
 
 
+class InvalidOriginalLength(UnsupportedRope):
+    """No original length is known, or one was given that the model does not serve."""
+
+    code = "INVALID_ORIGINAL_LENGTH"
+
+
 class InvalidRescaleFactors(SearchSpaceError, ValueError):
     """A factor vector breaks a constraint (length, finite, at least 1, non-decreasing), or its attention factor does
     (finite, positive)."""

@@ -26,7 +26,7 @@ def factors(
     model_gguf: Annotated[Path | None, typer.Option(help="For gguf: the model as a GGUF; it is not changed.")] = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Export a search's winning factors; standard error says what the format's consumer ignores."""
+    """Export a search's winning factors or a factor file; standard error says what the format's consumer ignores."""
     if format not in EXPORTS:
         raise BadInput(f"--format must be one of {', '.join(EXPORTS)}, but got {format!r}")
     row = EXPORTS[format]

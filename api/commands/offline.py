@@ -1,4 +1,4 @@
-"""What needs no service and no weights: analytic factors, and needle documents."""
+"""What needs no service and no forward pass: analytic factors, and needle documents."""
 
 import json
 import sys
@@ -11,10 +11,15 @@ from rich.table import Table
 from api.commands import common
 from api.console import note, out, print_json, print_line
 from api.errors import BadInput
-from evaluation.models.source import ModelSource, resolve_model
+from evaluation.models.hub import has_weights
+from evaluation.models.source import ModelSource, model_sha256, resolve_model
 from evaluation.models.windows import window_warnings
-from search_space.candidates.baselines import BASELINE_NAMES, baselines, own_attention_factor
+from search_space.candidates.baselines import BASELINE_NAMES, baseline, own_attention_factor
+from search_space.candidates.candidate import Candidate
+from search_space.factors.factor_file import FactorFile, ModelIdentity
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from search_space.rope.scaling import Scaling
+from search_space.version import ROPEWALK_VERSION
 
 if TYPE_CHECKING:
     from evaluation.documents.needle import NeedleDocument, Split
@@ -23,6 +28,7 @@ DOCUMENTS_PER_CALL = 16  # scored between two steps of the progress bar
 
 ModelOption = Annotated[str, typer.Option(help="pocket, a directory, or a hub id.")]
 TargetLength = Annotated[int, typer.Option(help="Tokens.")]
+OriginalLength = Annotated[int | None, typer.Option(min=2, help="Tokens; default: what the model serves.")]
 Documents = Annotated[int, typer.Option(min=1, help="How many.")]
 Seed = Annotated[int, typer.Option(min=0, help="All randomness is derived from it.")]
 Needles = Annotated[int, typer.Option(min=1, help="Needles per document.")]
@@ -39,14 +45,33 @@ def register(app: typer.Typer) -> None:
 def show_baselines(
     model: ModelOption,
     target_length: TargetLength,
+    original_length: OriginalLength = None,
     critical_pair: Annotated[int | None, typer.Option(help="Default: the theoretical one.")] = None,
+    name: Annotated[str | None, typer.Option(help=f"Only this one: {', '.join(BASELINE_NAMES)}.")] = None,
+    attention_factor: Annotated[
+        float | None, typer.Option(help="For -o: what the file says; default: 1, whatever the method's paper has.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Write --name as a factor file; - is standard output.")
+    ] = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Analytic factors: no search, no weights needed."""
-    source = resolve_model(common.local_path(model), weights=False)
+    """Analytic factors: no search, no weights needed. With --name and -o, as a factor file for the command factors."""
+    names = BASELINE_NAMES if name is None else (name,)
+    if output is None and attention_factor is not None:
+        raise BadInput("--attention-factor is for the factor file that --name NAME -o FILE writes, but -o is not given")
+    source = resolve_model(common.local_path(model), original_length=original_length, weights=False)
+    candidates = [baseline(one, source.rope, target_length, critical_pair=critical_pair) for one in names]
     for warning in window_warnings(source):
         note(warning)
-    candidates = baselines(source.rope, target_length, critical_pair=critical_pair)
+    if output is not None:
+        if name is None:
+            raise BadInput("-o writes one baseline as a factor file, so --name must be given")
+        file = _as_file(source, candidates[0], target_length, _attention_factor(attention_factor))
+        _write_file(file, output, as_json=as_json)
+        if attention_factor is None:
+            _hint(name, source, target_length)
+        return
     rows = {
         name: {
             "long_factor": list(candidate.scaling.factors.values),
@@ -54,16 +79,50 @@ def show_baselines(
             "attention_factor": candidate.scaling.attention_factor,
             "own_attention_factor": own_attention_factor(name, source.rope, target_length),
         }
-        for name, candidate in zip(BASELINE_NAMES, candidates, strict=True)
+        for name, candidate in zip(names, candidates, strict=True)
     }
     if as_json:
         print_json({**_about(source, target_length), "baselines": rows})
         return
-    names = list(rows)
     table = Table("pair", *names, title=f"long_factor of {source.name} at {target_length} tokens")
     for pair in range(source.rope.num_pairs):
         table.add_row(str(pair), *(f"{candidate.scaling.factors.values[pair]:.4g}" for candidate in candidates))
     out().print(table)
+
+
+def _attention_factor(given: float | None) -> float:
+    common.finite("--attention-factor", given)
+    if given is None:
+        return 1.0
+    if given <= 0:
+        raise BadInput(f"--attention-factor must be positive, but got {given}")
+    return given
+
+
+def _as_file(source: ModelSource, candidate: Candidate, target_length: int, attention_factor: float) -> FactorFile:
+    sha256 = model_sha256(source) if has_weights(source.path) else None
+    return FactorFile.of(
+        source.rope,
+        Scaling(candidate.scaling.factors, attention_factor),
+        model=ModelIdentity.of(source.rope, name=source.name, revision=source.revision, sha256=sha256),
+        target_length=target_length,
+        critical_pair=candidate.critical_pair,
+        ropewalk_version=ROPEWALK_VERSION,
+    )
+
+
+def _write_file(file: FactorFile, output: str, *, as_json: bool) -> None:
+    if output == "-":
+        sys.stdout.write(file.to_json())
+        return
+    common.write_text(Path(output), file.to_json())
+    print_json({"path": output}) if as_json else print_line(output)
+
+
+def _hint(name: str, source: ModelSource, target_length: int) -> None:
+    own = own_attention_factor(name, source.rope, target_length)
+    if own != 1.0:
+        note(f"the paper of {name} pairs these factors with an attention factor: --attention-factor {own:.6g}")
 
 
 def _about(source: ModelSource, target_length: int) -> dict[str, object]:
@@ -83,6 +142,7 @@ def _about(source: ModelSource, target_length: int) -> dict[str, object]:
 def needles(
     model: ModelOption,
     target_length: TargetLength,
+    original_length: OriginalLength = None,
     documents: Documents = 10,
     seed: Seed = 0,
     needles: Needles = 1,
@@ -92,7 +152,7 @@ def needles(
     as_json: common.AsJson = False,
 ) -> None:
     """Write needle documents, a JSON object a line: id, text, token_ids, answer_spans [[start, end)], depth."""
-    source = resolve_model(common.local_path(model), weights=False)
+    source = resolve_model(common.local_path(model), original_length=original_length, weights=False)
     built = build_documents(source, target_length, documents, seed, needles, corpus, split)
     lines = "".join(
         json.dumps(

@@ -11,7 +11,16 @@ import typer
 from rich.table import Table
 
 from api.commands import common
-from api.commands.offline import CorpusOption, Documents, ModelOption, Needles, Seed, SplitOption, build_documents
+from api.commands.offline import (
+    CorpusOption,
+    Documents,
+    ModelOption,
+    Needles,
+    OriginalLength,
+    Seed,
+    SplitOption,
+    build_documents,
+)
 from api.console import err, note, out, print_json
 from api.errors import BadInput
 from evaluation.models.source import ModelSource, resolve_model
@@ -39,6 +48,7 @@ def score(
     model: ModelOption,
     factors: Annotated[str, typer.Option(metavar="FILE|BASELINE", help="A factor file, - for stdin, or a baseline.")],
     target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factor file's own.")] = None,
+    original_length: OriginalLength = None,
     documents: Documents = 40,
     seed: Seed = 0,
     attention_factor: Annotated[
@@ -60,7 +70,7 @@ def score(
     common.finite("--attention-factor", attention_factor)
     if attention_factor is not None and attention_factor <= 0:
         raise BadInput(f"--attention-factor must be positive, but got {attention_factor}")
-    given = _given(model, factors, target_length, other_model=other_model)
+    given = _given(model, factors, target_length, original_length, other_model=other_model)
     if attention_factor is not None:
         scaling = dataclasses.replace(given.scaling, attention_factor=attention_factor)
         given = dataclasses.replace(given, scaling=scaling)
@@ -119,20 +129,27 @@ class _Given:
     scaling: Scaling
 
 
-def _given(model: str, factors: str, target_length: int | None, *, other_model: bool) -> _Given:
+def _given(
+    model: str, factors: str, target_length: int | None, original_length: int | None, *, other_model: bool
+) -> _Given:
     """A baseline's name is that baseline wherever the command runs; a file of that name is written ./name."""
     from evaluation.documents.factory import check_lengths
 
     if factors in BASELINE_NAMES:
         if target_length is None:
             raise BadInput(f"--target-length must be given for a baseline, but got --factors {factors} alone")
-        source = resolve_model(common.local_path(model))
+        source = resolve_model(common.local_path(model), original_length=original_length)
         check_lengths(source.rope.original_max_position_embeddings, target_length)
         scaling = baseline(factors, source.rope, target_length).scaling
         return _Given(name=factors, source=source, target_length=target_length, scaling=scaling)
     if factors != "-" and not is_file(Path(factors)):
         raise BadInput(f"--factors must be a file or one of {', '.join(BASELINE_NAMES)}, but got {factors!r}")
     file = FactorFile.from_json(common.read_text(factors))
+    if original_length not in (None, file.original_max_position_embeddings):
+        raise BadInput(
+            "--original-length must be the factor file's, "
+            f"{file.original_max_position_embeddings}, or left out, but got {original_length}"
+        )
     source = _model_for(file, model, other_model=other_model)
     target_length = target_length or file.target_length
     check_lengths(source.rope.original_max_position_embeddings, target_length)

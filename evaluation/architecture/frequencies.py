@@ -15,7 +15,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from evaluation.architecture.config import said_by
 from evaluation.architecture.doubles import Doubles
 from evaluation.architecture.rotary import RotaryPart
-from search_space.errors import UnsupportedRope
+from search_space.errors import InvalidOriginalLength, UnsupportedRope
 from search_space.rope.config import RopeConfig
 from search_space.rope.published import CarriedKeys, ConfigPlace, PairFactors, PublishedScaling
 
@@ -43,6 +43,7 @@ def read_rope(
     L is `original_length`, or else what :func:`served_length` says.
 
     Raises:
+        InvalidOriginalLength: no length is stated or given, or more was given than an unscaled model serves.
         UnsupportedRope: a value that is needed is missing or contradicts another; the message has both.
     """
     text = config.get_text_config(decoder=True)
@@ -109,7 +110,7 @@ def _length(text: Any, parameters: Mapping[str, Any], original_length: int | Non
         return served_length(text, parameters)
     has_own = parameters.get("rope_type") in _LENGTH_SCALED or getattr(text, "max_position_embeddings", None) is None
     if not has_own and original_length > (served := served_length(text, parameters)):
-        raise UnsupportedRope(
+        raise InvalidOriginalLength(
             f"original_length must be at most the tokens that the model serves, {served}, "
             f"but got original_length={original_length}"
         )
@@ -123,11 +124,12 @@ def served_length(text: Any, parameters: Mapping[str, Any]) -> int:
     published configs leave the old length there (Qwen's snippet says 32,768 and means 131,072).
 
     Raises:
-        UnsupportedRope: no length is stated, or an original one above it.
+        InvalidOriginalLength: no length is stated.
+        UnsupportedRope: an original one is above it.
     """
     stated = getattr(text, "max_position_embeddings", None)
     if stated is None:
-        raise UnsupportedRope(
+        raise InvalidOriginalLength(
             "the config must state max_position_embeddings, but has none: give the tokens that the model was trained "
             "on as original_length (--original-length)"
         )

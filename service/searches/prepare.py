@@ -16,7 +16,7 @@ from finetune.errors import FinetuneError, InvalidFinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes
 from finetune.recipes import settings_of
 from search_space.candidates.step import Budget
-from search_space.errors import SearchSpaceError
+from search_space.errors import InvalidOriginalLength, SearchSpaceError
 from search_space.factors.factor_file import ModelIdentity
 from search_space.rope.config import RopeConfig
 from search_space.strategies.base import Strategy, StrategyContext
@@ -103,13 +103,7 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
         InvalidSpec: a field breaks a rule that needs the model to be known; names the field.
         EvaluationError, SearchSpaceError, WorkersError: the room that refused says why.
     """
-    model = prepare_model(
-        spec.model,
-        corpus=spec.objective.corpus,
-        original_length=spec.original_length,
-        target_length=spec.target_length,
-        weights=weights,
-    )
+    model = _model_of(spec, weights=weights)
     if spec.target_length <= model.rope.original_max_position_embeddings:
         raise InvalidSpec(
             "target_length must be greater than the model's original length, but got "
@@ -153,6 +147,19 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             seed=spec.seed,
         )
     return PreparedSearch(spec=spec, model=model, strategy=strategy)
+
+
+def _model_of(spec: SearchSpec, *, weights: bool) -> PreparedModel:
+    try:
+        return prepare_model(
+            spec.model,
+            corpus=spec.objective.corpus,
+            original_length=spec.original_length,
+            target_length=spec.target_length,
+            weights=weights,
+        )
+    except InvalidOriginalLength as error:
+        raise InvalidSpec(str(error), pointer="/original_length") from error
 
 
 def prepare_model(

@@ -11,7 +11,10 @@ import pytest
 
 from api.__main__ import main
 from api.cli import run
-from search_space.candidates.baselines import BASELINE_NAMES
+from evaluation.models.fitting import check_model
+from evaluation.models.source import model_sha256, resolve_model
+from search_space.candidates.baselines import BASELINE_NAMES, baseline
+from search_space.factors.factor_file import FactorFile
 
 POCKET = ["--model", "pocket", "--target-length", "512"]
 LONG_NAME = "x" * 5_000  # no file system takes it
@@ -35,6 +38,62 @@ def test_baselines(capsys: pytest.CaptureFixture[str]) -> None:
     moved = _json(capsys)["baselines"]
     assert moved["ntk_critical"]["long_factor"][3] == 4.0
     assert moved["ntk"] == told["baselines"]["ntk"]
+
+
+def test_a_shorter_original_length(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["baselines", *POCKET, "--original-length", "128", "--json"]) == 0
+    told = _json(capsys)
+    assert told["original_max_position_embeddings"] == 128
+    assert told["baselines"]["pi"]["long_factor"] == [4.0] * 16
+    assert run(["needles", *POCKET, "--documents", "1", "--original-length", "128"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_baseline_as_a_factor_file_and_its_exports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "yarn.json"
+    assert run(["baselines", *POCKET, "--name", "yarn", "-o", str(path)]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{path}\n"
+    assert "--attention-factor 1.06931" in told.err, "what the paper has is said, not taken"
+    file = FactorFile.from_json(path.read_text())
+    source = resolve_model("pocket")
+    assert (file.attention_factor, file.target_length, file.search) == (1.0, 512, None)
+    assert file.model.sha256 == model_sha256(source)
+    assert file.scaling.factors == baseline("yarn", source.rope, 512).scaling.factors
+    check_model(source, file)
+    exported = tmp_path / "rope.json"
+    assert run(["factors", str(path), "--format", "hf", "-o", str(exported)]) == 0
+    assert json.loads(exported.read_text())["rope_parameters"]["long_factor"] == list(file.long_factor.values)
+    capsys.readouterr()
+    assert run(["factors", str(path), "--format", "vllm"]) == 0
+    assert json.loads(capsys.readouterr().out)["max_position_embeddings"] == 512
+
+
+def test_a_baselines_file_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["baselines", *POCKET, "--name", "yarn_critical", "--critical-pair", "7", "-o", "-"]
+    assert run([*arguments, "--attention-factor", "1.25"]) == 0
+    told = capsys.readouterr()
+    file = FactorFile.from_json(told.out)
+    assert (file.attention_factor, file.critical_pair, told.err) == (1.25, 7, "")
+    assert run(["baselines", *POCKET, "--name", "pi", "-o", "-"]) == 0
+    assert capsys.readouterr().err == "", "the method has no attention factor of its own"
+
+
+def test_one_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["baselines", *POCKET, "--name", "ntk", "--json"]) == 0
+    assert list(_json(capsys)["baselines"]) == ["ntk"]
+    assert run(["baselines", *POCKET, "--name", "ntk"]) == 0
+    told = capsys.readouterr().out
+    assert "ntk" in told
+    assert "yarn" not in told
+
+
+def test_a_model_without_weights_has_baselines_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = (resolve_model("pocket").path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config)
+    arguments = ["baselines", "--model", str(tmp_path), "--target-length", "512", "--name", "pi", "-o", "-"]
+    assert run(arguments) == 0
+    assert FactorFile.from_json(capsys.readouterr().out).model.sha256 is None
 
 
 def test_baselines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +134,16 @@ def test_needles_are_documents_a_line(capsys: pytest.CaptureFixture[str], tmp_pa
         (["baselines", "--model", "pocket", "--target-length", "100"], "INVALID_TARGET_LENGTH", "target_length=100"),
         (["baselines", "--model", "pocket"], "BAD_INPUT", "target-length"),
         (["baselines", *POCKET, "--critical-pair", "99"], "INVALID_STRATEGY", "99"),
+        (["baselines", *POCKET, "--name", "magic"], "INVALID_STRATEGY", "magic"),
+        (["baselines", *POCKET, "-o", "-"], "BAD_INPUT", "--name must be given"),
+        (["baselines", *POCKET, "--attention-factor", "1.1"], "BAD_INPUT", "-o is not given"),
+        (["baselines", *POCKET, "--name", "pi", "-o", "-", "--attention-factor", "-1"], "BAD_INPUT", "positive"),
+        (["baselines", *POCKET, "--name", "pi", "-o", "-", "--attention-factor", "inf"], "BAD_INPUT", "finite"),
+        (["baselines", *POCKET, "--name", "pi", "-o", "/dev"], "BAD_INPUT", "is a directory"),
+        (["baselines", *POCKET, "--original-length", "512"], "INVALID_ORIGINAL_LENGTH", "256, but got"),
+        (["needles", *POCKET, "--original-length", "512"], "INVALID_ORIGINAL_LENGTH", "256, but got"),
+        (["score", *POCKET, "--factors", "pi", "--original-length", "512"], "INVALID_ORIGINAL_LENGTH", "256, but got"),
+        (["baselines", *POCKET, "--original-length", "1"], "BAD_INPUT", "original-length"),
         (["needles", *POCKET, "--split", "secret"], "BAD_INPUT", "secret"),
         (["needles", *POCKET, "--corpus", "/no/such/file.txt"], "CORPUS_NOT_FOUND", "/no/such/file.txt"),
         (["needles", *POCKET, "--documents", "0"], "BAD_INPUT", "documents"),

@@ -54,6 +54,16 @@ def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
     assert baseline("yarn", ROPE, 512).scaling.factors.values != factor_file().long_factor.values
 
 
+def test_a_shorter_original_length(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run([*SCORE, *SHORT, "--factors", "pi", "--original-length", "128"]) == 0
+    shorter = _json(capsys)["nll"]
+    assert run([*SCORE, *SHORT, "--factors", "pi"]) == 0
+    assert _json(capsys)["nll"] != shorter, "twice the factors"
+    path = _written(factor_file(), tmp_path)
+    assert run([*SCORE, *SHORT, "--factors", path, "--original-length", "128"]) == 2
+    assert "must be the factor file's, 256" in capsys.readouterr().err
+
+
 def _of(**model: Any) -> FactorFile:
     file = factor_file()
     length = model.pop("original_max_position_embeddings", 256)

@@ -89,6 +89,7 @@ def test_a_missing_field_is_pointed_at(quiet_server: RunningServer) -> None:
         ({"model": TOO_LONG}, "MODEL_NOT_FOUND"),
         ({"target_length": 128}, "INVALID_DOCUMENT_REQUEST"),
         ({"target_length": 256}, "INVALID_SPEC"),
+        ({"original_length": 512}, "INVALID_SPEC"),
         ({"strategy": {"name": "wishing"}}, "INVALID_STRATEGY"),
         ({"strategy": {"name": "evolution", "wishes": 3}}, "INVALID_STRATEGY"),
         ({"objective": {"corpus": "/no/such/corpus.txt"}}, "CORPUS_NOT_FOUND"),
@@ -103,6 +104,16 @@ def test_what_the_service_refuses(quiet_server: RunningServer, change: dict[str,
             problem = _problem(http.post(f"/v1/searches{query}", json={**POCKET_SPEC, **change}), 422, code)
         assert problem["detail"]
         assert http.get("/v1/searches").json()["items"] == []
+
+
+def test_an_original_length_above_the_models_is_pointed_at(quiet_server: RunningServer) -> None:
+    with quiet_server.http as http:
+        for query in ("", "?validate_only=true"):
+            response = http.post(f"/v1/searches{query}", json={**POCKET_SPEC, "original_length": 512})
+            problem = _problem(response, 422, "INVALID_SPEC")
+            assert [error["pointer"] for error in problem["errors"]] == ["/original_length"]
+            assert "256" in problem["detail"]
+            assert "original_length=512" in problem["detail"]
 
 
 @pytest.mark.parametrize(

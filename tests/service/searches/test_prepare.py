@@ -30,6 +30,7 @@ def test_a_good_spec_is_accepted() -> None:
         ({"model": "./no/such/model"}, ModelNotFound, "no/such/model"),
         ({"target_length": 128}, InvalidDocumentRequest, "at least original_length"),
         ({"target_length": 256}, InvalidSpec, "greater than the model's original length"),
+        ({"original_length": 512, "target_length": 1024}, InvalidSpec, "model serves, 256, .* original_length=512"),
         ({"strategy": {"name": "magic"}}, InvalidStrategy, "magic"),
         ({"strategy": {"name": "evolution", "popultion": 3}}, InvalidStrategy, "popultion"),
         ({"objective": {"corpus": "/no/such.txt"}}, CorpusNotFound, r"/no/such\.txt"),

@@ -3,13 +3,14 @@
 export PYTHON
 BIN := $(or $(ROPEWALK_VENV),.venv)/bin
 
-.PHONY: help install demo serve test test-chaos test-vllm check
+.PHONY: help install demo serve test test-chaos test-families test-vllm check
 
 help:
 	@echo "make demo    search, validate, fine-tune and evaluate the pocket model over REST"
 	@echo "make test    style, types, import order and the whole test suite"
 	@echo "make test-vllm  the tests of scoring with vLLM, on the CPU, in an environment of their own"
 	@echo "make test-chaos  searches while everything that they need is killed or cut off; some 12 minutes on two cores"
+	@echo "make test-families  every model family as a tiny model: read, scored, exported, trained; some 3 minutes on two cores"
 	@echo "make serve   leave a server running on http://127.0.0.1:8000"
 
 install:
@@ -30,6 +31,9 @@ test: install
 
 test-chaos: install
 	@scripts/test tests/chaos/long_*.py --timeout 700 -n 0
+
+test-families: install
+	@scripts/test tests/families
 
 test-vllm: install
 	@scripts/install-vllm

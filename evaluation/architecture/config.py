@@ -12,6 +12,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from search_space.errors import UnsupportedRope
 
 _ROPE_KEYS = ("rope_parameters", "rope_scaling")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # 0 in the dense members of a family
 _SIZES = {
     "num_hidden_layers": 1024,
     "hidden_size": 1 << 20,
@@ -20,9 +21,7 @@ _SIZES = {
     "head_dim": 1 << 16,
     "vocab_size": 1 << 24,
     "intermediate_size": 1 << 24,
-    "num_experts": 1 << 16,
-    "num_local_experts": 1 << 16,
-    "n_routed_experts": 1 << 16,
+    **dict.fromkeys(_EXPERTS, 1 << 16),
 }
 _MOST_SHOWN = 200  # characters of what a library says
 
@@ -125,8 +124,9 @@ def _check_numbers(stated: Mapping[str, object], where: str = "") -> None:
         value = stated.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise UnsupportedRope(f"{where}{name} must be a whole number from 1 to {most}, but got {value!r}")
+        least = 0 if name in _EXPERTS else 1
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise UnsupportedRope(f"{where}{name} must be a whole number from {least} to {most}, but got {value!r}")
     for section, inner in stated.items():
         if isinstance(inner, Mapping) and section.endswith("_config"):
             _check_numbers(inner, f"{section}.")

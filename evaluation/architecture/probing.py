@@ -48,7 +48,7 @@ def _attention(layer: nn.Module) -> nn.Module | None:
     found = [
         module
         for module in layer.modules()
-        if "attention" in type(module).__name__.lower().replace("attn", "attention")
+        if any(word in type(module).__name__.lower() for word in ("attention", "attn", "mla"))
         and not any(word in type(module).__name__.lower() for word in ("linear", "lightning", "norm"))
         and list(module.children())
     ]

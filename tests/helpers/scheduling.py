@@ -13,14 +13,18 @@ from tests.helpers.paths import ROOT
 _SHARES_A_CLUSTER = re.compile(r"\bray_cluster\b|\bScoringPool\b")
 _STARTS_RAY = re.compile(r"\bimport ray\b|\bensure_ray\b|helpers\.server_process\b")
 
+# Where the tests of one parameter belong together: a family's share its checkpoint.
+_BY_PARAMETER = "tests/families/"
+
 
 class OneCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Files that share a cluster go to one process, and those that start Ray for themselves to another, so that there
-    are two at once and no more; any other file stays together, for what its tests share."""
+    are two at once and no more; any other file stays together, for what its tests share, and so do a family's tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return _ray(file) or file
+        of_family = nodeid.partition("[")[2] if file.startswith(_BY_PARAMETER) else ""
+        return _ray(file) or of_family or file
 
 
 @functools.cache

@@ -61,6 +61,8 @@ def _rope(theta: float, rotary_dim: int, length: int, partial: float = 1.0) -> R
         # What the class fills in: no rope_theta at all, as in Llama 2.
         ({name: value for name, value in LEGACY.items() if name != "rope_theta"}, _rope(10_000.0, 128, 8192)),
         ({**LEGACY, "rope_scaling": {"type": "default"}}, _rope(500_000.0, 128, 8192)),
+        # A dense member of a family that also has mixtures of experts.
+        ({**LEGACY, "num_local_experts": 0}, _rope(500_000.0, 128, 8192)),
         (
             {
                 "model_type": "gpt_neox",
@@ -175,6 +177,7 @@ def _without(config: Mapping[str, object], *names: str) -> dict[str, object]:
         ({**LEGACY, "head_dim": 64.5}, "head_dim must be a whole number"),
         ({**LEGACY, "head_dim": 33}, "even"),
         ({**LEGACY, "num_attention_heads": 0}, "num_attention_heads"),
+        ({**LEGACY, "num_experts": -1}, "num_experts must be a whole number from 0"),
         ({**LEGACY, "num_hidden_layers": 10**9}, "num_hidden_layers must be a whole number from 1 to 1024"),
         ({**LEGACY, "max_position_embeddings": -1}, "max_position_embeddings"),
         ({**LEGACY, "rope_scaling": "yarn"}, "rope_scaling must be an object"),

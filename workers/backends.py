@@ -24,6 +24,7 @@ class Backend:
     open_generator: None where nothing can be generated. problem: why it cannot be used on this machine, as a clause,
     or None; needs: what it takes, for the message with the problem, and "" where that is always installed. version: of
     its library.
+    places_positions: whether its scorers take documents whose positions jump.
     differentiates: its scorers are :class:`workers.base.DifferentiableScorer`. loads_model: whether weights must fit
     the memory. ranks: whether a model can be spread over several GPUs. kv_cache_bytes: None where none is kept.
     """
@@ -36,6 +37,7 @@ class Backend:
     needs: str = ""
     version: Callable[[], str | None] = _none
     differentiates: bool = False
+    places_positions: bool = False
     loads_model: bool = True
     ranks: bool = False
     kv_cache_bytes: KvCacheBytes | None = None
@@ -84,6 +86,7 @@ BACKENDS: Registry[Backend] = Registry(
         open_scorer=_transformers_scorer,
         open_generator=_transformers_generator,
         differentiates=True,
+        places_positions=True,
     ),
     Backend(
         name="vllm",
@@ -101,6 +104,7 @@ BACKENDS: Registry[Backend] = Registry(
         summary="a formula in place of the model, for tests",
         open_scorer=_analytic_scorer,
         differentiates=True,
+        places_positions=True,
         loads_model=False,
     ),
     refusal=InvalidScorerSettings,

@@ -26,8 +26,8 @@ def check_prompt(token_ids: Sequence[int], max_new_tokens: int) -> None:
 def check_documents(documents: Sequence[NeedleDocument], *, target_length: int) -> None:
     """Raise DocumentTooLong unless every document fits."""
     for document in documents:
-        if len(document.token_ids) > target_length:
+        if document.length > target_length:
             raise DocumentTooLong(
                 f"a document must have at most target_length={target_length} tokens, "
-                f"but got {len(document.token_ids)} tokens in {document.id!r}"
+                f"but got {document.length} tokens in {document.id!r}"
             )

@@ -88,6 +88,16 @@ def check_scorer(backend: str, *, tensor_parallel: int, dtype: DType = "auto", g
         _check_dtype(choice, dtype)
 
 
+def check_places_positions(backend: str, *, gradients: bool = False) -> None:
+    """Raise ScorerUnavailable when the backend cannot score position-skipped documents."""
+    choice = choose_backend(backend, gradients=gradients)
+    if not choice.row.places_positions:
+        raise ScorerUnavailable(
+            f"position-skipped documents need backend={backends_that(lambda row: row.places_positions)}, "
+            f"but got backend={choice.row.name} ({choice.reason})"
+        )
+
+
 def check_generator(backend: str, *, tensor_parallel: int) -> None:
     """Raise ScorerUnavailable when no generator can be opened for these settings; cheap, loads nothing."""
     if backend != "auto" and BACKENDS.find(backend).open_generator is None:

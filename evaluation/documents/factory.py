@@ -25,6 +25,7 @@ from evaluation.documents.needle import (
     check_split,
     stated_values,
 )
+from evaluation.documents.skipping import Body, Skipping
 from evaluation.errors import CorpusTooShort, InvalidDocumentRequest, UnsupportedTokenizer
 from evaluation.models.tokenizer import Tokenizer, check_tokenizer
 
@@ -39,7 +40,7 @@ _SILVER = (
     2**0.5 - 1
 )  # starts of the haystacks; rationally independent of the other, so depth and text do not go together
 
-_OFFSETS, _NEEDLES = 0, 1  # what a random stream is for
+_OFFSETS, _NEEDLES, _GAPS = 0, 1, 2  # what a random stream is for
 
 
 def check_lengths(original_length: int, target_length: int) -> None:
@@ -53,13 +54,17 @@ def check_lengths(original_length: int, target_length: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentRequest:
-    """Which documents: `count` of exactly `target_length` tokens with `needles` needles each, decided by `seed`."""
+    """Which documents: `count` of exactly `target_length` tokens with `needles` needles each, decided by `seed`.
+
+    With `skipping` they have its tokens only, and reach over `target_length` positions.
+    """
 
     target_length: int
     count: int
     seed: int
     split: Split = "validation"
     needles: int = 1
+    skipping: Skipping | None = None
 
     def __post_init__(self) -> None:
         check_split(self.split)
@@ -71,6 +76,13 @@ class DocumentRequest:
         ):
             if value < least:
                 raise InvalidDocumentRequest(f"{name} must be at least {least}, but got {name}={value}")
+        if self.skipping is not None:
+            self.skipping.check_fits(self.target_length)
+
+    @property
+    def tokens(self) -> int:
+        """Of each document."""
+        return self.target_length if self.skipping is None else self.skipping.tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,10 +137,9 @@ class DocumentFactory:
         where = _sequence(request, index, _SILVER)
         cuts = haystack.cuts(length=length, where=where)[: _MAX_CUTS_TRIED if self._pieces_come_back else 1]
         # Where text and tokens agree both ways, readers of the text see what the model sees. Not every cut has it.
-        bodies = ((start, self._body(haystack, start, length, needles)) for start in cuts)
-        chosen = next(((start, body) for start, body in bodies if self._comes_back(body[0])), None)
-        body, depths = chosen[1] if chosen else self._body(haystack, cuts[0], length, needles)
-        return self._finish(request, index, needles, body, depths)
+        bodies = (self._body(haystack, start, length, needles) for start in cuts)
+        chosen = next((body for body in bodies if self._comes_back(list(body.tokens[len(self._bos) :]))), None)
+        return self._finish(request, index, needles, chosen or self._body(haystack, cuts[0], length, needles))
 
     def _needles(self, request: DocumentRequest, index: int) -> list[_Needle]:
         words = keys_of(request.split)
@@ -167,11 +178,12 @@ class DocumentFactory:
 
     def _haystack_length(self, request: DocumentRequest, needles: list[_Needle]) -> int:
         around = sum(len(needle.statement) + len(self._stop) + len(needle.question) for needle in needles)
-        length = request.target_length - len(self._bos) - around
+        length = request.tokens - len(self._bos) - around
         if length < MIN_HAYSTACK_TOKENS:
+            name = "target_length" if request.skipping is None else "skipped tokens"
             raise InvalidDocumentRequest(
-                f"target_length must leave at least {MIN_HAYSTACK_TOKENS} tokens beside the needles and questions, "
-                f"but got target_length={request.target_length}, needles={request.needles}, which leave {length}"
+                f"{name} must leave at least {MIN_HAYSTACK_TOKENS} tokens beside the needles and questions, "
+                f"but got {name}={request.tokens}, needles={request.needles}, which leave {length}"
             )
         return length
 
@@ -186,43 +198,51 @@ class DocumentFactory:
             )
         return haystack
 
-    def _body(
-        self, haystack: Haystack, start: int, length: int, needles: list[_Needle]
-    ) -> tuple[list[int], tuple[float, ...]]:
-        """Haystack with its needles, then the questions; and the depths that the needles really have."""
+    def _body(self, haystack: Haystack, start: int, length: int, needles: list[_Needle]) -> Body:
+        """BOS, haystack with its needles, then the questions."""
         reach = min(_MAX_SNAP_TOKENS, max(length // 16, 2))
         at = [
             haystack.opening(start=start, length=length, position=round(needle.depth * length), reach=reach)
             for needle in needles
         ]
         tokens = haystack.ids[start : start + length].tolist()
-        body: list[int] = []
-        copied = 0
-        for position, needle in sorted(zip(at, needles, strict=True), key=lambda placed: placed[0]):
-            body += tokens[copied:position] + needle.statement + self._stop
+        body, copied, spans = list(self._bos), 0, [(0, 0)] * len(needles)
+        for position, order in sorted(zip(at, range(len(needles)), strict=True), key=lambda placed: placed[0]):
+            body += tokens[copied:position]
+            statement = needles[order].statement + self._stop
+            spans[order] = (len(body), len(body) + len(statement))
+            body += statement
             copied = position
         body += tokens[copied:]
+        questions = len(body)
         for needle in needles:
             body += needle.question
-        return body, tuple(position / length for position in at)
+        depths = tuple(position / length for position in at)
+        return Body(tokens=tuple(body), depths=depths, statements=tuple(spans), questions=questions)
 
     def _comes_back(self, body: list[int]) -> bool:
         return self._tokenizer.encode(self._tokenizer.decode(body)) == body
 
-    def _finish(
-        self, request: DocumentRequest, index: int, needles: list[_Needle], body: list[int], depths: tuple[float, ...]
-    ) -> NeedleDocument:
-        token_ids = tuple(self._bos + body)
+    def _finish(self, request: DocumentRequest, index: int, needles: list[_Needle], body: Body) -> NeedleDocument:
         spans: list[tuple[int, int]] = []
-        end = len(token_ids)
+        end = len(body.tokens)
         for needle in reversed(needles):
             spans.append((end - needle.value_tokens, end))
             end -= len(needle.question)
-        identity = DocumentId(split=request.split, seed=request.seed, target_length=request.target_length, index=index)
+        identity = DocumentId(
+            split=request.split,
+            seed=request.seed,
+            target_length=request.target_length,
+            index=index,
+            skipping=request.skipping,
+        )
+        jumps = body.jumps(request.skipping, request.target_length, _random(request, _GAPS, index))
+        depths = body.depths_over(jumps)
         return NeedleDocument(
             id=str(identity),
-            text=self._tokenizer.decode(token_ids),
-            token_ids=token_ids,
+            text=self._tokenizer.decode(body.tokens),
+            token_ids=body.tokens,
+            jumps=jumps,
             answer_spans=tuple(reversed(spans)),
             depth=depths[0],
             depths=depths,
@@ -239,7 +259,13 @@ def planned_depth(document_id: str) -> float:
     Raises InvalidDocumentRequest when it is not a document's id.
     """
     identity = DocumentId.parse(document_id)
-    request = DocumentRequest(target_length=identity.target_length, count=1, seed=identity.seed, split=identity.split)
+    request = DocumentRequest(
+        target_length=identity.target_length,
+        count=1,
+        seed=identity.seed,
+        split=identity.split,
+        skipping=identity.skipping,
+    )
     return _sequence(request, identity.index, _GOLDEN)
 
 

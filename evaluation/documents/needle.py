@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from evaluation.documents.skipping import Jump, check_jumps
 from evaluation.errors import InvalidDocumentRequest, KeyNotSingleValued
 
 Split = Literal["search", "validation", "train"]
@@ -26,12 +27,14 @@ def check_split(split: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NeedleDocument:
-    """One document of exactly the target length.
+    """One document of exactly the target length, or of fewer tokens whose positions jump so far.
 
     text: decode(token_ids), BOS spelled out where there is one. token_ids decide; text is for readers.
     answer_spans: [start, end) into token_ids, one per question, in the order asked; they cover the value's tokens only.
-    depth: the first asked needle's start in haystack tokens, over the haystack's length; 0 is the beginning.
+    depth: the first asked needle's start in haystack tokens, over the haystack's length; 0 is the beginning. In a
+    document with jumps both are counted in positions.
     depths, keys, values: one per needle, in the order asked.
+    jumps: the positions that are left out before tokens; none in a full document.
 
     Raises KeyNotSingleValued when the text does not state exactly one number for each key, once as a needle and once
     as the answer; InvalidDocumentRequest when the parts do not fit together.
@@ -46,6 +49,7 @@ class NeedleDocument:
     keys: tuple[str, ...]
     values: tuple[str, ...]
     split: Split
+    jumps: tuple[Jump, ...] = ()
 
     def __post_init__(self) -> None:
         check_split(self.split)
@@ -53,6 +57,12 @@ class NeedleDocument:
         self._check_spans()
         self._check_depths()
         self._check_keys()
+        check_jumps(len(self.token_ids), self.jumps)
+
+    @property
+    def length(self) -> int:
+        """Positions that it reaches over: a model must serve as many tokens."""
+        return len(self.token_ids) + sum(size for _, size in self.jumps)
 
     @property
     def answer_tokens(self) -> int:

@@ -40,8 +40,9 @@ def score_key(*, model_sha256: str, scorer: str, document: bytes, candidate: byt
 
 
 def document_digest(document: NeedleDocument) -> bytes:
-    """sha256 of what a forward pass reads of the document: its token ids, and where the answers are."""
-    return _sha256(b"document", _integers(document.token_ids), _integers(document.answer_spans))
+    """sha256 of what a forward pass reads of the document: its token ids, where the answers are, and its jumps."""
+    jumps = [_integers(document.jumps)] if document.jumps else []  # full documents have the digests they always had
+    return _sha256(b"document", _integers(document.token_ids), _integers(document.answer_spans), *jumps)
 
 
 def candidate_digest(scaling: Scaling) -> bytes:

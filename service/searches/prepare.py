@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from evaluation.documents.corpus import Corpus, load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest, check_lengths
 from evaluation.documents.needle import NeedleDocument, Split
-from evaluation.errors import EvaluationError
+from evaluation.documents.skipping import Skipping
+from evaluation.errors import EvaluationError, InvalidDocumentRequest
 from evaluation.models.source import ModelSource, load_tokenizer, model_directory, model_sha256, resolve_model
 from evaluation.models.windows import check_reach, window_warnings
 from finetune.config import FinetuneSettings
@@ -26,7 +27,7 @@ from service.specs.finetune import FinetuneOptions
 from service.specs.search import ScorerSpec, SearchSpec
 from workers.base import ScorerSettings
 from workers.errors import WorkersError
-from workers.factory import check_model_fits, check_scorer
+from workers.factory import check_model_fits, check_places_positions, check_scorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,10 +52,12 @@ class PreparedModel:
         )
 
     def documents(
-        self, *, split: Split, length: int, count: int, needles: int, seed: int
+        self, *, split: Split, length: int, count: int, needles: int, seed: int, skipping: Skipping | None = None
     ) -> tuple[NeedleDocument, ...]:
-        """`count` needle documents of `length` tokens."""
-        request = DocumentRequest(target_length=length, count=count, seed=seed, split=split, needles=needles)
+        """`count` needle documents that reach over `length` tokens."""
+        request = DocumentRequest(
+            target_length=length, count=count, seed=seed, split=split, needles=needles, skipping=skipping
+        )
         return self.factory.build(request)
 
 
@@ -65,6 +68,11 @@ class PreparedSearch:
     spec: SearchSpec
     model: PreparedModel
     strategy: Strategy
+
+    @property
+    def skipping(self) -> Skipping | None:
+        """How search documents skip positions; None for full ones."""
+        return skipping_of(self.spec, self.model.rope)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -82,6 +90,7 @@ class PreparedSearch:
         objective = self.spec.objective
         return self.model.documents(
             split=split,
+            skipping=self.skipping if split == "search" else None,
             length=self.spec.target_length,
             count=self.strategy.max_documents if split == "search" else objective.validation_documents,
             needles=objective.needles_per_document,
@@ -138,9 +147,13 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             original_length=model.rope.original_max_position_embeddings,
             target_length=spec.target_length,
         )
+    skipping = skipping_of(spec, model.rope)
+    if skipping is not None:
+        check_places_positions(spec.scorer.backend, gradients=strategy.needs_gradients)
     for split in ("search", "validation"):
         model.documents(
             split=split,
+            skipping=skipping if split == "search" else None,
             length=spec.target_length,
             count=1,
             needles=spec.objective.needles_per_document,
@@ -160,6 +173,22 @@ def _model_of(spec: SearchSpec, *, weights: bool) -> PreparedModel:
         )
     except InvalidOriginalLength as error:
         raise InvalidSpec(str(error), pointer="/original_length") from error
+
+
+def skipping_of(spec: SearchSpec, rope: RopeConfig) -> Skipping | None:
+    """How the search documents of a spec skip positions; None for full ones.
+
+    Raises:
+        InvalidSpec: they cannot at this target length.
+    """
+    if spec.objective.skipped is None:
+        return None
+    try:
+        skipping = spec.objective.skipped.skipping(rope.original_max_position_embeddings)
+        skipping.check_fits(spec.target_length)
+    except InvalidDocumentRequest as error:
+        raise InvalidSpec(str(error), pointer="/objective/skipped") from error
+    return skipping
 
 
 def prepare_model(

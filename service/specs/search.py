@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from evaluation.documents.skipping import MOST_GAPS, GapPlaces, Skipping
 from search_space.strategies.registry import STRATEGIES
 from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec
 from service.specs.finetune import FinetuneOptions
@@ -19,12 +20,31 @@ else:
 MAX_ARGUMENTS_CHARACTERS = 10_000  # of JSON
 
 
+class SkippedSpec(Spec):
+    """Search documents of few tokens whose positions jump forward, so that the last one stands at the target length."""
+
+    tokens: int | None = Field(
+        None, ge=1, le=MAX_TARGET_LENGTH, description="of each document; null: the original length"
+    )
+    gaps: int = Field(2, ge=1, le=MOST_GAPS, description="jumps in each document")
+    places: GapPlaces = Field("haystack", description="where: between tokens of the haystack alone, or anywhere")
+
+    def skipping(self, original_length: int) -> Skipping:
+        """How documents skip."""
+        return Skipping(tokens=self.tokens or original_length, gaps=self.gaps, places=self.places)
+
+
 class ObjectiveSpec(Spec):
     """What a candidate is scored on."""
 
     documents: int = Field(24, ge=1, le=MAX_DOCUMENTS, description="search documents per candidate, at most")
     validation_documents: int = Field(
         80, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist, at most"
+    )
+    skipped: SkippedSpec | None = Field(
+        None,
+        description="search on position-skipped documents, for a fraction of the tokens; null: on full ones. "
+        "Finalists are always compared on full ones",
     )
     needles_per_document: int = Field(1, ge=1, le=64)
     corpus: CorpusName | None = Field(

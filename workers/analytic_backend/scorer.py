@@ -26,6 +26,8 @@ from workers.model import find_model
 _FLOOR_NATS = 0.02  # per token, of the easiest document at the optimum
 _CURVATURE = 4.0  # nats per token and squared unit of log factor, mean over pairs
 _ATTENTION_CURVATURE = 2.0  # nats per token and squared unit of log attention factor
+_SKIPPED_NATS = 0.4  # per token, by which position-skipped documents are harder
+_SKIPPED_FREEDOM = 3  # degrees of freedom of Student's t, their own optimum's distribution
 _DOCUMENT_SPREAD = 0.08  # standard deviation of a document's own optimum around the common one, log factors
 _EXACT_BELOW_NATS = 0.25  # per token
 
@@ -70,7 +72,7 @@ class AnalyticScorer:
             arithmetic=f"numpy {np.__version__}",
             model_sha256=identity,
             config_sha256="",  # nothing but the rotary embedding is read
-            version="2",
+            version="3",
         )
 
     def optimum(self) -> Scaling:
@@ -133,5 +135,8 @@ def _log_optimum(rope: RopeConfig, scale: float) -> NDArray[np.float64]:
 def _preference(document: NeedleDocument, num_pairs: int) -> _Preference:
     seed = int.from_bytes(document_digest(document)[:8], "big")
     generator = np.random.default_rng(seed)
+    if document.jumps:  # ranks as full documents do, with heavier tails, and measures something else
+        spread: NDArray[np.float64] = _DOCUMENT_SPREAD * generator.standard_t(_SKIPPED_FREEDOM, num_pairs)
+        return _Preference(offsets=spread, difficulty=_SKIPPED_NATS + float(generator.exponential(0.05)))
     offsets: NDArray[np.float64] = generator.normal(0.0, _DOCUMENT_SPREAD, num_pairs)
     return _Preference(offsets=offsets, difficulty=float(generator.exponential(0.05)))

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol, cast
 
+import numpy as np
 import torch
 
 from evaluation.documents.needle import NeedleDocument
+from evaluation.documents.skipping import positions_of
 from evaluation.scores.score import DocumentScore
 from workers.errors import ScoringFailed
 from workers.transformers_backend.recomputing import must_recompute, recomputed_layers
@@ -31,7 +33,7 @@ class _CausalLM(Protocol):
     """What a forward pass of a transformers model is here."""
 
     def __call__(
-        self, *, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: torch.Tensor
+        self, *, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: torch.Tensor, **placed: torch.Tensor
     ) -> _CausalLMOutput: ...
 
 
@@ -53,14 +55,15 @@ class ForwardGroup:
 
 
 def forward_groups(documents: Sequence[NeedleDocument], *, tokens_per_forward: int) -> Iterator[ForwardGroup]:
-    """Put documents together that have one length and one set of answer positions: nothing is padded or masked.
+    """Put documents together that have one length and one set of answer tokens: nothing is padded or masked.
 
-    Rows follow from the length alone: as many as fit `tokens_per_forward`, from 1 to 4.
+    Skipped ones are passed with their positions, so they are no company for full ones. Rows follow from the length
+    alone: as many as fit `tokens_per_forward`, from 1 to 4.
     """
-    alike: dict[tuple[int, tuple[tuple[int, int], ...]], list[int]] = {}
+    alike: dict[tuple[int, tuple[tuple[int, int], ...], bool], list[int]] = {}
     for index, document in enumerate(documents):
-        alike.setdefault((len(document.token_ids), document.answer_spans), []).append(index)
-    for (length, _), indices in alike.items():
+        alike.setdefault((len(document.token_ids), document.answer_spans, bool(document.jumps)), []).append(index)
+    for (length, _, _), indices in alike.items():
         rows = min(max(tokens_per_forward // length, 1), _MAX_ROWS)
         remaining = iter(indices)
         while group := tuple(islice(remaining, rows)):
@@ -131,9 +134,22 @@ def _answers(opened: Opened, documents: Sequence[NeedleDocument], rows: int) -> 
     answers = torch.tensor([p for span in documents[0].answer_spans for p in range(*span)], device=opened.device)
     # Logits at position p predict token p + 1.
     forward = cast("_CausalLM", opened.model)
-    output = forward(input_ids=token_ids, use_cache=False, logits_to_keep=answers - 1)
+    output = forward(input_ids=token_ids, use_cache=False, logits_to_keep=answers - 1, **_placed(padded, opened.device))
     targets = token_ids[:, answers]  # (rows, answer tokens); the logits have the vocabulary as a third axis
     return [_answers_of(document, output.logits[row], targets[row]) for row, document in enumerate(documents)]
+
+
+def _placed(documents: Sequence[NeedleDocument], device: torch.device) -> dict[str, torch.Tensor]:
+    """The positions of skipped documents, (rows, tokens); nothing for full ones, whose positions a model counts itself.
+
+    The mask of ones is what keeps a document whole: without it transformers takes a jump for the start of another
+    packed text, and no answer sees a needle before it.
+    """
+    if not documents[0].jumps:
+        return {}
+    rows = [positions_of(len(document.token_ids), document.jumps) for document in documents]
+    positions = torch.from_numpy(np.stack(rows)).to(device)
+    return {"position_ids": positions, "attention_mask": torch.ones_like(positions)}
 
 
 def _answers_of(document: NeedleDocument, logits: torch.Tensor, targets: torch.Tensor) -> _Answers:

@@ -118,13 +118,15 @@ def _shifted(
     transformers computes them without a graph. The angle t = position / (lambda * ...) has dt / d ln lambda = -t, so
     A cos t has the derivatives A t sin t and A cos t, and A sin t has -A t cos t and A sin t; the complex A e^(it) has
     -i t A e^(it) and A e^(it). At shifts of 0 the values are those of the module, to the last bit. Positions count from
-    0, as in every document.
+    0, or are those that the model was given.
     """
     if part.layer_type not in (None, *arguments, *named.values()):
         return output  # of layers of another type
     first = output if isinstance(output, torch.Tensor) else output[0]
-    tokens, width = first.shape[-2:]  # behind 1 or rows, and the axes of positions where they have several
-    angles = layout(torch.arange(tokens, device=first.device)[:, None] * part.inv_freq, width)  # (tokens, width)
+    width = first.shape[-1]
+    positions: torch.Tensor = named["position_ids"] if "position_ids" in named else arguments[1]
+    positions = positions.reshape(-1, *positions.shape[-2:])[0]  # of several axes, which are equal in text, the first
+    angles = layout(positions[..., None] * part.inv_freq, width)  # (1 or rows, tokens, width)
     turning = _padded(shifts[:, None, :-1], len(part.inv_freq))
     turn = layout(turning, width) * angles  # (rows, tokens, width)
     growth = 1.0 + shifts[:, None, -1:]  # (rows, 1, 1)

@@ -40,12 +40,22 @@ def test_a_good_spec_is_accepted() -> None:
         ({"scorer": {"tensor_parallel": 2}}, ScorerUnavailable, "tensor_parallel=2"),
         ({"budget": {"max_document_passes": 95}}, InvalidStrategy, r"auto's first generation, 26 .* \(104\)"),
         ({"strategy": {"name": "evolution"}, "budget": {"max_trials": 63}}, InvalidStrategy, "at least the 64"),
+        ({"objective": {"skipped": {"tokens": 511}}}, InvalidSpec, "tokens=511, gaps=2, target_length=512"),
+        ({"objective": {"skipped": {"tokens": 20}}}, InvalidDocumentRequest, "skipped tokens must leave at least 8"),
         ({"target_length": 10_000_000}, CorpusTooShort, r"must have at least the \d+ tokens"),
     ],
 )
 def test_the_rule_and_the_value_are_named(fields: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         prepare(**fields)
+
+
+def test_only_search_documents_skip_positions() -> None:
+    spec = SearchSpec.model_validate({**MINIMAL, "objective": {"skipped": {"gaps": 1}, "validation_documents": 2}})
+    prepared = prepare_search(spec, weights=False)
+    searched, validated = prepared.documents("search")[0], prepared.documents("validation")[0]
+    assert (len(searched.token_ids), searched.length, len(searched.jumps)) == (256, 512, 1)
+    assert (len(validated.token_ids), validated.length, validated.jumps) == (512, 512, ())
 
 
 def test_a_model_without_rope_is_refused_with_the_reason(tmp_path: Path) -> None:

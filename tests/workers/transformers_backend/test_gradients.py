@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,15 @@ class TestFiniteDifferences:
         found = gradient(scorer, one, RISING, 1.1)
         assert np.abs(found).min() > 0.3
         assert found == pytest.approx(slopes(scorer, one, RISING, 1.1), rel=5e-3, abs=0.01)
+
+    def test_of_a_document_whose_positions_jump(self, transformers_settings: ScorerSettings) -> None:
+        scorer = differentiable(transformers_settings)
+        one = replace(document(0, length=60), jumps=((20, 3), (41, 2)))
+        found = gradient(scorer, one, RISING, 1.1)
+        expected = slopes(scorer, one, RISING, 1.1)
+        assert found[1:] == pytest.approx(expected[1:], rel=1e-2, abs=0.05)
+        assert found[0] == pytest.approx(expected[0], rel=0.08)  # the fastest pair turns far within a difference
+        assert np.abs(found - gradient(scorer, replace(one, jumps=()), RISING, 1.1)).max() > 0.1
 
     def test_of_the_pocket_model(self) -> None:
         settings = ScorerSettings(

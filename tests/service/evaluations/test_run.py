@@ -34,7 +34,7 @@ from tests.helpers.waiting import wait_until
 from workers.errors import ScorerUnavailable
 
 LENGTH = 512
-ENDS_WITHIN_SECONDS = 200.0
+ENDS_WITHIN_SECONDS = 300.0
 HAS_HARNESS = importlib.util.find_spec("lm_eval") is not None
 
 

@@ -16,7 +16,7 @@ from storage.jobs.store import JobStore
 from storage.postgres import connecting
 from storage.postgres.database import Database
 from storage.records import JobState, Progress
-from tests.helpers.leases import ClaimedJob
+from tests.helpers.leases import ClaimedJob, expire_lease
 from tests.helpers.proxy import Proxy
 
 
@@ -60,7 +60,8 @@ def test_a_client_that_vanished_in_a_transaction_holds_no_lock_for_long(
 ) -> None:
     """It would keep the job from being taken over: a claim passes over rows that are locked."""
     monkeypatch.setattr(connecting, "IDLE_IN_TRANSACTION", 300)
-    lease = claimed_job(JobState.searching, seconds=0.1)
+    lease = claimed_job(JobState.searching)
+    expire_lease(database, lease.job_id)
     far, locked, done = Database(proxy.url), threading.Event(), threading.Event()
 
     def lock_and_wait() -> None:
@@ -76,7 +77,6 @@ def test_a_client_that_vanished_in_a_transaction_holds_no_lock_for_long(
     thread = threading.Thread(target=vanish)
     thread.start()
     locked.wait()
-    time.sleep(0.15)
     assert JobStore(database).claim("b", 60) is None, "the lease has expired, but the row is locked"
     deadline = time.monotonic() + 20
     while (claimed := JobStore(database).claim("b", 60)) is None:

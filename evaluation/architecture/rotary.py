@@ -93,7 +93,7 @@ def rotary_parts(model: nn.Module) -> tuple[RotaryPart, ...]:
     return tuple(
         part
         for module in model.modules()
-        for part in _parts_of(module)
+        for part in parts_of(module)
         if part.config is None or isinstance(part.config, text)
     )
 
@@ -114,7 +114,8 @@ def text_config(model: nn.Module) -> Any:
     return config.get_text_config(decoder=True)
 
 
-def _parts_of(module: nn.Module) -> Iterator[RotaryPart]:
+def parts_of(module: nn.Module) -> Iterator[RotaryPart]:
+    """The sets of frequencies of one module; none unless it is a rotary module of transformers."""
     for name, _ in module.named_buffers(recurse=False):
         if name == _INV_FREQ:
             yield RotaryPart(module, None)

@@ -34,10 +34,10 @@ from workers.vllm_backend.messages import (
     Work,
 )
 from workers.vllm_backend.model import SEQUENCES, TOKENS_PER_STEP, engine_kv_bytes, hf_overrides, model_length
-from workers.vllm_backend.rotary import RotaryExtension, RotaryFacts, rotary_table, table_digest
+from workers.vllm_backend.rotary import RescaledLayers, RotaryExtension, RotaryFacts, RotaryValues
 from workers.vllm_backend.version import vllm_version
 
-_REVISION = 1  # of this file and rotary.py: raise it with every change that moves a bit of any score
+_REVISION = 2  # of this file and rotary.py: raise it with every change that moves a bit of any score
 _WIDE_NUMBERS = 1 << 27  # answer rows times vocabulary that the V2 runner may hand back for one document: 512 MiB
 
 
@@ -56,8 +56,12 @@ class Engine:
         self._request = request
         self._written: Scaling | None = None
         self._llm = _load(request, device)
-        self._facts = self._inspect()
         config = self._llm.llm_engine.vllm_config
+        self._layers = RescaledLayers(
+            layer_type=request.rope.place.layer_type,
+            layer_types=tuple(getattr(config.model_config.hf_text_config, "layer_types", None) or ()),
+        )
+        self._facts = self._inspect()
         self._vocabulary = int(config.model_config.get_vocab_size())
         self._wide = bool(config.use_v2_model_runner)
         self.opened = EngineOpened(
@@ -116,14 +120,17 @@ class Engine:
 
     def _inspect(self) -> RotaryFacts:
         """What every rank says alike of its rotary modules."""
-        told: list[RotaryFacts | str] = self._llm.collective_rpc(RotaryExtension.ropewalk_inspect_rotary.__name__)
+        told: list[RotaryFacts | str] = self._llm.collective_rpc(
+            RotaryExtension.ropewalk_inspect_rotary.__name__, args=(self._layers,)
+        )
+        rope = self._request.rope
         for facts in told:
             if isinstance(facts, str):
                 raise ScorerUnavailable(facts)
-            wanted = (model_length(self._request.target_length), self._request.rope.rotary_dim)
-            if facts.rows < wanted[0] or facts.width != wanted[1]:
+            rows, width = model_length(self._request.target_length), 2 * (rope.place.table_pairs or rope.num_pairs)
+            if (facts.rows is not None and facts.rows < rows) or facts.width != width:
                 raise ScorerUnavailable(
-                    f"a rotary table must have {wanted[0]} positions of {wanted[1]} numbers for "
+                    f"a rotary table must have {rows} positions of {width} numbers for "
                     f"target_length={self._request.target_length}, but got {facts.rows} of {facts.width}"
                 )
         assert isinstance(facts, RotaryFacts)
@@ -140,18 +147,18 @@ class Engine:
         if self._written == scaling:
             return
         self._written = None
-        table = rotary_table(
+        values = RotaryValues.of(
             self._request.rope,
             scaling,
-            rows=self._facts.rows,
+            rows=self._facts.rows or 0,
             dtype=getattr(torch, self._facts.dtype),
         )
-        found = self._llm.collective_rpc(RotaryExtension.ropewalk_write_rotary.__name__, args=(table,))
-        expected = table_digest(table)
-        if any(digest != expected for rank in found for digest in rank):
+        written = RotaryExtension.ropewalk_write_rotary.__name__
+        read_back = {digest for rank in self._llm.collective_rpc(written, args=(values, self._layers)) for digest in rank}
+        if not read_back or not read_back <= values.digests:
             raise RuntimeError(
-                f"every rank must rotate with the candidate's table, digest {expected}, but read back "
-                f"{sorted({digest for rank in found for digest in rank})}"
+                f"every rank must rotate with the candidate's table, digest {sorted(values.digests)}, but read back "
+                f"{sorted(read_back)}"
             )
         self._written = scaling
 
@@ -214,6 +221,7 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
         enforce_eager=True,  # graphs help decoding; here every step is a prefill, and nothing is compiled for minutes
         async_scheduling=False,
         skip_tokenizer_init=True,
+        language_model_only=True,  # nothing else is scored: a vision encoder is neither loaded nor looked at
         generation_config="vllm",
         load_format="safetensors",
         trust_remote_code=False,

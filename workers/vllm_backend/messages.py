@@ -17,7 +17,7 @@ class OpenEngine:
     """Load a model. The first request, and asked once."""
 
     model: str  # a directory with config.json and safetensors
-    rope: RopeConfig  # unscaled
+    rope: RopeConfig
     original_length: int
     target_length: int
     dtype: DType

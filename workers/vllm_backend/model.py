@@ -12,6 +12,8 @@ _BLOCK_TOKENS = 128  # vLLM's largest usual KV block
 SEQUENCES = 4  # side by side in a step, at most: the largest group of workers/transformers_backend/passes.py
 TOKENS_PER_STEP = {"cpu": 1024, "cuda": 8192}  # at least those of a group, which shares one step
 _SPARE_BLOCKS = 2  # vLLM keeps one empty, and one is begun by the token that a request must generate
+_LONGROPE = ("longrope", "su")
+_APART = {"rescaled": True}  # no key of vLLM's
 
 
 def hf_overrides(
@@ -20,26 +22,58 @@ def hf_overrides(
     """What replaces values of the model's config in vLLM, so that its rotary table covers `target_length` and one more.
 
     vLLM puts a dict in place of the config's own as a whole and fills nothing in: a missing rope_theta would silently
-    become 10000. A `longrope` config stays one, with its factors (they are overwritten before anything is scored), so
-    that vLLM rotates with the class that it will serve the model with.
+    become 10000. Only a nested section is merged into the config's, where a key too many does no harm. A `longrope`
+    config stays one, with its factors (they are overwritten before anything is scored), so that vLLM rotates with the
+    class that it will serve the model with; any other scaling is taken out, because the table that is written has it.
     """
+    place, length = rope.place, model_length(target_length)
+    section = place.section if place.section in config else None
+    text = config if section is None else config[section]
+    overrides: dict[str, Any] = {"max_position_embeddings": length}
+    parameters = _parameters(text, rope, length)
+    block = _longrope_block(text, place.layer_type)
+    if block is not None:
+        own = {key: value for key, value in block.items() if key not in ("type", "rope_type")}
+        parameters = own | parameters | {"rope_type": "longrope", "original_max_position_embeddings": original_length}
+        overrides["original_max_position_embeddings"] = original_length
+    if place.layer_type is not None:
+        # vLLM gives layers with equal parameters one module: those that are not rescaled must have another one.
+        parameters = {**place.others.as_dict(), place.layer_type: parameters | _APART}
+    overrides |= {"rope_parameters": parameters} | _query_scale(rope)
+    return overrides if section is None else {section: overrides}
+
+
+def _parameters(text: Mapping[str, Any], rope: RopeConfig, length: int) -> dict[str, Any]:
+    """Rope parameters by which vLLM makes a table of `length` rows, with all that changes more than the table."""
+    carried = rope.place.carried.as_dict()
     parameters: dict[str, Any] = {
         "rope_type": "default",
         "rope_theta": rope.rope_theta,
         "partial_rotary_factor": rope.partial_rotary_factor,
     }
-    overrides: dict[str, Any] = {"max_position_embeddings": model_length(target_length)}
-    block = _longrope_block(config)
-    if block is not None:
-        own = {key: value for key, value in block.items() if key not in ("type", "rope_type")}
-        parameters = own | parameters | {"rope_type": "longrope", "original_max_position_embeddings": original_length}
-        overrides["original_max_position_embeddings"] = original_length
-    return overrides | {"rope_parameters": parameters}
+    if text.get("model_type") == "gpt_oss":  # its class in vLLM is YaRN whatever the config says
+        yarn = {"factor": 1.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": length}
+        return parameters | carried | yarn
+    if carried.get("mscale_all_dim"):  # DeepSeek scales its softmax by this and the factor, for YaRN alone
+        rows = {"original_max_position_embeddings": math.ceil(length / float(str(carried["factor"])))}
+        return parameters | {"rope_type": "yarn"} | carried | rows
+    if rope.place.table_pairs is not None:  # pairs are those of the whole head, some of which do not turn
+        parameters["rope_type"] = "proportional"
+    return parameters | carried
 
 
-def _longrope_block(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    blocks = [block for name in ("rope_parameters", "rope_scaling") if isinstance(block := config.get(name), Mapping)]
-    return next((one for one in blocks if one.get("rope_type", one.get("type")) in ("longrope", "su")), None)
+def _query_scale(rope: RopeConfig) -> dict[str, Any]:
+    """What vLLM wants under a name of its own: by it queries grow with their position."""
+    beta = rope.place.carried.as_dict().get("llama_4_scaling_beta")
+    if beta is None:
+        return {}
+    return {"llama_4_scaling": {"beta": beta, "original_max_position_embeddings": rope.place.switch_length}}
+
+
+def _longrope_block(text: Mapping[str, Any], layer_type: str | None) -> Mapping[str, Any] | None:
+    blocks = [block for name in ("rope_parameters", "rope_scaling") if isinstance(block := text.get(name), Mapping)]
+    blocks += [inner for block in blocks if isinstance(inner := block.get(layer_type), Mapping)]
+    return next((one for one in blocks if one.get("rope_type", one.get("type")) in _LONGROPE), None)
 
 
 def model_length(target_length: int) -> int:
@@ -54,10 +88,28 @@ def engine_kv_bytes(config: Mapping[str, Any], *, target_length: int, device: st
 
 
 def kv_cache_bytes(config: Mapping[str, Any], *, tokens: int, sequences: int, item_bytes: int, ranks: int) -> int:
-    """Of keys and values of `sequences` documents with `tokens` in all on one tensor-parallel rank, in whole blocks."""
-    heads = int(config["num_attention_heads"])
-    head_dim = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
-    kv_heads = math.ceil(int(config.get("num_key_value_heads") or heads) / ranks)
-    per_token = 2 * int(config["num_hidden_layers"]) * kv_heads * head_dim * item_bytes
+    """Of what attention keeps of `sequences` documents with `tokens` in all on one tensor-parallel rank, in blocks.
+
+    An upper bound where layers differ: every layer counts as one that keeps all tokens, at the widest.
+    """
+    from evaluation.architecture.config import load_config  # transformers takes seconds
+
+    text = load_config(config).get_text_config(decoder=True)
+    text.allow_global_per_layer_attribute_access = True  # sizes common to all layers, where some have their own
+    layers = int(getattr(text, "num_hidden_layers", None) or text.num_layers)
     blocks = math.ceil(tokens / _BLOCK_TOKENS) + sequences * _SPARE_BLOCKS
-    return blocks * _BLOCK_TOKENS * per_token
+    return blocks * _BLOCK_TOKENS * layers * _numbers_per_token(text, ranks) * item_bytes
+
+
+def _numbers_per_token(text: Any, ranks: int) -> int:
+    """That a layer keeps of each token: keys and values of its heads, or what MLA computes both from, on every rank."""
+    latent = getattr(text, "kv_lora_rank", None)
+    if latent:
+        return int(latent + text.qk_rope_head_dim)
+    heads = int(text.num_attention_heads)
+    names = ("head_dim", "v_head_dim", "global_head_dim", "attention_head_dim")
+    stated = [value for name in names if isinstance(value := getattr(text, name, None), int)]
+    kv_names = ("num_key_value_heads", "num_kv_heads", "num_global_key_value_heads", "swa_num_key_value_heads")
+    kv_heads = [value for name in kv_names if isinstance(value := getattr(text, name, None), int)]
+    width = max(stated, default=int(text.hidden_size) // heads)
+    return 2 * math.ceil(max(kv_heads, default=heads) / ranks) * width

@@ -14,6 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from evaluation.architecture.config import said_by
 from evaluation.architecture.doubles import Doubles
+from evaluation.architecture.pairing import VLLM_REFUSALS, is_interleaved
 from evaluation.architecture.rotary import RotaryPart
 from search_space.errors import InvalidOriginalLength, UnsupportedRope
 from search_space.rope.config import RopeConfig
@@ -70,6 +71,8 @@ def read_rope(
             own_switch=_own_switch(part, parameters, length),
             clears_scaling=clears_scaling,
             per_layer=bool(getattr(text, "is_heterogeneous", False)),
+            interleaved=is_interleaved(part, text),
+            vllm_refusal=VLLM_REFUSALS.get(text.model_type),
         ),
     )
 

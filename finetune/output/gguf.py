@@ -30,12 +30,15 @@ import numpy as np
 
 from finetune.errors import UnsupportedGguf
 from search_space.errors import FactorsDoNotFit
+from search_space.factors.exports.gguf import check_holds
 from search_space.factors.factor_file import FactorFile
 
 #: Architectures whose loader in llama.cpp reads the two factor tensors; any other refuses a file that has them.
 ARCHITECTURES = frozenset({"apertus", "llama", "minicpm", "phi3", "phimoe"})
 LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
-_SCALING_TENSORS = frozenset({LONG_FACTORS, SHORT_FACTORS, "rope_freqs.weight"})
+_FREQS = "rope_freqs.weight"  # Llama 3.1's own scaling
+_FREQS_REASON = ": llama.cpp divides by that at every length, and then reads neither short nor long factors"
+_SCALING_TENSORS = frozenset({LONG_FACTORS, SHORT_FACTORS, _FREQS})
 _UNSCALED: Mapping[str, tuple[object, ...]] = {
     "rope.scaling.type": ("none",),
     "rope.scaling.factor": (0.0, 1.0),
@@ -54,10 +57,12 @@ def write_gguf(file: FactorFile, *, source: Path, output: Path) -> None:
         UnsupportedGguf: `source` is no GGUF, one of several parts, scaled already, or of an architecture without
             `longrope`; or `output` is `source`.
         FactorsDoNotFit: its rotary embedding is not the one that the factors were found for.
+        InvalidFactorFile: a GGUF has no place for what this family's config says.
         OSError: the disk does not give or take it.
     """
     if output.exists() and output.samefile(source):
         raise UnsupportedGguf(f"the output must be another file than the model's GGUF, but got output={output}")
+    check_holds(file)
     model = _Gguf.open(source)
     model.check_unscaled()
     model.check_fits(file)
@@ -129,7 +134,10 @@ class _Gguf:
             f"{key}={value}" for key, plain in _UNSCALED.items() if (value := self.value(key)) not in (None, *plain)
         ]
         if found:
-            raise UnsupportedGguf(f"the GGUF must carry no rope scaling yet, but {self.path} has {', '.join(found)}")
+            reason = _FREQS_REASON if _FREQS in found else ""
+            raise UnsupportedGguf(
+                f"the GGUF must carry no rope scaling yet, but {self.path} has {', '.join(found)}{reason}"
+            )
 
     def check_fits(self, file: FactorFile) -> None:
         """Compare the rotary embedding with the one that the factors were found for."""

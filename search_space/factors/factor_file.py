@@ -145,8 +145,12 @@ class ConfigFacts:
     """Whether exports must take out a rope_scaling of the published config."""
     per_layer: Annotated[bool, Sparse()] = False
     """Whether sizes differ by layer."""
+    interleaved: Annotated[bool, Sparse()] = False
+    """Whether neighbours in a head are a pair, not numbers of its two halves."""
     hf_refusal: Annotated[str | None, Sparse()] = None
     """Why no config of transformers can hold factors for this family."""
+    vllm_refusal: Annotated[str | None, Sparse()] = None
+    """Why vLLM reads no factors from the config of this family."""
     published_rope_type: Annotated[str | None, Sparse()] = None
     """The scaling that the model comes with; short_factor has its factors."""
     published_attention_factor: Annotated[float, Range(above=0), Sparse()] = 1.0

@@ -111,8 +111,12 @@ class ConfigPlace:
     """Whether the published config has a ``rope_scaling``, which would win over an export's rope parameters."""
     per_layer: bool = False
     """Whether sizes differ by layer, so that the reader of ``longrope`` must be allowed to look at the common ones."""
+    interleaved: bool = False
+    """Whether neighbours in a head are a pair, not numbers of its two halves, which is all that some readers know."""
     hf_refusal: str | None = None
     """Why no config of transformers can hold factors for this family."""
+    vllm_refusal: str | None = None
+    """Why vLLM, which has code of its own for this family, reads no factors from its config."""
 
 
 PLAIN_PLACE = ConfigPlace()

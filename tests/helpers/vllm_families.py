@@ -38,7 +38,13 @@ def _plain(model_type: str, architecture: str, **values: object) -> dict[str, An
 def _nested(model_type: str, architecture: str, text: dict[str, Any], **values: object) -> dict[str, Any]:
     """A model of pictures and text: everything about positions is in its text_config."""
     inner = {key: value for key, value in {**_SIZES, **text}.items() if key != "architectures"}
-    return {"model_type": model_type, "architectures": [architecture], "text_config": inner, "dtype": "float32", **values}
+    return {
+        "model_type": model_type,
+        "architectures": [architecture],
+        "text_config": inner,
+        "dtype": "float32",
+        **values,
+    }
 
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -124,7 +130,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         rope_scaling={**_YARN, "factor": 2.0, "attention_factor": 1.1},
     ),
     "transformers' code": _plain(
-        "gpt_neox", "GPTNeoXForCausalLM", rotary_pct=0.25, rotary_emb_base=1000, max_position_embeddings=64
+        "gpt_neox",
+        "GPTNeoXForCausalLM",
+        num_key_value_heads=2,
+        rotary_pct=0.25,
+        rotary_emb_base=1000,
+        max_position_embeddings=64,
     ),
     "pairs that do not turn": _plain(
         "gemma4_text",
@@ -193,7 +204,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "mixtral", "MixtralForCausalLM", **_EXPERTS, max_position_embeddings=64, rope_theta=10000.0, sliding_window=None
     ),
     "interleaved": _plain(
-        "glm4", "Glm4ForCausalLM", head_dim=32, partial_rotary_factor=0.5, max_position_embeddings=64, rope_theta=10000.0
+        "glm4",
+        "Glm4ForCausalLM",
+        head_dim=32,
+        partial_rotary_factor=0.5,
+        max_position_embeddings=64,
+        rope_theta=10000.0,
     ),
     "nested with axes": _nested(
         "qwen2_vl",

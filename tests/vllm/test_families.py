@@ -39,7 +39,6 @@ def test_a_family_scores_as_with_transformers(name: str, tmp_path: Path) -> None
         for one, other in zip(found, expected, strict=True)
         for mine, theirs in zip(one, other, strict=True)
     ]
-    print(name, "differences", differences, "nats", [s.nats/s.tokens for e in expected for s in e])
     assert max(differences) < PER_TOKEN, differences
     effects = [abs(one.nats - other.nats) / one.tokens for one, other in zip(*expected, strict=True)]
     assert min(effects) > EFFECT, effects

@@ -154,7 +154,9 @@ class Engine:
             dtype=getattr(torch, self._facts.dtype),
         )
         written = RotaryExtension.ropewalk_write_rotary.__name__
-        read_back = {digest for rank in self._llm.collective_rpc(written, args=(values, self._layers)) for digest in rank}
+        read_back = {
+            digest for rank in self._llm.collective_rpc(written, args=(values, self._layers)) for digest in rank
+        }
         if not read_back or not read_back <= values.digests:
             raise RuntimeError(
                 f"every rank must rotate with the candidate's table, digest {sorted(values.digests)}, but read back "

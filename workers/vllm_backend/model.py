@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from search_space.factors.exports.vllm import query_scale
 from search_space.rope.config import RopeConfig
 
 _BLOCK_TOKENS = 128  # vLLM's largest usual KV block
@@ -27,8 +28,7 @@ def hf_overrides(
     class that it will serve the model with; any other scaling is taken out, because the table that is written has it.
     """
     place, length = rope.place, model_length(target_length)
-    section = place.section if place.section in config else None
-    text = config if section is None else config[section]
+    section, text = _section(config, place.section)
     overrides: dict[str, Any] = {"max_position_embeddings": length}
     parameters = _parameters(text, rope, length)
     block = _longrope_block(text, place.layer_type)
@@ -39,8 +39,24 @@ def hf_overrides(
     if place.layer_type is not None:
         # vLLM gives layers with equal parameters one module: those that are not rescaled must have another one.
         parameters = {**place.others.as_dict(), place.layer_type: parameters | _APART}
-    overrides |= {"rope_parameters": parameters} | _query_scale(rope)
+    overrides |= {"rope_parameters": parameters} | query_scale(place)
     return overrides if section is None else {section: overrides}
+
+
+def _section(config: Mapping[str, Any], section: str | None) -> tuple[str | None, Mapping[str, Any]]:
+    """Where vLLM keeps the config of the text decoder, and what is stated of it.
+
+    Some classes make a section of keys that a config.json has at the top; a decoder that was saved alone is no section.
+    """
+    if section is None or getattr(_loaded(config), section, None) is None:
+        return None, config
+    return section, config.get(section, config)
+
+
+def _loaded(config: Mapping[str, Any]) -> Any:
+    from evaluation.architecture.config import load_config  # transformers takes seconds
+
+    return load_config(config)
 
 
 def _parameters(text: Mapping[str, Any], rope: RopeConfig, length: int) -> dict[str, Any]:
@@ -60,14 +76,6 @@ def _parameters(text: Mapping[str, Any], rope: RopeConfig, length: int) -> dict[
     if rope.place.table_pairs is not None:  # pairs are those of the whole head, some of which do not turn
         parameters["rope_type"] = "proportional"
     return parameters | carried
-
-
-def _query_scale(rope: RopeConfig) -> dict[str, Any]:
-    """What vLLM wants under a name of its own: by it queries grow with their position."""
-    beta = rope.place.carried.as_dict().get("llama_4_scaling_beta")
-    if beta is None:
-        return {}
-    return {"llama_4_scaling": {"beta": beta, "original_max_position_embeddings": rope.place.switch_length}}
 
 
 def _longrope_block(text: Mapping[str, Any], layer_type: str | None) -> Mapping[str, Any] | None:
@@ -92,13 +100,14 @@ def kv_cache_bytes(config: Mapping[str, Any], *, tokens: int, sequences: int, it
 
     An upper bound where layers differ: every layer counts as one that keeps all tokens, at the widest.
     """
-    from evaluation.architecture.config import load_config  # transformers takes seconds
-
-    text = load_config(config).get_text_config(decoder=True)
-    text.allow_global_per_layer_attribute_access = True  # sizes common to all layers, where some have their own
+    text = _loaded(config).get_text_config(decoder=True)
     layers = int(getattr(text, "num_hidden_layers", None) or text.num_layers)
+    kinds = [text]
+    if getattr(text, "is_heterogeneous", False):  # Gemma 4: heads of layers that see everything are wider
+        kinds = [text.per_layer_config[kind] for kind in set(text.layer_types)]
+    numbers = max(_numbers_per_token(kind, ranks) for kind in kinds)
     blocks = math.ceil(tokens / _BLOCK_TOKENS) + sequences * _SPARE_BLOCKS
-    return blocks * _BLOCK_TOKENS * layers * _numbers_per_token(text, ranks) * item_bytes
+    return blocks * _BLOCK_TOKENS * layers * numbers * item_bytes
 
 
 def _numbers_per_token(text: Any, ranks: int) -> int:

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from search_space.errors import InvalidFactorFile
 from search_space.factors.exports.row import ExportRow, own_rule
 from search_space.factors.factor_file import FactorFile
+
+
+def check_holds(file: FactorFile) -> None:
+    """Raise InvalidFactorFile when a GGUF has no place for what the factor file says of the model."""
+    place = file.place
+    lost = sorted(set(place.carried.as_dict()) - {"partial_rotary_factor"})
+    if place.layer_type is not None:
+        problem = f"it has one set of them for all layers, and in this model only those of {place.layer_type} have it"
+    elif place.table_pairs is not None:
+        problem = f"it has a factor for every pair, and of this model's {place.table_pairs} only the first ones turn"
+    elif lost:
+        problem = f"beside longrope llama.cpp ignores {', '.join(lost)}, by which this model computes too"
+    else:
+        return
+    raise InvalidFactorFile(f"a GGUF must be able to hold the factors, but {problem}")
 
 
 def _notes(file: FactorFile) -> tuple[str, ...]:

@@ -12,13 +12,19 @@ from collections.abc import Mapping
 from search_space.errors import InvalidFactorFile
 from search_space.factors.exports.row import ExportRow, own_rule, rule
 from search_space.factors.factor_file import FactorFile
+from search_space.rope.published import ConfigPlace
 
 
 def _fragment(file: FactorFile) -> Mapping[str, object]:
     """The keys of ``config.json`` to replace for mlx-lm, whose models read ``rope_scaling`` with ``rope_theta`` beside.
 
     Both names of the rope type are given: the Phi-3 family reads ``type``, the others either.
+
+    Raises:
+        InvalidFactorFile: the model's rope parameters say more than mlx-lm reads of them.
     """
+    if (problem := _problem(file.place)) is not None:
+        raise InvalidFactorFile(f"mlx-lm must be able to hold the factors, but {problem}")
     length = file.original_max_position_embeddings
     partial = file.model.partial_rotary_factor
     return {
@@ -34,6 +40,21 @@ def _fragment(file: FactorFile) -> Mapping[str, object]:
             "long_factor": list(file.long_factor.values),
         },
     }
+
+
+def _problem(place: ConfigPlace) -> str | None:
+    """Why mlx-lm does not rotate with these factors as the model was scored."""
+    if place.layer_type is not None:
+        return f"it reads one rope_scaling for all layers, and in this model only those of {place.layer_type} have it"
+    if place.section is not None:
+        return f"it reads rope_scaling at the top of the config, and this model has its rope in {place.section}"
+    if place.table_pairs is not None:
+        return f"it turns every pair of its table, and of this model's {place.table_pairs} only the first ones turn"
+    if place.interleaved:
+        return "its longrope pairs numbers of a head's two halves, and in this model neighbours are a pair"
+    if lost := sorted(set(place.carried.as_dict()) - {"partial_rotary_factor"}):
+        return f"beside longrope it ignores {', '.join(lost)}, by which this model computes too"
+    return None
 
 
 def _max_position_embeddings(file: FactorFile) -> int:

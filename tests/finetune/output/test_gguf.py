@@ -141,6 +141,16 @@ def test_a_model_with_factors_is_refused(tmp_path: Path) -> None:
     _refused(tmp_path, tmp_path / "model.gguf", FILE, UnsupportedGguf, "rope_factors_long.weight, rope_factors_short")
 
 
+def test_why_llamas_own_scaling_is_refused(tmp_path: Path) -> None:
+    writer = _writer(tmp_path / "model.gguf")
+    writer.add_tensor("rope_freqs.weight", np.ones(4, dtype=np.float32))
+    _finish(writer)
+    message = (
+        r"has rope_freqs\.weight: llama\.cpp divides by that at every length, and then reads neither short nor long"
+    )
+    _refused(tmp_path, tmp_path / "model.gguf", FILE, UnsupportedGguf, message)
+
+
 def test_an_architecture_without_longrope_is_refused(tmp_path: Path) -> None:
     source = _model(tmp_path / "model.gguf", "qwen2")
     _refused(tmp_path, source, FILE, UnsupportedGguf, "apertus, llama, minicpm, phi3, phimoe only, but .* has qwen2")

@@ -8,6 +8,7 @@ Tensor-parallel ranks are child processes.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 import vllm
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
+from evaluation.architecture.config import said_by
 from search_space.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.errors import ScorerUnavailable
@@ -45,8 +47,8 @@ class Engine:
     """One model, loaded once.
 
     Raises:
-        ScorerUnavailable: the model does not fit the free memory, or rotates in a way that cannot be written to.
-        Anything else: whatever vLLM says of a model that it cannot load.
+        ScorerUnavailable: the model does not fit the free memory, vLLM's class cannot be loaded or run here, or it
+            rotates in a way that cannot be written to.
     """
 
     def __init__(self, request: OpenEngine) -> None:
@@ -204,6 +206,16 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
         device=device,
     )
     needed.check(free_bytes(device), what=f"the free memory of {device_name(device)}")
+    try:
+        return _open(request, config, needed, dtype=dtype, device=device)
+    except Exception as error:  # vLLM raises whatever its many parts raise
+        names = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
+        raise ScorerUnavailable(f"vLLM's class for {names} cannot be opened here: {said_by(error)}") from error
+
+
+def _open(
+    request: OpenEngine, config: Mapping[str, Any], needed: MemoryNeeded, *, dtype: torch.dtype, device: torch.device
+) -> vllm.LLM:
     return vllm.LLM(
         model=request.model,
         hf_overrides=hf_overrides(

@@ -17,6 +17,7 @@ from api.commands import (
     demo,
     evaluate,
     exports,
+    inspection,
     jobs,
     keys,
     offline,
@@ -39,7 +40,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (running, searches, exports, plot, jobs, evaluate, offline, score, ablate, keys, operations, demo):
+for commands in (
+    running,
+    searches,
+    exports,
+    plot,
+    jobs,
+    evaluate,
+    inspection,
+    offline,
+    score,
+    ablate,
+    keys,
+    operations,
+    demo,
+):
     commands.register(app)
 
 

@@ -23,6 +23,7 @@ from api.errors import BadInput, ServerUnreachable
 from api.wire.candidates import ScoreList, ScoreResource, TrialPage
 from api.wire.jobs import EstimateResource, EventList, EventResource, Health, JobPage, JobResource, Readiness
 from api.wire.problems import FieldProblem, problem_from_text
+from service.inspection.data import Inspection
 from service.pictures.data import SearchPictures
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
@@ -132,6 +133,14 @@ class RopewalkClient:
         return self._send(JobResource, "POST", f"/v1/{KINDS[kind].collection}", content=_body(spec), headers=headers)
 
     # -- looking -----------------------------------------------------------------------------------------------------
+
+    def inspect_model(
+        self, model: str, *, target_length: int | None = None, original_length: int | None = None
+    ) -> Inspection:
+        """What a model is and what an extension of it meets; `model` as the server finds it."""
+        params = {"model": model, "target_length": target_length, "original_length": original_length}
+        content = self._request("GET", "/v1/models:inspect", params=params).content
+        return TypeAdapter(Inspection).validate_json(content)
 
     def job(self, job_id: str) -> JobResource:
         """One job of any kind."""

@@ -6,6 +6,8 @@ from typing import Literal
 from search_space.factors.factor_file import FactorFile
 from service.evaluations.prepare import prepare_evaluation
 from service.finetunes.prepare import factor_file_of, prepare_finetune
+from service.inspection.data import Inspection
+from service.inspection.making import inspect_model
 from service.pictures.data import SearchPictures
 from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
@@ -14,6 +16,7 @@ from service.searches.prepare import prepare_search
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
+from service.specs.inspection import InspectionSpec
 from service.specs.search import SearchSpec
 from storage.errors import JobNotFound, StorageError
 from storage.jobs.statistics import Statistics, read_statistics
@@ -45,6 +48,14 @@ class Door:
         self._database = database
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
+
+    def inspect_model(self, spec: InspectionSpec) -> Inspection:
+        """What a model is; no database is asked.
+
+        Raises:
+            EvaluationError, SearchSpaceError: the model cannot be found, read or extended; says why.
+        """
+        return inspect_model(spec.model, target_length=spec.target_length, original_length=spec.original_length)
 
     def validate_search(self, spec: SearchSpec) -> SearchEstimate:
         """Check a spec without submitting it.

@@ -96,15 +96,18 @@ def problem_of(refusal: Refusal, *, instance: str, request_id: str | None) -> Pr
     )
 
 
-def refusal_of(error: Exception) -> Refusal:
-    """The problem for an error of any room; anything unknown is an internal error, reported without its text."""
+def refusal_of(error: Exception, *, location: str = "body") -> Refusal:
+    """The problem for an error of any room; anything unknown is an internal error, reported without its text.
+
+    `location` is where the request has its fields.
+    """
     if not isinstance(error, ROOM_ERRORS):
         return Refusal(code="INTERNAL_ERROR", detail="The server could not finish the request; its log says why.")
     detail = str(error).encode("utf-8", "backslashreplace").decode()  # a path or a field may hold half a character
     code = error.code if error.code in PROBLEM_KINDS else "INTERNAL_ERROR"
     errors: tuple[FieldProblem, ...] = ()
     if isinstance(error, InvalidSpec) and error.pointer:
-        errors = (FieldProblem(pointer=error.pointer, detail=detail, code=code, location="body"),)
+        errors = (FieldProblem(pointer=error.pointer, detail=detail, code=code, location=location),)
     headers = (("Retry-After", str(error.retry_after_seconds)),) if isinstance(error, TooManyRequests) else ()
     return Refusal(code=code, detail=detail, errors=errors, headers=headers)
 

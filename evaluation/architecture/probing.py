@@ -33,7 +33,7 @@ def probe_layers(model: nn.Module) -> Layers:
 
 
 def _layer(model: nn.Module, layer: nn.Module, layer_type: str | None) -> Layer:
-    attention = _attention(layer)
+    attention = attention_of(layer)
     if attention is None:
         return Layer(attends=False, rotates=False, layer_type=layer_type)
     return Layer(
@@ -43,7 +43,7 @@ def _layer(model: nn.Module, layer: nn.Module, layer_type: str | None) -> Layer:
     )
 
 
-def _attention(layer: nn.Module) -> nn.Module | None:
+def attention_of(layer: nn.Module) -> nn.Module | None:
     """The module of a layer that projects queries or keys, if it is one that compares all positions."""
     found = [
         module

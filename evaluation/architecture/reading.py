@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from transformers.utils import logging as transformers_logging
@@ -20,12 +20,17 @@ from evaluation.architecture.layers import Layers
 from evaluation.architecture.probing import probe_layers
 from evaluation.architecture.rotary import RotaryPart, rescaled_parts, rotary_parts, text_config
 from evaluation.architecture.skeleton import build_skeleton
+from evaluation.architecture.structure import Structure, read_structure
 from evaluation.architecture.verifying import hf_problem
 from search_space.errors import UnsupportedRope
 from search_space.rope.config import RopeConfig
 
 # The library's config and model code is not made for several threads at its first import.
 _READING = threading.Lock()
+
+
+LengthFrom = Literal["original_length", "max_position_embeddings", "scaling"]
+"""Where L is from: it was given, the config states it, or it is what the model's own scaling makes of a shorter one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +40,9 @@ class Architecture:
     model_type: str
     model_class: str
     rope: RopeConfig
+    length_from: LengthFrom
     layers: Layers
+    structure: Structure
 
 
 def read_architecture(config: Mapping[str, object], *, original_length: int | None = None) -> Architecture:
@@ -71,7 +78,18 @@ def _read(config: str, original_length: int | None) -> Architecture:
     layers = probe_layers(model)
     if _has_alibi(text_config(model)) or (layers.all and not any(layer.rotates for layer in layers.all)):
         raise UnsupportedRope(f"the model must use rotary positions, but {_other_positions(model)}")
-    return Architecture(model_type=loaded.model_type, model_class=type(model).__name__, rope=rope, layers=layers)
+    stated_length = getattr(text_config(model), "max_position_embeddings", None)
+    served: LengthFrom = (
+        "max_position_embeddings" if rope.original_max_position_embeddings == stated_length else "scaling"
+    )
+    return Architecture(
+        model_type=loaded.model_type,
+        model_class=type(model).__name__,
+        rope=rope,
+        length_from=served if original_length is None else "original_length",
+        layers=layers,
+        structure=read_structure(model),
+    )
 
 
 def _rescaled(model: nn.Module) -> RotaryPart:

@@ -35,6 +35,8 @@ from search_space.factors.factor_file import FactorFile
 
 #: Architectures whose loader in llama.cpp reads the two factor tensors; any other refuses a file that has them.
 ARCHITECTURES = frozenset({"apertus", "llama", "minicpm", "phi3", "phimoe"})
+#: transformers' model types that llama.cpp's converter makes these of.
+MODEL_TYPES = frozenset({"apertus", "llama", "minicpm", "mistral", "mixtral", "phi3", "phimoe"})
 LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
 _FREQS = "rope_freqs.weight"  # Llama 3.1's own scaling
 _FREQS_REASON = ": llama.cpp divides by that at every length, and then reads neither short nor long factors"

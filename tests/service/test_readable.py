@@ -17,6 +17,7 @@ from service.readable import Readable, named_files, read_as
 from service.specs.base import Spec
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
+from service.specs.inspection import InspectionSpec
 from service.specs.search import SearchSpec
 from tests.helpers.http_server import factor_file
 from tests.helpers.tiny_llama import make_factor_file
@@ -108,6 +109,14 @@ def test_no_spelling_leads_out(root: Path, pointer: str, text: str) -> None:
         Readable(roots=(root,)).check(_spec_with(pointer, text.format(root=root)))
 
 
+def test_a_model_to_inspect_is_looked_at(root: Path) -> None:
+    readable = Readable(roots=(root,))
+    for model in ("pocket", "owner/model", str(root / "model")):
+        readable.check(InspectionSpec(model=model))
+    with pytest.raises(PathNotAllowed):
+        readable.check(InspectionSpec(model="/etc"))
+
+
 def test_a_column_does_not_hide_a_path(root: Path) -> None:
     readable = Readable(roots=(root,))
     readable.check(_evaluation(corpus=f"{root}/text.jsonl#text"))
@@ -152,7 +161,7 @@ def test_every_field_of_text_is_marked_or_known_to_name_no_file() -> None:
     """Whoever adds a path to a spec must mark it, or it would be read from everywhere."""
     unmarked = {
         name
-        for spec in _specs(SearchSpec) | _specs(FinetuneSpec) | _specs(EvaluationSpec)
+        for spec in _specs(SearchSpec) | _specs(FinetuneSpec) | _specs(EvaluationSpec) | _specs(InspectionSpec)
         for name, field in spec.model_fields.items()
         if _holds_text(field.annotation) and read_as(field) is None
     }

@@ -49,18 +49,27 @@ CREATE_RESPONSES: Responses = {
 }
 
 
+def get_readable(who: deps.Who, request: Request) -> Readable:
+    """Which files this requester may make the server read."""
+    return Readable(roots=None if who is ANYONE_LOCAL else request.app.state.roots)
+
+
+TheReadable = Annotated[Readable, Depends(get_readable)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Submission:
     """A request that submits a spec: who sends it, and what becomes of the response."""
 
     who: deps.Who
+    readable: TheReadable
     key: deps.IdempotencyKey
     request: Request
     response: Response
 
     def check(self, spec: Spec) -> None:
         """Raise PathNotAllowed where the spec would make the server read what the requester may not."""
-        Readable(roots=None if self.who is ANYONE_LOCAL else self.request.app.state.roots).check(spec)
+        self.readable.check(spec)
 
     def accept(self, spec: Spec, submit: Callable[..., Created]) -> JobResource:
         """The 202 of a creation by a `submit_` of the door, or of its replay: the same principal, key, path and spec

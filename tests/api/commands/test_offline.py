@@ -101,11 +101,12 @@ def test_baselines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mrrope_pro" in capsys.readouterr().out
 
 
-def test_baselines_load_no_service() -> None:
+def test_baselines_and_inspect_load_no_service() -> None:
     """What they load is the model's own code, without its weights."""
     code = (
         "import sys; from api.cli import run; "
         "code = run(['baselines', '--model', 'pocket', '--target-length', '1024', '--json']); "
+        "code = code or run(['inspect', 'pocket']); "
         "heavy = {'ray', 'optuna', 'sqlalchemy', 'fastapi', 'matplotlib'} & set(sys.modules); "
         "sys.exit(f'{code} {heavy}' if code or heavy else 0)"
     )
@@ -144,6 +145,12 @@ def test_needles_are_documents_a_line(capsys: pytest.CaptureFixture[str], tmp_pa
         (["needles", *POCKET, "--original-length", "512"], "INVALID_ORIGINAL_LENGTH", "256, but got"),
         (["score", *POCKET, "--factors", "pi", "--original-length", "512"], "INVALID_ORIGINAL_LENGTH", "256, but got"),
         (["baselines", *POCKET, "--original-length", "1"], "BAD_INPUT", "original-length"),
+        (["inspect"], "BAD_INPUT", "MODEL"),
+        (["inspect", "/no/such/model"], "MODEL_NOT_FOUND", "/no/such/model"),
+        (["inspect", LONG_NAME], "MODEL_NOT_FOUND", LONG_NAME),
+        (["inspect", "pocket", "--target-length", "255"], "INVALID_TARGET_LENGTH", "target_length=255"),
+        (["inspect", "pocket", "--target-length", "0"], "BAD_INPUT", "target-length"),
+        (["inspect", "pocket", "--original-length", "512"], "INVALID_ORIGINAL_LENGTH", "256, but got"),
         (["needles", *POCKET, "--split", "secret"], "BAD_INPUT", "secret"),
         (["needles", *POCKET, "--corpus", "/no/such/file.txt"], "CORPUS_NOT_FOUND", "/no/such/file.txt"),
         (["needles", *POCKET, "--documents", "0"], "BAD_INPUT", "documents"),

@@ -25,6 +25,7 @@ OPERATIONS = {
     "get_pictures",
     "get_readiness",
     "get_search",
+    "inspect_model",
     "list_evaluation_events",
     "list_evaluations",
     "list_finetune_events",

@@ -10,6 +10,8 @@ Symbols: B rows, T tokens per row, H heads, D numbers per head.
 
 import functools
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,6 +41,8 @@ def document_attention(
     query: (B, H, T, D); key and value: (B, H or fewer, T, D). Padding gets zeros. `kwargs` are those of transformers'
     own attention functions. `attention_mask` is not applied: this attention is never asked for with one.
     """
+    if _asked is not None:
+        _asked.append(sliding_window)
     attend = functools.partial(_causal, module, sliding_window=sliding_window, options=kwargs)
     if document_lengths is None:
         return attend(query, key, value), None
@@ -69,6 +73,20 @@ def _causal(
         mask = ones.tril().triu(1 - sliding_window)[None, None]
     attended: torch.Tensor = sdpa_attention_forward(module, query, key, value, mask, **options)[0]
     return attended
+
+
+_asked: list[int | None] | None = None
+
+
+@contextmanager
+def asked_windows() -> Iterator[list[int | None]]:
+    """The windows that attention is asked for inside the block, one for each call; None for everything."""
+    global _asked
+    _asked = []
+    try:
+        yield _asked
+    finally:
+        _asked = None
 
 
 AttentionInterface.register(ATTENTION, document_attention)

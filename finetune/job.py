@@ -17,10 +17,10 @@ from evaluation.models.source import ModelSource, load_tokenizer
 from finetune.adapters import add_adapters, write_adapter
 from finetune.config import FinetuneSettings
 from finetune.data import TrainingData
-from finetune.errors import InvalidFinetuneSettings
+from finetune.errors import InvalidFinetuneSettings, ModelNotTrainable
 from finetune.language_model import LanguageModelLoss, load_model
 from finetune.memory import available_bytes, check_memory, estimate, use_checkpointing
-from finetune.output.checkpoint import check_output, write_checkpoint
+from finetune.output.checkpoint import check_output, check_output_config, write_checkpoint
 from finetune.output.fitting import check_fits
 from finetune.output.model_card import model_card
 from finetune.parallel import current_ranks, shard, whole
@@ -29,6 +29,7 @@ from finetune.rotary import RotarySwitch
 from finetune.token_store import open_token_store
 from finetune.training import Trainee, make_optimizer, train
 from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
+from search_space.factors.exports.hf import switch_length
 from search_space.factors.factor_file import FactorFile
 
 
@@ -84,6 +85,7 @@ def run_finetune(
     states = states or NoStates()
     with _torch_settings(settings):
         model = load_model(source.path, dtype=None if settings.sharding == "fsdp" else torch.float32)
+        check_output_config(model, file)
         adapted = add_adapters(model, settings) if settings.lora_rank else None
         with _trainee(model, data, file, settings, device, dtype) as trainee:
             recipe = recipe_sha256(source, file, settings, text_sha256=data.text_sha256)
@@ -92,6 +94,15 @@ def run_finetune(
         card = model_card(source, file, settings, result)
         _write(trainee, adapted, source=source, file=file, card=card, output=output)
     return result
+
+
+def check_sharding(loss: LanguageModelLoss, settings: FinetuneSettings) -> None:
+    """Raise ModelNotTrainable where workers would make different numbers of passes over weights that they share."""
+    if settings.sharding == "fsdp" and not loss.packs:
+        raise ModelNotTrainable(
+            "the model's documents must be packed to train with sharding='fsdp', but "
+            f"{type(loss.model).__name__} mixes packed documents and reads each alone: leave sharding out"
+        )
 
 
 def training_dtype(settings: FinetuneSettings, device: torch.device) -> torch.dtype:
@@ -113,7 +124,7 @@ def _training_data(
         tokenizer,
         corpus,
         open_token_store(tokenizer, corpus, settings.corpus, token_cache),
-        original_length=file.original_max_position_embeddings,
+        original_length=switch_length(file),  # what is short is what the exported model will take for it
         target_length=file.target_length,
         settings=settings,
     )
@@ -129,19 +140,18 @@ def _trainee(
     dtype: torch.dtype,
 ) -> Iterator[Trainee]:
     """Model, optimiser and rotary switch, on the device and sharded as the settings say."""
-    length = file.target_length
-    checkpointing = use_checkpointing(model, settings, target_length=length, dtype=dtype)
-    needed = estimate(model, settings, target_length=length, dtype=dtype, checkpointing=checkpointing)
+    loss = LanguageModelLoss(model)
+    loss.check()
+    check_sharding(loss, settings)
+    length, heads = file.target_length, loss.attention_heads
+    checkpointing = use_checkpointing(model, settings, target_length=length, dtype=dtype, attention_heads=heads)
+    needed = estimate(
+        model, settings, target_length=length, dtype=dtype, checkpointing=checkpointing, attention_heads=heads
+    )
     check_memory(needed, available=available_bytes(device), target_length=length)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    loss = LanguageModelLoss(model)
-    loss.check()
-    switch = RotarySwitch(
-        model,
-        rope=file.rope,
-        scaling=file.scaling,
-    )
+    switch = RotarySwitch(model, rope=file.rope, scaling=file.scaling, switch_length=switch_length(file))
     try:
         if settings.sharding == "fsdp":
             shard(loss, loss.layers, device=device, dtype=dtype)

@@ -4,6 +4,8 @@ Symbols: B rows, T tokens per row, N targets.
 """
 
 import contextlib
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from evaluation.architecture.config import load_config
-from evaluation.architecture.skeleton import auto_class
+from evaluation.architecture.probing import probe_layers
+from evaluation.architecture.skeleton import auto_class, build_skeleton, decoder_layers
 from evaluation.models.source import read_config
-from finetune.attention import ATTENTION
+from finetune.attention import ATTENTION, DocumentLengths, asked_windows
 from finetune.data import MicroBatch
 from finetune.errors import ModelNotTrainable
 from finetune.loss import weighted_nll_sum
@@ -37,14 +40,22 @@ class LanguageModelLoss(nn.Module):
         super().__init__()
         self.model = model
         self._plain_head = True
+        self.packs = True
+        """Whether a pass takes packed rows; else each document has one of its own, with the model's own attention."""
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
         """The decoder's layers. Raises ModelNotTrainable when it shows none."""
-        layers = getattr(self._decoder, "layers", None)
-        if not isinstance(layers, nn.ModuleList):
+        layers = decoder_layers(self.model)
+        if not layers:
             raise ModelNotTrainable(f"the model must have a list of layers, but {type(self.model).__name__} has none")
         return tuple(layers)
+
+    @property
+    def attention_heads(self) -> int:
+        """Those whose matrix of T x T numbers is in memory at once, in each layer; 0 for a fused kernel."""
+        text = self.model.config.get_text_config(decoder=True)
+        return 0 if self.packs or _own_attention(self.model) != "eager" else int(text.num_attention_heads)
 
     @property
     def _decoder(self) -> Any:
@@ -64,16 +75,24 @@ class LanguageModelLoss(nn.Module):
         token_ids = torch.from_numpy(batch.token_ids).to(device)
         position_ids = torch.from_numpy(batch.position_ids).to(device)
         weights = torch.from_numpy(batch.weights).to(device)
+        lengths = batch.document_lengths
+        if all(row == (token_ids.shape[1],) for row in lengths):
+            return self._loss(token_ids, position_ids, weights)
+        if self.packs:
+            return self._loss(token_ids, position_ids, weights, document_lengths=lengths)
+        parts = [
+            self._loss(*(one[row : row + 1, start:end] for one in (token_ids, position_ids, weights)))
+            for row, start, end in _documents(lengths)
+        ]
+        return torch.stack(parts).sum()
+
+    def _loss(
+        self, token_ids: torch.Tensor, position_ids: torch.Tensor, weights: torch.Tensor, **packing: Any
+    ) -> torch.Tensor:
+        """Of one pass of the model; all arrays are (B, T)."""
         is_target = weights[:, 1:] > 0
         targets, kept = token_ids[:, 1:][is_target], weights[:, 1:][is_target]
-        lengths = batch.document_lengths
-        whole_rows = all(row == (token_ids.shape[1],) for row in lengths)
-        inputs = {
-            "input_ids": token_ids,
-            "position_ids": position_ids,
-            "document_lengths": None if whole_rows else lengths,
-            "use_cache": False,
-        }
+        inputs = {"input_ids": token_ids, "position_ids": position_ids, "use_cache": False, **packing}
         if not self._plain_head:
             logits = self.model(**inputs).logits[:, :-1][is_target].float()
             nats = nn.functional.cross_entropy(logits, targets, reduction="none")
@@ -82,30 +101,47 @@ class LanguageModelLoss(nn.Module):
         return weighted_nll_sum(hidden, self._head.weight, getattr(self._head, "bias", None), targets, kept)
 
     def check(self) -> None:
-        """Run a few tokens: does attention keep packed documents apart, and is the head a plain projection?
+        """Run a few tokens: can documents be packed, and is the head a plain projection?
 
-        A head that does more (caps or scales its logits) is left to the model itself, which makes all logits at once.
-        To be called before a rotary switch is put on.
-
-        Raises:
-            ModelNotTrainable: the model does not hand the documents on to its attention.
+        A model whose attention does more than that of :mod:`finetune.attention` (sinks, windows by chunks), or whose
+        other layers carry a state from one document to the next, gets its own attention back and reads each document
+        alone. A head that does more than project (caps or scales its logits) is left to the model itself, which makes
+        all logits at once. To be called before a rotary switch is put on.
         """
         model = self.model
         ids = torch.arange(2 * _PROBE_TOKENS, device=model.device)[None] % model.config.get_text_config().vocab_size
         positions = torch.arange(_PROBE_TOKENS, device=model.device).repeat(2)[None]
+        second = {"input_ids": ids[:, _PROBE_TOKENS:], "position_ids": positions[:, _PROBE_TOKENS:], "use_cache": False}
         lengths = ((_PROBE_TOKENS, _PROBE_TOKENS),)
         with torch.no_grad(), evaluating(model):
-            packed = model(input_ids=ids, position_ids=positions, document_lengths=lengths, use_cache=False).logits
-            second = ids[:, _PROBE_TOKENS:], positions[:, _PROBE_TOKENS:]
-            alone = model(input_ids=second[0], position_ids=second[1], use_cache=False).logits
-            decoded = self._decoder(input_ids=second[0], position_ids=second[1], use_cache=False)
-            projected = self._head(decoded.last_hidden_state)
-        if not _close(packed[:, _PROBE_TOKENS:], alone):
-            raise ModelNotTrainable(
-                f"the model must attend through transformers' attention interface and hand on `document_lengths`, but "
-                f"{type(model).__name__} does not keep packed documents apart"
-            )
+            with asked_windows() as windows:
+                packed = model(input_ids=ids, position_ids=positions, document_lengths=lengths, use_cache=False).logits
+            model.set_attn_implementation(_own_attention(model))
+            alone = model(**second).logits
+            projected = self._head(self._decoder(**second).last_hidden_state)
+        self.packs = _close(packed[:, _PROBE_TOKENS:], alone) and _same_windows(model, windows)
+        if self.packs:
+            model.set_attn_implementation(ATTENTION)
         self._plain_head = _close(projected, alone)
+
+
+def _own_attention(model: PreTrainedModel) -> str:
+    """What transformers would attend with."""
+    return "sdpa" if model._supports_sdpa else "eager"
+
+
+def _same_windows(model: PreTrainedModel, asked: list[int | None]) -> bool:
+    """Whether the layers ask for the windows that they have: some families leave those to a mask, which is not made."""
+    layers = probe_layers(build_skeleton(load_config(model.config.to_dict()))).all
+    own = [layer.window for layer in layers if layer.attends]
+    return Counter(asked) == Counter(own)
+
+
+def _documents(lengths: DocumentLengths) -> Iterator[tuple[int, int, int]]:
+    """Row, first token and end of each document."""
+    for row, of_row in enumerate(lengths):
+        ends = list(itertools.accumulate(of_row))
+        yield from ((row, start, end) for start, end in zip([0, *ends], ends, strict=False))
 
 
 @contextlib.contextmanager

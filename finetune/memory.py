@@ -39,35 +39,58 @@ class MemoryEstimate:
 
 
 def estimate(
-    model: PreTrainedModel, settings: FinetuneSettings, *, target_length: int, dtype: torch.dtype, checkpointing: bool
+    model: PreTrainedModel,
+    settings: FinetuneSettings,
+    *,
+    target_length: int,
+    dtype: torch.dtype,
+    checkpointing: bool,
+    attention_heads: int = 0,
 ) -> MemoryEstimate:
-    """What one worker will hold: weights and gradients in float32, AdamW's two moments, one pass's activations."""
+    """What one worker will hold: weights and gradients in float32, AdamW's two moments, one pass's activations.
+
+    attention_heads: those of each layer whose matrices of T x T numbers no fused kernel spares.
+    """
     every = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     shards = settings.workers if settings.sharding == "fsdp" else 1
-    config = model.config.get_text_config()
+    config = model.config.get_text_config(decoder=True)
     most_rows = max(-(-settings.rows_of(kind) // settings.workers) for kind in KINDS)
     tokens = min(settings.rows_per_pass, most_rows) * target_length
     layer = tokens * config.hidden_size * dtype.itemsize
     layers = config.num_hidden_layers
+    matrices = tokens * target_length * attention_heads * _FLOAT32_BYTES * (1 if checkpointing else layers)
     return MemoryEstimate(
         weights=every * _FLOAT32_BYTES // shards,
         gradients=trained * _FLOAT32_BYTES // shards,
         optimizer=2 * trained * _FLOAT32_BYTES // shards,
-        activations=layer * (layers + _ACTIVATION_NUMBERS if checkpointing else layers * _ACTIVATION_NUMBERS),
+        activations=matrices
+        + layer * (layers + _ACTIVATION_NUMBERS if checkpointing else layers * _ACTIVATION_NUMBERS),
         logits=3 * _FLOAT32_BYTES * min(CHUNK_ELEMENTS, tokens * config.vocab_size),
     )
 
 
 def use_checkpointing(
-    model: PreTrainedModel, settings: FinetuneSettings, *, target_length: int, dtype: torch.dtype
+    model: PreTrainedModel,
+    settings: FinetuneSettings,
+    *,
+    target_length: int,
+    dtype: torch.dtype,
+    attention_heads: int = 0,
 ) -> bool:
     """What the setting says; "auto" decides by the activations of one pass."""
     if settings.gradient_checkpointing != "auto":
         return settings.gradient_checkpointing == "on"
     if not model.supports_gradient_checkpointing:
         return False
-    whole = estimate(model, settings, target_length=target_length, dtype=dtype, checkpointing=False)
+    whole = estimate(
+        model,
+        settings,
+        target_length=target_length,
+        dtype=dtype,
+        checkpointing=False,
+        attention_heads=attention_heads,
+    )
     return whole.activations > CHECKPOINTING_FROM
 
 

@@ -31,13 +31,17 @@ class RotarySwitch:
 
     Outside `window(...)` every forward pass is refused; `close()` puts the model's own table back.
 
+    `switch_length`: the last length of the short window, where it is not L.
+
     Raises ModelNotTrainable when the model has no rotary module, or one of another size than `rope` says;
     InvalidRescaleFactors when the factors do not fit `rope`.
     """
 
-    def __init__(self, model: nn.Module, *, rope: RopeConfig, scaling: Scaling) -> None:
+    def __init__(
+        self, model: nn.Module, *, rope: RopeConfig, scaling: Scaling, switch_length: int | None = None
+    ) -> None:
         self._parts = rescaled_parts(model)
-        self._original_length = rope.original_max_position_embeddings
+        self._original_length = switch_length or rope.original_max_position_embeddings
         self._attention_factor = rope.attention_factor * scaling.attention_factor
         self._window: Window | None = None
         self._check_sizes(model, rope)

@@ -121,15 +121,18 @@ def _check_theta(stated: Mapping[str, object]) -> None:
 def _check_numbers(stated: Mapping[str, object], where: str = "") -> None:
     """Raise UnsupportedRope for sizes that no model has: a class would build without end, or fail in arithmetic."""
     for name, most in _SIZES.items():
-        value = stated.get(name)
-        if value is None:
+        value, least = stated.get(name), 0 if name in _EXPERTS else 1
+        if value is None or _is_within(value, least, most):
             continue
-        least = 0 if name in _EXPERTS else 1
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        if not (isinstance(value, list) and all(_is_within(one, least, most) for one in value)):  # one for each layer
             raise UnsupportedRope(f"{where}{name} must be a whole number from {least} to {most}, but got {value!r}")
     for section, inner in stated.items():
         if isinstance(inner, Mapping) and section.endswith("_config"):
             _check_numbers(inner, f"{section}.")
+
+
+def _is_within(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def rope_blocks(stated: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -97,6 +97,12 @@ def _rescaled(model: nn.Module) -> RotaryPart:
     parts = rescaled_parts(model)
     if not parts:
         raise UnsupportedRope(f"the model must use rotary positions, but {_other_positions(model)}")
+    if hasattr(parts[0].module, "rope_init_fn"):  # PhiMoE's, which it asks for no length
+        raise UnsupportedRope(
+            "the model's rotary module must rotate by the frequencies that it holds, but "
+            f"{type(parts[0].module).__name__} computes others in every pass, and for longrope "
+            "those of short_factor at every length"
+        )
     return parts[0]
 
 

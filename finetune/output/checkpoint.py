@@ -20,10 +20,11 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from evaluation.architecture.verifying import merged_config
+from evaluation.architecture.verifying import check_loads, merged_config
 from evaluation.models.source import ModelSource
-from finetune.errors import OutputNotEmpty
+from finetune.errors import ModelNotTrainable, OutputNotEmpty
 from finetune.output.output_files import CARD_NAME, FACTORS_NAME
+from search_space.errors import SearchSpaceError
 from search_space.factors.factor_file import FactorFile
 
 TOKENIZER_FILES = (
@@ -57,6 +58,16 @@ def longrope_config(config: PreTrainedConfig, file: FactorFile) -> PreTrainedCon
     """
     updated: PreTrainedConfig = type(config).from_dict(merged_config(config.to_dict(), file))
     return updated
+
+
+def check_output_config(model: PreTrainedModel, file: FactorFile) -> None:
+    """Raise ModelNotTrainable unless the config that `write_checkpoint` would write loads as what is trained."""
+    try:
+        check_loads(model.config.to_dict(), file)
+    except SearchSpaceError as error:
+        raise ModelNotTrainable(
+            f"the trained model must load from its config, but {type(model).__name__} would not: {error}"
+        ) from error
 
 
 def write_checkpoint(

@@ -3,7 +3,8 @@
 `tests/families/families.json` has one entry a variant: the rope values and the structure that were published, sizes and
 lengths shrunk, factors between lengths kept. `expected` is "works" or a phrase of the refusal. For what works, `length`
 and `pairs` are L and n as read; `original_length` is L where the config states no usable one; and `export` is a phrase
-of why no config can hold the family's factors. `listed` is false for what was tried beyond the most used families.
+of why no config can hold the family's factors; `attention_factor_matters` is false where queries and keys are normed
+behind the rotation. `listed` is false for what was tried beyond the most used families.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _LONGEST = 4096  # tokens that a test reads at once
 _SPREAD = 2.0  # of attention logits, about: positions matter and rounding errors stay small
 _WEIGHTS = 0.08
 _DAMPED_WEIGHTS = 0.3  # where a config has multipliers that make branches small
+_HEAD = 4.0  # the root of a head's width, about
 _LEAST_SPREAD = 0.3  # of a token's logits
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _QUERIES_AND_KEYS = ("q_proj", "k_proj", "qkv", "query", "kv_a", "kv_b", "q_a", "q_b", "Wqkv")
@@ -52,6 +54,7 @@ class Family:
     pairs: int = 0
     original_length: int | None = None
     export: str | None = None
+    attention_factor_matters: bool = True
     listed: bool = True
 
     @property
@@ -98,12 +101,11 @@ def _sharpen(model: Any) -> None:
     """Weights under which attention is far from uniform and no layer drowns another."""
     scales = [one for one in (getattr(module, "scaling", None) for module in model.modules()) if isinstance(one, float)]
     plain = _DAMPED_WEIGHTS if any("multiplier" in key for key in model.config.to_dict()) else _WEIGHTS
-    head = getattr(model.config.get_text_config(), "head_dim", None) or 16
     for name, weights in model.named_parameters():
         if weights.ndim < 2:
             continue
         is_sharp = any(part in name for part in _QUERIES_AND_KEYS)
-        sharp = math.sqrt(_SPREAD / (weights.shape[-1] * math.sqrt(head) * (min(scales) if scales else 0.25)))
+        sharp = math.sqrt(_SPREAD / (weights.shape[-1] * _HEAD * (min(scales) if scales else 1 / _HEAD)))
         weights.normal_(0.0, sharp if is_sharp else plain)
     # And logits that are not all alike, whatever they are divided by.
     spread = model.eval()(input_ids=torch.arange(1, 9)[None], use_cache=False).logits.std().item()

@@ -34,7 +34,7 @@ def submit(
     spec_file: Annotated[str | None, typer.Argument(metavar="[SPEC.json]", help="A search spec; - for stdin.")] = None,
     model: Annotated[str | None, typer.Option(help="pocket, a directory, or a hub id.")] = None,
     target_length: Annotated[int | None, typer.Option(help="Tokens.")] = None,
-    original_length: Annotated[int | None, typer.Option(help="Tokens; default: the model's config.")] = None,
+    original_length: Annotated[int | None, typer.Option(help="Tokens; default: what the model serves.")] = None,
     documents: Annotated[int | None, typer.Option(help="Search documents per candidate.")] = None,
     validation_documents: Annotated[int | None, typer.Option(help="Held-out documents per finalist.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,

@@ -109,7 +109,7 @@ class SearchSpec(Spec):
 
     model: ModelName = Field(description="`pocket`, a directory, or a hub id")
     target_length: int = Field(ge=2, le=MAX_TARGET_LENGTH, description="L', tokens")
-    original_length: int | None = Field(None, ge=2, description="L, tokens; null: as in the model's config")
+    original_length: int | None = Field(None, ge=2, description="L, tokens; null: what the model serves")
     objective: ObjectiveSpec = ObjectiveSpec()
     strategy: StrategySpec = StrategySpec()
     budget: BudgetSpec = BudgetSpec()

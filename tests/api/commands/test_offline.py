@@ -265,6 +265,18 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     told = capsys.readouterr().out
     commands = ["serve", "controller", "worker", "submit", "list", "show", "watch", "cancel", "pause", "resume"]
-    commands += ["factors", "baselines", "needles", "score", "finetune", "evaluate", "demo", "db", "doctor", "keys"]
+    commands += [
+        "factors",
+        "inspect",
+        "baselines",
+        "needles",
+        "score",
+        "finetune",
+        "evaluate",
+        "demo",
+        "db",
+        "doctor",
+        "keys",
+    ]
     for command in commands:
         assert f"\n  {command} " in told, command

@@ -28,6 +28,24 @@ _SIZES: dict[str, Any] = {
 }
 _YARN = {"rope_type": "yarn", "original_max_position_embeddings": 64}
 _TWO_KINDS = {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 32}
+_GATED: dict[str, Any] = {
+    "head_dim": 32,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+}
+_GROWING: dict[str, Any] = {
+    **_YARN,
+    "factor": 2.0,
+    "rope_theta": 10000.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
 _EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 
 
@@ -213,6 +231,22 @@ FAMILIES: dict[str, dict[str, Any]] = {
         max_position_embeddings=64,
         rope_theta=10000.0,
     ),
+    "gated": _plain(
+        "qwen3_5_text",
+        "Qwen3_5ForCausalLM",
+        **_GATED,
+        max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+            "mrope_section": [3, 3, 2],
+            "mrope_interleaved": True,
+        },
+    ),
+    "scaled queries": _plain(
+        "ministral3", "Ministral3ForCausalLM", head_dim=32, max_position_embeddings=128, rope_parameters=_GROWING
+    ),
     "nested with axes": _nested(
         "qwen2_vl",
         "Qwen2VLForConditionalGeneration",
@@ -229,12 +263,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "Qwen3_5ForConditionalGeneration",
         {
             "model_type": "qwen3_5_text",
-            "head_dim": 32,
-            "layer_types": ["linear_attention", "full_attention"],
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 2,
-            "linear_key_head_dim": 32,
-            "linear_value_head_dim": 32,
+            **_GATED,
             "max_position_embeddings": 64,
             "rope_parameters": {
                 "rope_type": "default",
@@ -253,16 +282,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "model_type": "ministral3",
             "head_dim": 32,
             "max_position_embeddings": 128,
-            "rope_parameters": {
-                **_YARN,
-                "factor": 2.0,
-                "rope_theta": 10000.0,
-                "beta_fast": 32.0,
-                "beta_slow": 1.0,
-                "mscale": 1.0,
-                "mscale_all_dim": 1.0,
-                "llama_4_scaling_beta": 0.1,
-            },
+            "rope_parameters": _GROWING,
         },
         vision_config={
             "model_type": "pixtral",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,35 +11,66 @@ from evaluation.models.source import resolve_model
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
 from tests.helpers.samples import document
-from tests.helpers.vllm_families import FAMILIES, save_family
+from tests.helpers.vllm_families import save_family
 from tests.helpers.vllm_models import vllm_settings
+from workers.base import ScorerSettings
+from workers.errors import ScorerUnavailable
 from workers.transformers_backend.scorer import TransformersScorer
 from workers.vllm_backend.scorer import VllmScorer
 
 PER_TOKEN = 1e-4  # nats: how far apart two programs may be in float32
-EFFECT = 1e-3
+EFFECT = 1e-3  # nats per token that written factors must change, or nothing is compared
+LOADED = (
+    "llama3",
+    "yarn",
+    "su",
+    "layer types",
+    "layer types in transformers' code",
+    "pairs that do not turn",
+    "latent",
+    "experts",
+    "interleaved",
+    "scaled queries",
+)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", LOADED)
 def test_a_family_scores_as_with_transformers(name: str, tmp_path: Path) -> None:
-    """As published and rescaled, with one engine; written factors must also change the score."""
-    path = save_family(tmp_path, name)
-    rope = resolve_model(str(path)).rope
-    length = rope.original_max_position_embeddings
-    settings = vllm_settings(model=str(path), original_length=length, target_length=2 * length)
-    stretched = tuple(1.0 + index / rope.num_pairs for index in range(rope.num_pairs))
-    scalings = (Scaling.identity(rope.num_pairs), Scaling(RescaleFactors(stretched), 1.1))
-    documents = [document(0, length=length // 2), document(1, length=2 * length)]
+    """As published and rescaled, with one engine."""
+    settings = _settings(save_family(tmp_path, name))
+    assert settings.rope is not None
+    pairs = settings.rope.num_pairs
+    stretched = RescaleFactors(tuple(1.0 + index / pairs for index in range(pairs)))
+    scalings = (Scaling.identity(pairs), Scaling(stretched, 1.1))
+    documents = [document(0, length=settings.original_length // 2), document(1, length=settings.target_length)]
     plain, scorer = TransformersScorer(settings), VllmScorer(settings)
     expected, found = ([one.score(scaling, documents) for scaling in scalings] for one in (plain, scorer))
-    again = scorer.score(scalings[0], documents)
+    assert scorer.score(scalings[0], documents) == found[0]
     scorer.close()
-    assert again == found[0]
-    differences = [
-        abs(mine.nats - theirs.nats) / mine.tokens
-        for one, other in zip(found, expected, strict=True)
-        for mine, theirs in zip(one, other, strict=True)
-    ]
-    assert max(differences) < PER_TOKEN, differences
-    effects = [abs(one.nats - other.nats) / one.tokens for one, other in zip(*expected, strict=True)]
-    assert min(effects) > EFFECT, effects
+    for one, other in zip(found, expected, strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            assert mine.nats == pytest.approx(theirs.nats, abs=PER_TOKEN * mine.tokens)
+    for before, after in zip(*expected, strict=True):
+        assert abs(before.nats - after.nats) > EFFECT * before.tokens
+
+
+def test_what_no_kernel_here_can_compute_is_refused_by_name(tmp_path: Path) -> None:
+    settings = _settings(save_family(tmp_path, "yarn whatever the config says"))
+    with pytest.raises(
+        ScorerUnavailable, match="vLLM's class for GptOssForCausalLM cannot be opened here: "
+    ) as refused:
+        VllmScorer(settings)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="models of pictures can be opened")
+def test_a_model_of_pictures_without_torchvision_is_refused_by_name(tmp_path: Path) -> None:
+    settings = _settings(save_family(tmp_path, "nested with axes"))
+    with pytest.raises(ScorerUnavailable, match="vLLM's class for Qwen2VLForConditionalGeneration cannot be opened"):
+        VllmScorer(settings)
+
+
+def _settings(path: Path) -> ScorerSettings:
+    rope = resolve_model(str(path)).rope
+    length = rope.original_max_position_embeddings
+    return vllm_settings(model=str(path), original_length=length, target_length=2 * length, rope=rope)

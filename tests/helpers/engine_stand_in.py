@@ -42,7 +42,12 @@ class Engine:
         if KIND == "has_ranks":
             subprocess.Popen(["sleep", "600"])
         self.opened = EngineOpened(
-            dtype="float32", device="cpu", arithmetic="none", version=str(os.getpid()), tokens_per_group=1024
+            dtype="float32",
+            device="cpu",
+            arithmetic="none",
+            version=str(os.getpid()),
+            places_positions=True,
+            tokens_per_group=1024,
         )
 
     def do(self, work: Work) -> Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_the_pocket_model_scores_as_with_transformers(pocket_scorer: VllmScorer)
     lengths = (64, POCKET_ORIGINAL, POCKET_ORIGINAL + 1, 700, POCKET_TARGET)
     mixed = [spread(document(index, length=length, needles=2), 1024) for index, length in enumerate(lengths)]
     rope = resolve_model("pocket", original_length=POCKET_ORIGINAL).rope
+    _compare(pocket_scorer, TransformersScorer(vllm_settings()), rope, mixed)
+
+
+def test_positions_that_jump_score_as_with_transformers(pocket_scorer: VllmScorer) -> None:
+    """Full documents between them: a table is not left to the next."""
+    rope = resolve_model("pocket", original_length=POCKET_ORIGINAL).rope
+    full = [spread(document(index, length=200, needles=2), 1024) for index in range(3)]
+    jumps = ((), ((40, 700),), ((20, 100), (90, 500)))
+    mixed = [replace(one, jumps=jump) for one in full for jump in jumps]
     _compare(pocket_scorer, TransformersScorer(vllm_settings()), rope, mixed)
 
 

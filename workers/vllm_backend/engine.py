@@ -19,6 +19,8 @@ import vllm
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
 from evaluation.architecture.config import normalised, said_by
+from evaluation.documents.skipping import Jump
+from search_space.rope.config import RopeConfig
 from search_space.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.errors import ScorerUnavailable
@@ -57,7 +59,7 @@ class Engine:
             torch.set_num_threads(request.threads)
         device = choose_device()
         self._request = request
-        self._written: Scaling | None = None
+        self._written: tuple[Scaling, tuple[Jump, ...]] | None = None
         self._llm = _load(request, device)
         config = self._llm.llm_engine.vllm_config
         self._layers = RescaledLayers(
@@ -80,6 +82,7 @@ class Engine:
                 )
             ),
             version=f"scorer {_REVISION}, vllm {vllm_version()}, torch {torch.__version__}",
+            places_positions=bool(self._facts.rows) and _turns_alike(request.rope),
             tokens_per_group=TOKENS_PER_FORWARD[device.type],
         )
         self._try_out()
@@ -90,7 +93,7 @@ class Engine:
         Raises:
             RuntimeError: a rank does not have the candidate's table, or vLLM broke.
         """
-        self._write(work.scaling)
+        self._write(work.scaling, work.jumps if isinstance(work, ScoreGroup) else ())
         return GroupScored(scores=self._score(work)) if isinstance(work, ScoreGroup) else self._generate(work)
 
     def _score(self, group: ScoreGroup) -> tuple[AnswerScore, ...]:
@@ -145,9 +148,9 @@ class Engine:
         document = EngineDocument(token_ids=tuple(range(1, length + 1)), answers=(length - 1,))
         self.do(ScoreGroup(scaling=Scaling.identity(self._request.rope.num_pairs), documents=(document,)))
 
-    def _write(self, scaling: Scaling) -> None:
+    def _write(self, scaling: Scaling, jumps: tuple[Jump, ...]) -> None:
         """Put the candidate into every rank, unless it is there; what is read back must be what was meant."""
-        if self._written == scaling:
+        if self._written == (scaling, jumps):
             return
         self._written = None
         values = RotaryValues.of(
@@ -155,6 +158,7 @@ class Engine:
             scaling,
             rows=self._facts.rows or 0,
             dtype=getattr(torch, self._facts.dtype),
+            jumps=jumps,
         )
         written = RotaryExtension.ropewalk_write_rotary.__name__
         read_back = {
@@ -165,7 +169,7 @@ class Engine:
                 f"every rank must rotate with the candidate's table, digest {sorted(values.digests)}, but read back "
                 f"{sorted(read_back)}"
             )
-        self._written = scaling
+        self._written = scaling, jumps
 
     def _parameters(self, document: EngineDocument) -> vllm.SamplingParams:
         """One token is generated, which vLLM insists on; the step that reads the last prompt token gives it."""
@@ -177,6 +181,11 @@ class Engine:
             ids = np.broadcast_to(np.arange(self._vocabulary, dtype=np.int32), (rows, self._vocabulary))
             return vllm.SamplingParams(**common, prompt_logprob_token_ids=ids, prompt_logprob_start=start)
         return vllm.SamplingParams(**common, prompt_logprobs=0, flat_logprobs=True)
+
+
+def _turns_alike(rope: RopeConfig) -> bool:
+    """Whether all that follows from positions is in the one table: no other layers' rope, no scale of queries."""
+    return rope.place.layer_type is None and "llama_4_scaling_beta" not in rope.place.carried.as_dict()
 
 
 def answer_score(document: EngineDocument, output: vllm.RequestOutput) -> AnswerScore:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evaluation.documents.skipping import Jump
 from search_space.rope.config import RopeConfig
 from search_space.rope.scaling import Scaling
 from workers.base import DType
@@ -33,6 +34,7 @@ class EngineOpened:
     device: str
     arithmetic: str
     version: str
+    places_positions: bool  # whether documents whose positions jump can be scored: every layer reads one table
     tokens_per_group: int  # in a ScoreGroup of more than one document, at most
 
 
@@ -53,10 +55,11 @@ class EngineDocument:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreGroup:
-    """Score documents that share a forward pass, under these factors."""
+    """Score documents that share a forward pass, under these factors, and at positions that jump alike."""
 
     scaling: Scaling
     documents: tuple[EngineDocument, ...]
+    jumps: tuple[Jump, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

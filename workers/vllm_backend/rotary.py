@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from evaluation.architecture.rotary import RotaryPart, parts_of
+from evaluation.documents.skipping import Jump, positions_of
 from search_space.rope.config import RopeConfig, compute_inv_freq
 from search_space.rope.scaling import Scaling
 
@@ -75,10 +76,12 @@ class RotaryValues:
     attention_factor: float
 
     @classmethod
-    def of(cls, rope: RopeConfig, scaling: Scaling, *, rows: int, dtype: torch.dtype) -> RotaryValues:
+    def of(
+        cls, rope: RopeConfig, scaling: Scaling, *, rows: int, dtype: torch.dtype, jumps: tuple[Jump, ...] = ()
+    ) -> RotaryValues:
         """Of a model with these factors; no rows for one without a table."""
         return cls(
-            table=rotary_table(rope, scaling, rows=rows, dtype=dtype),
+            table=rotary_table(rope, scaling, rows=rows, dtype=dtype, jumps=jumps),
             inv_freq=torch.from_numpy(compute_inv_freq(rope, scaling.factors)).float(),
             attention_factor=rope.attention_factor * scaling.attention_factor,
         )
@@ -148,18 +151,23 @@ def rotary_modules(
     return tuple(found)
 
 
-def rotary_table(rope: RopeConfig, scaling: Scaling, *, rows: int, dtype: torch.dtype) -> torch.Tensor:
+def rotary_table(
+    rope: RopeConfig, scaling: Scaling, *, rows: int, dtype: torch.dtype, jumps: tuple[Jump, ...] = ()
+) -> torch.Tensor:
     """cos and sin of positions 0 to rows - 1, (rows, 2n), times the attention factor; n with pairs that do not turn.
 
-    Computed in float64 and rounded once, to `dtype`. Raises InvalidRescaleFactors for not one factor per pair.
+    vLLM counts positions itself, so that row p is read by token p: with `jumps` it holds the angle of the position that
+    token p of such a document has. Computed in float64 and rounded once, to `dtype`. Raises InvalidRescaleFactors for
+    not one factor per pair.
     """
     inv_freq = torch.zeros(rope.place.table_pairs or rope.num_pairs, dtype=torch.float64)
     inv_freq[: rope.num_pairs] = torch.from_numpy(compute_inv_freq(rope, scaling.factors))
     attention = rope.attention_factor * scaling.attention_factor
+    positions = torch.from_numpy(positions_of(rows, jumps)).double() if jumps else torch.arange(rows).double()
     table = torch.empty(rows, 2 * len(inv_freq), dtype=dtype)
     for start in range(0, rows, _BLOCK_ROWS):
         block = table[start : start + _BLOCK_ROWS]
-        angles = torch.outer(torch.arange(start, start + len(block), dtype=torch.float64), inv_freq)
+        angles = torch.outer(positions[start : start + len(block)], inv_freq)
         block.copy_(torch.cat((angles.cos(), angles.sin()), dim=-1) * attention)
     return table
 

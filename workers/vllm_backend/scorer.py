@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import config_sha256, model_sha256
@@ -76,13 +76,28 @@ class VllmScorer:
             raise ScorerClosed("a scorer must be open to score, but close() was called")
         scaling.check_fits(self._rope.num_pairs)
         check_documents(documents, target_length=self._settings.target_length)
+        if not self._engine.opened.places_positions and any(document.jumps for document in documents):
+            raise ScoringFailed(
+                "position-skipped documents need one rotary table that all layers read, but vLLM gives this model "
+                "others: score full documents, or use backend=transformers"
+            )
         scores: dict[int, DocumentScore] = {}
-        for group in forward_groups(documents, tokens_per_forward=self._engine.opened.tokens_per_group):
+        for group in self._groups(documents):
             request = _score_group(group, documents, scaling)
             # Rows beyond the documents repeat the last one: another shape may round differently.
             for index, answer in zip(group.indices, self._engine.score(request), strict=False):
                 scores[index] = _document_score(documents[index], answer)
         return tuple(scores[index] for index in range(len(documents)))
+
+    def _groups(self, documents: Sequence[NeedleDocument]) -> Iterator[ForwardGroup]:
+        """A skipped document goes alone: its jumps are in the table that a whole step reads."""
+        full = [index for index, document in enumerate(documents) if not document.jumps]
+        per_group = self._engine.opened.tokens_per_group
+        for group in forward_groups([documents[index] for index in full], tokens_per_forward=per_group):
+            yield ForwardGroup(indices=tuple(full[index] for index in group.indices), rows=group.rows)
+        for index, document in enumerate(documents):
+            if document.jumps:
+                yield ForwardGroup(indices=(index,), rows=1)
 
     def close(self) -> None:
         """End the engine, and give its memory back."""
@@ -96,6 +111,7 @@ def _score_group(group: ForwardGroup, documents: Sequence[NeedleDocument], scali
     rows += rows[-1:] * (group.rows - len(rows))
     return ScoreGroup(
         scaling=scaling,
+        jumps=rows[0].jumps,
         documents=tuple(
             EngineDocument(
                 token_ids=one.token_ids,

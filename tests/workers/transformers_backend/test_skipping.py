@@ -16,9 +16,10 @@ from evaluation.documents.skipping import Skipping, positions_of
 from evaluation.models.source import load_tokenizer, resolve_model
 from search_space.rope.scaling import Scaling
 from tests.helpers.paths import POCKET
+from workers.backends import BACKENDS
 from workers.base import ScorerSettings
 from workers.errors import DocumentTooLong, ScorerUnavailable
-from workers.factory import check_places_positions
+from workers.factory import BackendChoice, check_places_positions
 from workers.transformers_backend.scorer import TransformersScorer
 
 TOKENS, TARGET = 200, 240  # within the original length of 256: the plain model answers over any gap
@@ -98,7 +99,9 @@ def test_a_document_that_reaches_too_far_is_refused(
         scorer.score(Scaling.identity(16), [replace(documents[0], jumps=((9, TARGET - TOKENS + 10),))])
 
 
-def test_a_backend_that_cannot_place_positions_is_named() -> None:
+def test_a_backend_that_cannot_place_positions_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_places_positions("transformers")
-    with pytest.raises(ScorerUnavailable, match="need backend=transformers or analytic, but got backend=vllm"):
+    other = replace(BACKENDS["vllm"], places_positions=False)
+    monkeypatch.setattr(BackendChoice, "row", property(lambda choice: other))
+    with pytest.raises(ScorerUnavailable, match=r"need backend=transformers or .*, but got backend=vllm"):
         check_places_positions("vllm")

@@ -18,6 +18,7 @@ from workers.errors import ScorerUnavailable
 from workers.transformers_backend.scorer import TransformersScorer
 from workers.vllm_backend.scorer import VllmScorer
 
+HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
 PER_TOKEN = 1e-4  # nats: how far apart two programs may be in float32
 EFFECT = 1e-3  # nats per token that written factors must change, or nothing is compared
 LOADED = (
@@ -32,9 +33,11 @@ LOADED = (
     "interleaved",
     "scaled queries",
 )
+_WITH_PICTURES = pytest.mark.skipif(not HAS_TORCHVISION, reason="vLLM opens models of pictures with torchvision alone")
+NESTED = [pytest.param(name, marks=_WITH_PICTURES) for name in ("nested with axes", "nested, scaled queries")]
 
 
-@pytest.mark.parametrize("name", LOADED)
+@pytest.mark.parametrize("name", [*LOADED, *NESTED])
 def test_a_family_scores_as_with_transformers(name: str, tmp_path: Path) -> None:
     """As published and rescaled, with one engine."""
     settings = _settings(save_family(tmp_path, name))
@@ -63,7 +66,7 @@ def test_what_no_kernel_here_can_compute_is_refused_by_name(tmp_path: Path) -> N
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="models of pictures can be opened")
+@pytest.mark.skipif(HAS_TORCHVISION, reason="models of pictures can be opened")
 def test_a_model_of_pictures_without_torchvision_is_refused_by_name(tmp_path: Path) -> None:
     settings = _settings(save_family(tmp_path, "nested with axes"))
     with pytest.raises(ScorerUnavailable, match="vLLM's class for Qwen2VLForConditionalGeneration cannot be opened"):

@@ -115,7 +115,7 @@ class RotaryExtension:
             found = sorted(map(str, shapes))
             return f"a model's rotary modules must have tables of one shape and dtype, but got {found}"
         rows, width, dtype = shapes.pop()
-        attention: list[Any] = [module for module in model.modules() if hasattr(module, "attn_backend")]
+        attention: list[Any] = [module for module in _decoder(model).modules() if hasattr(module, "attn_backend")]
         backends = {str(layer.attn_backend.get_name()) for layer in attention}
         return RotaryFacts(rows=rows, width=width, dtype=dtype, attention_backends=tuple(sorted(backends)))
 

@@ -34,6 +34,7 @@ def consumers(architecture: Architecture, *, name: str, target_length: int) -> I
 
 def _refusal(row: ExportRow, file: FactorFile, model_type: str) -> str | None:
     try:
+        row.check(file)
         row.notes(file)
         if row.write is not None:
             row.write(file)

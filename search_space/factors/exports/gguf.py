@@ -32,4 +32,10 @@ def _notes(file: FactorFile) -> tuple[str, ...]:
     )
 
 
-ROW = ExportRow(name="gguf", summary="a copy of the model's GGUF with the factors in it", write=None, notes=_notes)
+ROW = ExportRow(
+    name="gguf",
+    summary="a copy of the model's GGUF with the factors in it",
+    write=None,
+    notes=_notes,
+    check=check_holds,
+)

@@ -16,6 +16,10 @@ def no_notes(file: FactorFile) -> tuple[str, ...]:
     return ()
 
 
+def anything(file: FactorFile) -> None:
+    """Of a format whose `write` finds out for itself what it cannot hold."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportRow:
     """A format: what writes it, and what its consumer ignores or replaces, in one sentence each.
@@ -23,13 +27,14 @@ class ExportRow:
     An export that loads is not yet the model that was scored: consumers choose between short and long factors by rules
     of their own, and some compute an attention factor instead of reading it. `notes` go out beside every export, with
     the numbers of the file at hand. `write` is None where the file holds the model's weights too, so that it is made
-    where those are.
+    where those are; `check` then raises InvalidFactorFile for what such a file has no place for.
     """
 
     name: str
     summary: str
     write: Callable[[FactorFile], str] | None
     notes: Callable[[FactorFile], tuple[str, ...]] = no_notes
+    check: Callable[[FactorFile], None] = anything
     media_type: str = JSON
     is_whole: bool = False
     """Whether it is all factors of a search, not a part of another program's files."""

@@ -42,7 +42,7 @@ def document_attention(
     own attention functions. `attention_mask` is not applied: this attention is never asked for with one.
     """
     if _asked is not None:
-        _asked.append(sliding_window)
+        _asked.append(sliding_window if attention_mask is None else _OF_A_MASK)
     attend = functools.partial(_causal, module, sliding_window=sliding_window, options=kwargs)
     if document_lengths is None:
         return attend(query, key, value), None
@@ -75,12 +75,14 @@ def _causal(
     return attended
 
 
+_OF_A_MASK = -1
 _asked: list[int | None] | None = None
 
 
 @contextmanager
 def asked_windows() -> Iterator[list[int | None]]:
-    """The windows that attention is asked for inside the block, one for each call; None for everything."""
+    """The windows that attention is asked for inside the block, one for each call; None for everything, -1 for what
+    only a mask of the model's says."""
     global _asked
     _asked = []
     try:

@@ -85,7 +85,7 @@ def run_finetune(
     states = states or NoStates()
     with _torch_settings(settings):
         model = load_model(source.path, dtype=None if settings.sharding == "fsdp" else torch.float32)
-        check_output_config(model, file)
+        check_output_config(model, source, file)
         adapted = add_adapters(model, settings) if settings.lora_rank else None
         with _trainee(model, data, file, settings, device, dtype) as trainee:
             recipe = recipe_sha256(source, file, settings, text_sha256=data.text_sha256)

@@ -4,6 +4,7 @@ Symbols: B rows, T tokens per row, N targets.
 """
 
 import contextlib
+import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class LanguageModelLoss(nn.Module):
         super().__init__()
         self.model = model
         self._plain_head = True
-        self.packs = True
+        self.packs = model.config._attn_implementation == ATTENTION
         """Whether a pass takes packed rows; else each document has one of its own, with the model's own attention."""
 
     @property
@@ -114,15 +115,26 @@ class LanguageModelLoss(nn.Module):
         second = {"input_ids": ids[:, _PROBE_TOKENS:], "position_ids": positions[:, _PROBE_TOKENS:], "use_cache": False}
         lengths = ((_PROBE_TOKENS, _PROBE_TOKENS),)
         with torch.no_grad(), evaluating(model):
-            with asked_windows() as windows:
-                packed = model(input_ids=ids, position_ids=positions, document_lengths=lengths, use_cache=False).logits
-            model.set_attn_implementation(_own_attention(model))
+            if self.packs:
+                with asked_windows() as windows:
+                    packed = model(
+                        input_ids=ids, position_ids=positions, document_lengths=lengths, use_cache=False
+                    ).logits
+                model.set_attn_implementation(_own_attention(model))
             alone = model(**second).logits
-            projected = self._head(self._decoder(**second).last_hidden_state)
-        self.packs = _close(packed[:, _PROBE_TOKENS:], alone) and _same_windows(model, windows)
+            projected = self._projected(second)
+        self.packs = self.packs and _close(packed[:, _PROBE_TOKENS:], alone) and _same_windows(model, windows)
         if self.packs:
             model.set_attn_implementation(ATTENTION)
-        self._plain_head = _close(projected, alone)
+        self._plain_head = projected is not None and _close(projected, alone)
+
+    def _projected(self, inputs: dict[str, Any]) -> torch.Tensor | None:
+        """The decoder's states through the head; None where what is called the decoder is no such thing."""
+        try:
+            projected: torch.Tensor = self._head(self._decoder(**inputs).last_hidden_state)
+        except (AttributeError, TypeError):  # a whole model (Llama 4), a head (ModernBERT)
+            return None
+        return projected
 
 
 def _own_attention(model: PreTrainedModel) -> str:
@@ -132,7 +144,7 @@ def _own_attention(model: PreTrainedModel) -> str:
 
 def _same_windows(model: PreTrainedModel, asked: list[int | None]) -> bool:
     """Whether the layers ask for the windows that they have: some families leave those to a mask, which is not made."""
-    layers = probe_layers(build_skeleton(load_config(model.config.to_dict()))).all
+    layers = probe_layers(build_skeleton(copy.deepcopy(model.config))).all
     own = [layer.window for layer in layers if layer.attends]
     return Counter(asked) == Counter(own)
 
@@ -163,22 +175,30 @@ def _close(left: torch.Tensor, right: torch.Tensor) -> bool:
 def load_model(path: Path, *, dtype: torch.dtype | None = torch.float32) -> PreTrainedModel:
     """The language model in `path`, attending within documents; dtype None keeps the stored one.
 
-    Raises ModelNotTrainable when it does not load.
+    A family whose attention is its own alone (Falcon) keeps that. Raises ModelNotTrainable when it does not load.
     """
     try:
-        config = load_config(read_config(path))
-        with no_progress_bars():
-            model: PreTrainedModel = auto_class(config).from_pretrained(
-                path,
-                config=config,
-                dtype=dtype or "auto",
-                attn_implementation=ATTENTION,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
+        return _load(path, dtype, attn_implementation=ATTENTION)
+    except Exception:  # whatever a family raises for an attention that it has never heard of, or a broken file
+        pass
+    try:
+        return _load(path, dtype)
     except Exception as error:  # transformers raises whatever its many readers raise
         raise ModelNotTrainable(
             f"the model must load as a causal language model, but {path} does not: {error}"
         ) from error
+
+
+def _load(path: Path, dtype: torch.dtype | None, **attention: str) -> PreTrainedModel:
+    config = load_config(read_config(path))
+    with no_progress_bars():
+        model: PreTrainedModel = auto_class(config).from_pretrained(
+            path,
+            config=config,
+            dtype=dtype or "auto",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            **attention,
+        )
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evaluation.architecture.reading import Architecture, read_architecture
@@ -40,29 +40,32 @@ def counted(families: Sequence[Mapping[str, Any]]) -> str:
     return f"{works} of {len(families)} variants work, {len(families) - works} are refused"
 
 
-def page() -> str:
-    """The whole page."""
+def page(row: Callable[[Mapping[str, Any]], str]) -> str:
+    """The whole page, of lines that `row` makes."""
     families = entries()
     listed, others = ([one for one in families if one.get("listed", True) is wanted] for wanted in (True, False))
     return "\n".join(
         [
             _HEAD,
-            *_section("Much used families", listed),
-            *_section("Others that were tried", others),
+            *_section("Much used families", listed, row),
+            *_section("Others that were tried", others, row),
         ]
     )
 
 
-def _section(title: str, families: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _section(
+    title: str, families: Sequence[Mapping[str, Any]], row: Callable[[Mapping[str, Any]], str]
+) -> Iterator[str]:
     yield f"## {title}\n"
     yield f"{counted(families)}.\n"
     yield "| as published | model type | L | n | own scaling | rescaled | |"
     yield "|---|---|---|---|---|---|---|"
-    yield from map(_row, families)
+    yield from map(row, families)
     yield ""
 
 
-def _row(one: Mapping[str, Any]) -> str:
+def row(one: Mapping[str, Any]) -> str:
+    """A variant's line of the table."""
     config = one["config"]
     try:
         read = read_architecture(config, original_length=one.get("original_length"))
@@ -119,7 +122,7 @@ def _cell(text: str) -> str:
 
 def main() -> int:
     """Write the page; with --check write nothing, and return 1 where it would change."""
-    new = page()
+    new = page(row)
     if "--check" in sys.argv:
         return int(PAGE.read_text(encoding="utf-8") != new)
     PAGE.write_text(new, encoding="utf-8")

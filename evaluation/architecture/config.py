@@ -97,7 +97,8 @@ def _check_rope_blocks(stated: Mapping[str, object]) -> None:
         if not isinstance(block, Mapping):
             raise UnsupportedRope(f"{where} must be an object, but got {block!r}")
         kinds = [block[name] for name in ("rope_type", "type") if block.get(name) is not None]
-        if len(kinds) > 1 and kinds[0] != kinds[1]:
+        # As transformers saves Qwen2-VL: mrope has the frequencies of default, and axes for pictures.
+        if len(kinds) > 1 and kinds[0] != kinds[1] and kinds != ["default", "mrope"]:
             raise UnsupportedRope(f"{where} must have one type, but got rope_type={kinds[0]!r}, type={kinds[1]!r}")
         _check_theta(block)
         outer, given = stated.get("rope_theta"), block.get("rope_theta")

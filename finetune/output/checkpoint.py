@@ -21,7 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from evaluation.architecture.verifying import check_loads, merged_config
-from evaluation.models.source import ModelSource
+from evaluation.models.source import ModelSource, read_config
 from finetune.errors import ModelNotTrainable, OutputNotEmpty
 from finetune.output.output_files import CARD_NAME, FACTORS_NAME
 from search_space.errors import SearchSpaceError
@@ -60,14 +60,30 @@ def longrope_config(config: PreTrainedConfig, file: FactorFile) -> PreTrainedCon
     return updated
 
 
-def check_output_config(model: PreTrainedModel, file: FactorFile) -> None:
+def check_output_config(model: PreTrainedModel, source: ModelSource, file: FactorFile) -> None:
     """Raise ModelNotTrainable unless the config that `write_checkpoint` would write loads as what is trained."""
-    try:
-        check_loads(model.config.to_dict(), file)
-    except SearchSpaceError as error:
+    own = _refusal(model.config.to_dict(), file)
+    if own is not None and _refusal(read_config(source.path), file) is not None:
         raise ModelNotTrainable(
-            f"the trained model must load from its config, but {type(model).__name__} would not: {error}"
-        ) from error
+            f"the trained model must load from its config, but {type(model).__name__} would not: {own}"
+        )
+
+
+def _refusal(config: Mapping[str, object], file: FactorFile) -> str | None:
+    try:
+        check_loads(config, file)
+    except SearchSpaceError as error:
+        return str(error)
+    return None
+
+
+def _write_config(model: PreTrainedModel, source: ModelSource, file: FactorFile, directory: Path) -> None:
+    """As the class writes it, or from the published one where the class cannot read back what it writes (DBRX)."""
+    if _refusal(model.config.to_dict(), file) is None:
+        longrope_config(model.config, file).save_pretrained(directory)
+        return
+    merged = merged_config(read_config(source.path), file)
+    (directory / "config.json").write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
 
 
 def write_checkpoint(
@@ -87,7 +103,7 @@ def write_checkpoint(
     def write_model(directory: Path) -> None:
         with no_progress_bars():
             model.save_pretrained(directory, state_dict=None if weights is None else dict(weights))
-        longrope_config(model.config, file).save_pretrained(directory)
+        _write_config(model, source, file, directory)
 
     write_output(write_model, source=source, file=file, model_card=model_card, output=output)
 

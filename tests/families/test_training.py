@@ -12,7 +12,8 @@ from finetune.language_model import LanguageModelLoss, load_model
 from tests.helpers.families import family, family_factors, save_family
 from tests.helpers.family_training import SETTINGS, check_trained
 
-#: By class: plain, each scaling of its own, layer types, sinks, latent attention, experts, nested, a state beside it.
+#: By class: plain, each scaling of its own, layer types, sinks, latent attention, experts, nested, a state
+#: beside it, and those whose class is unlike all others.
 TRAINED = [
     "llama2-7b",
     "llama3.1-8b",
@@ -23,12 +24,14 @@ TRAINED = [
     "gpt-oss-20b",
     "deepseek-v3",
     "mixtral-8x7b",
+    "dbrx",
+    "llama4-scout-text",
     "qwen3.5",
     "mistral-small-3.1",
     "seed-oss-36b",
 ]
-#: Whose documents are read one by one: sinks, and states that run on from one document into the next.
-ONE_BY_ONE = {"gpt-oss-20b", "qwen3.5"}
+#: Whose documents are read one by one: sinks, chunks, and states that run on from one document into the next.
+ONE_BY_ONE = {"falcon-7b", "gpt-oss-20b", "llama4-scout-text", "qwen3.5"}
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -39,7 +42,7 @@ def test_a_trained_checkpoint_loads_as_it_was_trained(
     check_trained(source, family_factors(family(name), source), tmp_path / "out", monkeypatch)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [*TRAINED, "falcon-7b"])
 def test_documents_are_packed_where_that_changes_nothing(name: str, tmp_path: Path) -> None:
     save_family(family(name), tmp_path / "model")
     loss = LanguageModelLoss(load_model(tmp_path / "model"))

@@ -61,6 +61,7 @@ def _rope(theta: float, rotary_dim: int, length: int, partial: float = 1.0) -> R
         # What the class fills in: no rope_theta at all, as in Llama 2.
         ({name: value for name, value in LEGACY.items() if name != "rope_theta"}, _rope(10_000.0, 128, 8192)),
         ({**LEGACY, "rope_scaling": {"type": "default"}}, _rope(500_000.0, 128, 8192)),
+        ({**LEGACY, "rope_scaling": {"rope_type": "default", "type": "mrope"}}, _rope(500_000.0, 128, 8192)),
         # A dense member of a family that also has mixtures of experts.
         ({**LEGACY, "num_local_experts": 0}, _rope(500_000.0, 128, 8192)),
         (

@@ -13,8 +13,8 @@ from tests.helpers.paths import ROOT
 _SHARES_A_CLUSTER = re.compile(r"\bray_cluster\b|\bScoringPool\b")
 _STARTS_RAY = re.compile(r"\bimport ray\b|\bensure_ray\b|helpers\.server_process\b")
 
-# Where the tests of one parameter belong together: a family's share its checkpoint.
-_BY_PARAMETER = "tests/families/"
+# Where only the tests of one parameter belong together: a family's share its checkpoint.
+_BY_PARAMETER = ("tests/families/test_scoring.py", "tests/families/test_training.py")
 
 
 class OneCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types

@@ -116,7 +116,7 @@ def test_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str], factor_p
         ),
         (["--format", "gguf", "-o", "out.gguf", "--model-gguf", "none.gguf"], "No such file or directory: 'none.gguf'"),
         (["--format", "hf", "--model-gguf", "x.gguf"], "--model-gguf is for --format gguf only"),
-        (["--format", "stone-tablet"], "json, hf, vllm, mlx, csv, gguf, but got 'stone-tablet'"),
+        (["--format", "stone-tablet"], "json, hf, hf-long, vllm, mlx, csv, gguf, but got 'stone-tablet'"),
     ],
 )
 def test_what_the_command_refuses(

@@ -44,12 +44,15 @@ def _layer(model: nn.Module, layer: nn.Module, layer_type: str | None) -> Layer:
 
 
 def attention_of(layer: nn.Module) -> nn.Module | None:
-    """The module of a layer that projects queries or keys, if it is one that compares all positions."""
+    """The module of a layer that projects queries or keys, if it is one that compares all positions.
+
+    A hybrid names its whole layers after what is in them.
+    """
     found = [
         module
         for module in layer.modules()
         if any(word in type(module).__name__.lower() for word in ("attention", "attn", "mla"))
-        and not any(word in type(module).__name__.lower() for word in ("linear", "lightning", "norm"))
+        and not any(word in type(module).__name__.lower() for word in ("linear", "lightning", "norm", "layer"))
         and list(module.children())
     ]
     return found[0] if found else None

@@ -35,7 +35,12 @@ def tasks() -> tuple[ScorerSettings, list[ScoringTask]]:
     """What a search would score, slowly."""
     prepared = prepare_search(SearchSpec.model_validate(search_spec(objective={"documents": 40})))
     settings = ScorerSettings(
-        model=prepared.model.worker_name, backend="analytic", target_length=512, original_length=256, delay_seconds=0.1
+        model=prepared.model.worker_name,
+        backend="analytic",
+        target_length=512,
+        original_length=256,
+        rope=prepared.model.rope,  # as a search says it: else each worker reads the model's code before it starts
+        delay_seconds=0.1,
     )
     step = prepared.strategy.propose(0, ())
     return settings, [

@@ -66,7 +66,7 @@ def test_what_no_kernel_here_can_compute_is_refused_by_name(tmp_path: Path) -> N
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.skipif(HAS_TORCHVISION, reason="models of pictures can be opened")
+@pytest.mark.skipif(HAS_TORCHVISION, reason="with torchvision vLLM opens it, and refuses nothing")
 def test_a_model_of_pictures_without_torchvision_is_refused_by_name(tmp_path: Path) -> None:
     settings = _settings(save_family(tmp_path, "nested with axes"))
     with pytest.raises(ScorerUnavailable, match="vLLM's class for Qwen2VLForConditionalGeneration cannot be opened"):

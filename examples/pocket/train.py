@@ -39,12 +39,13 @@ _CURRICULUM = ((0.10, 64), (0.25, 128), (1.01, WINDOW))
 class Settings:
     steps: int
     seed: int
+    rope_theta: float
     processes: int
     work: Path
     output: Path
 
 
-def new_model(seed: int) -> LlamaForCausalLM:
+def new_model(seed: int, rope_theta: float = ROPE_THETA) -> LlamaForCausalLM:
     """An untrained model; 32 dimensions per head give 16 RoPE pairs."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -55,7 +56,7 @@ def new_model(seed: int) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=WINDOW,
-        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        rope_parameters={"rope_type": "default", "rope_theta": rope_theta},
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=0,
@@ -88,7 +89,7 @@ class Trainer:
 
     def __init__(self, settings: Settings, rank: int, sequences: SequenceMaker) -> None:
         self._settings, self._rank, self._sequences = settings, rank, sequences
-        self.model = new_model(settings.seed)
+        self.model = new_model(settings.seed, settings.rope_theta)
         self._parameters = list(self.model.parameters())
         hidden = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed_tokens" not in name]
         ids = {id(p) for p in hidden}
@@ -171,6 +172,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for the model, made if missing")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rope-theta", type=float, default=ROPE_THETA, help="base of the rotary embedding")
     parser.add_argument("--processes", type=int, default=2, help="data-parallel processes, one thread each")
     parser.add_argument("--text-characters", type=int, default=12_000_000, help="how much text to learn from")
     parser.add_argument("--documents", type=int, default=200, help="documents per row of the report; 0: no report")
@@ -184,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = Settings(
             steps=options.steps,
             seed=options.seed,
+            rope_theta=options.rope_theta,
             processes=options.processes,
             work=Path(work),
             output=options.output.resolve(),

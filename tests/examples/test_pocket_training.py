@@ -49,7 +49,9 @@ def test_trains_from_start_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_same_seed_same_weights(sequences: SequenceMaker, tmp_path: Path) -> None:
     def weights(seed: int) -> torch.Tensor:
-        settings = train.Settings(steps=20, seed=seed, processes=1, work=tmp_path, output=tmp_path)
+        settings = train.Settings(
+            steps=20, seed=seed, rope_theta=train.ROPE_THETA, processes=1, work=tmp_path, output=tmp_path
+        )
         trainer = train.Trainer(settings, 0, sequences)
         trainer.step(0)
         return trainer.model.get_parameter("model.embed_tokens.weight").detach().clone()

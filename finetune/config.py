@@ -4,26 +4,30 @@ Annotations give the ranges, docstrings the units; the spec's `FinetuneOptions` 
 the pocket model at four times its length on one slow core; `finetune.recipes` has those of the paper for models of
 useful size.
 
-Symbols: L the original length, L' the target length, both in tokens. A *row* is one sequence of L' tokens.
+Symbols: L the original length, L' the target length, n the tokens of a skipped row. A *row* is one sequence of tokens:
+`finetune.rows` says how many.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from evaluation.documents.skipping import MOST_GAPS
 from finetune.errors import InvalidFinetuneSettings
 from search_space.reading.annotations import Range
 from search_space.reading.reader import Unreadable, check
 
-Kind = Literal["long", "middle", "short"]
-KINDS: tuple[Kind, ...] = ("long", "middle", "short")
+Kind = Literal["long", "middle", "short", "skipped"]
+KINDS: tuple[Kind, ...] = ("long", "middle", "short", "skipped")
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 GradientCheckpointing = Literal["auto", "on", "off"]
+SkippedPlaces = Literal["anywhere", "haystack"]
 Sharding = Literal["none", "fsdp"]
 RecipeName = Literal["auto", "pocket", "paper"]
 
 _SHARE = Range(0, 1)
+_TOKENS = Range(1, 2**31 - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,14 +55,43 @@ class FinetuneSettings:
     clip: Annotated[float, Range(above=0, most=1e6)] = 1.0
     """Largest global gradient norm."""
 
-    long_documents_per_step: Annotated[int, Range(1, 4096)] = 3
-    """Documents of L' tokens per step over all workers, seen with the long factors."""
+    long_documents_per_step: Annotated[int, Range(0, 4096)] = 3
+    """Documents of L' tokens per step over all workers, seen with the long factors; 0 only beside skipped rows."""
 
     middle_sequences_per_step: Annotated[int, Range(0, 4096)] = 0
     """Rows per step packed from documents longer than L and shorter than L', seen with the long factors."""
 
     short_sequences_per_step: Annotated[int, Range(0, 4096)] = 1
     """Rows per step packed from documents of at most L tokens, seen with original RoPE."""
+
+    short_tokens: Annotated[int, _TOKENS] | None = None
+    """Tokens of a short row, from L to L'; None is L'."""
+
+    skipped_rows_per_step: Annotated[int, Range(0, 4096)] = 0
+    """Rows per step of n tokens whose positions jump forward, so that they are as far apart as in long ones; seen with
+    the long factors."""
+
+    skipped_tokens: Annotated[int, _TOKENS] | None = None
+    """n, the tokens of a skipped row; None is L."""
+
+    skipped_gaps: Annotated[int, Range(1, MOST_GAPS)] = 4
+    """Jumps in a skipped document: from one to this many, each number as often."""
+
+    skipped_places: SkippedPlaces = "anywhere"
+    """Where positions are left out: anywhere, or in the haystack alone, so that needles and questions stay whole."""
+
+    skipped_tail_share: Annotated[float, _SHARE] = 0.0
+    """Share of skipped documents whose head stands at the first positions and a short tail at the last ones, with one
+    gap between them (EndPrompt, arXiv 2605.14589)."""
+
+    skipped_tail_tokens: Annotated[int, _TOKENS] = 20
+    """Tokens of the tail of plain text; in a needle document the questions are the tail."""
+
+    skipped_reach: Annotated[int, _TOKENS] | None = None
+    """Positions that skipped documents reach over at most, more than L; None is L'."""
+
+    skipped_full_reach_share: Annotated[float, _SHARE] = 0.5
+    """Share of skipped documents that reach so far; the others end at positions spread evenly from L on."""
 
     rows_per_pass: Annotated[int, Range(1, 4096)] = 4
     """Rows of one kind in one forward pass, at most. Fewer take less memory; the sum is the same."""
@@ -68,6 +101,10 @@ class FinetuneSettings:
 
     middle_loss_share: Annotated[float, _SHARE] = 0.3
     """Weight of the middle loss, counted only when there are middle rows; the short loss has what is left."""
+
+    skipped_loss_share: Annotated[float, _SHARE] = 0.5
+    """Weight of the loss of skipped rows, counted only when there are such rows; they and the long ones together must
+    leave something to short rows."""
 
     needle_fraction: Annotated[float, _SHARE] = 0.8
     """Share of needle documents of every kind; the rest is plain text."""
@@ -129,12 +166,21 @@ class FinetuneSettings:
             raise InvalidFinetuneSettings(
                 f"warmup_steps must be at most steps, but got warmup_steps={self.warmup_steps}, steps={self.steps}"
             )
-        if self.middle_sequences_per_step and self.long_loss_share + self.middle_loss_share > 1:
+        if not self.long_documents_per_step + self.skipped_rows_per_step:
             raise InvalidFinetuneSettings(
-                "long_loss_share + middle_loss_share must be at most 1, but got "
-                f"long_loss_share={self.long_loss_share}, middle_loss_share={self.middle_loss_share}"
+                "a step must have long or skipped rows, but got long_documents_per_step=0, skipped_rows_per_step=0"
             )
+        self._check_shares()
         self._check_workers()
+
+    def _check_shares(self) -> None:
+        counted = {f"{kind}_loss_share": share for kind, share in self._shares_set.items() if self.rows_of(kind)}
+        total = math.fsum(counted.values())
+        starves = bool(self.skipped_rows_per_step and self.short_sequences_per_step and total >= 1)
+        if starves or (len(counted) > 1 and total > 1):
+            limit = "below 1, so that short rows count" if starves else "at most 1"
+            values = ", ".join(f"{name}={share}" for name, share in counted.items())
+            raise InvalidFinetuneSettings(f"{' + '.join(counted)} must be {limit}, but got {values}")
 
     def _check_workers(self) -> None:
         if self.workers > self.rows_per_step:
@@ -155,31 +201,40 @@ class FinetuneSettings:
                 )
 
     def rows_of(self, kind: Kind) -> int:
-        """Rows of L' tokens of this kind in one step, over all workers."""
+        """Rows of this kind in one step, over all workers."""
         return {
             "long": self.long_documents_per_step,
             "middle": self.middle_sequences_per_step,
             "short": self.short_sequences_per_step,
+            "skipped": self.skipped_rows_per_step,
         }[kind]
 
     @property
     def rows_per_step(self) -> int:
-        """Rows of L' tokens in one step, over all kinds and workers."""
+        """Rows in one step, over all kinds and workers."""
         return sum(self.rows_of(kind) for kind in KINDS)
 
     def loss_share(self, kind: Kind) -> float:
         """Weight of this kind's mean loss in the sum; the weights of the kinds with rows add up to 1."""
-        middle = self.middle_loss_share if self.middle_sequences_per_step else 0.0
-        shares: dict[Kind, float] = {
-            "long": self.long_loss_share,
-            "middle": middle,
-            "short": max(0.0, 1.0 - self.long_loss_share - middle),
-        }
         present = [other for other in KINDS if self.rows_of(other)]
-        total = sum(shares[other] for other in present)
         if kind not in present:
             return 0.0
+        shares = {other: share for other, share in self._shares_set.items() if other in present}
+        if "short" in present:
+            left = 1.0
+            for share in shares.values():
+                left -= share
+            shares["short"] = max(0.0, left)
+        total = sum(shares.values())
         return shares[kind] / total if total > 0 else 1.0 / len(present)
+
+    @property
+    def _shares_set(self) -> dict[Kind, float]:
+        return {
+            "long": self.long_loss_share,
+            "middle": self.middle_loss_share,
+            "skipped": self.skipped_loss_share,
+        }
 
     def learning_rate_at(self, step: int) -> float:
         """Rate of optimiser step `step`, counted from 0: linear warm-up, then a half cosine to the final fraction."""

@@ -1,4 +1,4 @@
-"""What the training sees: long documents, and middle and short ones packed into rows.
+"""What the training sees: long documents, middle and short ones packed into rows, and rows whose positions jump.
 
 A row is a pure function of (tokenizer, corpus, settings, lengths, kind, its number): any step can be made again on any
 machine, and divided among any number of workers. Everything comes from the text of `finetune.text` and from the train
@@ -7,6 +7,7 @@ keys, which no search and no validation document ever uses.
 Symbols: B rows, T tokens per row, L the original length, L' the target length.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from evaluation.documents.corpus import Corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
+from evaluation.documents.skipping import Body, Jump, positions_of
 from evaluation.errors import InvalidDocumentRequest
 from evaluation.models.tokenizer import Tokenizer
 from finetune.attention import DocumentLengths
@@ -22,13 +24,18 @@ from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.mix import check_long_text, demands
 from finetune.parallel import Ranks
 from finetune.rotary import Window
+from finetune.rows import Leap, check_rows, draw_leap, least_short_tokens, least_skipped_tokens, row_tokens
 from finetune.token_store import TokenStore
 
-_STREAMS: dict[Kind, int] = {"long": 0, "short": 1, "middle": 2}
+_STREAMS: dict[Kind, int] = {"long": 0, "short": 1, "middle": 2, "skipped": 3}
 # kind -> (step, first): its needle documents have the numbers first, first + step, ... A number decides key, value and
 # depth at every length, so no two kinds share one.
-_NEEDLE_NUMBERS: dict[Kind, tuple[int, int]] = {"long": (2, 0), "short": (2, 1), "middle": (1, 2**31)}
-_SHORTEST_FRACTION = 4  # a short document has at least L / 4 tokens
+_NEEDLE_NUMBERS: dict[Kind, tuple[int, int]] = {
+    "long": (2, 0),
+    "short": (2, 1),
+    "middle": (1, 2**31),
+    "skipped": (1, 3 * 2**30),
+}
 _FULL_LENGTH_SHARE = 0.5  # of the short documents; the others are spread evenly over [L / 4, L]
 
 
@@ -39,10 +46,13 @@ def window_of(kind: Kind) -> Window:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingDocument:
-    """Tokens of one document, and what each is worth in the loss as a *target*; the first has no context: weight 0."""
+    """Tokens of one document, what each is worth in the loss as a *target* (the first has no context: weight 0), and
+    the positions that are left out between them.
+    """
 
     token_ids: NDArray[np.int64]
     weights: NDArray[np.float32]
+    jumps: tuple[Jump, ...] = ()
 
 
 Row = list[TrainingDocument]
@@ -55,7 +65,7 @@ class MicroBatch:
     kind: Kind
     token_ids: NDArray[np.int64]
     position_ids: NDArray[np.int64]
-    """Restart at 0 with every document."""
+    """Restart at 0 with every document, and jump forward within those of skipped rows."""
     weights: NDArray[np.float32]
     """Loss weight of each token as a target; 0 for first tokens and padding."""
     document_lengths: DocumentLengths
@@ -70,8 +80,8 @@ class MicroBatch:
 class TrainingData:
     """Rows by step and worker.
 
-    Raises CorpusTooShort when the text does not carry the mix (`finetune.mix`); the errors of `DocumentFactory` pass
-    through.
+    Raises InvalidFinetuneSettings when rows do not fit the lengths (`finetune.rows`), CorpusTooShort when the text does
+    not carry the mix (`finetune.mix`); the errors of `DocumentFactory` pass through.
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class TrainingData:
         target_length: int,
         settings: FinetuneSettings,
     ) -> None:
+        check_rows(settings, original_length=original_length, target_length=target_length)
         check_long_text(
             demands(settings, original_length=original_length, target_length=target_length),
             text.sizes.tolist(),
@@ -95,6 +106,7 @@ class TrainingData:
         self._original_length = original_length
         self._target_length = target_length
         self._settings = settings
+        self._longest_text = int(text.sizes.max()) + (tokenizer.bos_token_id is not None)
         self._bos = np.asarray([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id], dtype=np.int64)
 
     @property
@@ -112,23 +124,25 @@ class TrainingData:
             for start in range(0, len(mine), self._settings.rows_per_pass):
                 chosen = mine[start : start + self._settings.rows_per_pass]
                 documents = [self._row(kind, step * rows + row) for row in chosen]
-                yield stack(kind, documents, self._target_length)
+                yield stack(kind, documents, self._row_tokens(kind))
 
     def _row(self, kind: Kind, number: int) -> Row:
         """Row `number`, counted over the whole training."""
         if kind == "long":
             return [self._document("long", number, self._target_length)]
+        if kind == "skipped":
+            return self._skipped(number)
         return self._packed_short(number) if kind == "short" else self._packed_middle(number)
 
     def _packed_short(self, number: int) -> Row:
         """Documents of at most L tokens until no further one fits."""
-        shortest = max(2, self._original_length // _SHORTEST_FRACTION)
-        most = self._target_length // shortest + 1
+        shortest = least_short_tokens(self._original_length)
+        room = self._row_tokens("short")
+        most = room // shortest + 1
         documents: Row = []
-        room = self._target_length
         while room >= shortest:
             index = number * most + len(documents)
-            length = min(room, self._short_length(index, shortest))
+            length = min(room, self._short_length(index, shortest), self._longest_text)
             documents.append(self._document("short", index, length))
             room -= length
         return documents
@@ -159,6 +173,46 @@ class TrainingData:
             room -= length
         return documents
 
+    def _skipped(self, number: int) -> Row:
+        """One needle document; or text, documents of any length one after the other until no further one fits.
+
+        Each skips for itself, and reaches past L.
+        """
+        least = least_skipped_tokens(self._settings, self._original_length)
+        room = self._row_tokens("skipped")
+        most = room // least + 1
+        if self._rng("skipped", number * most, 0).random() < self._settings.needle_fraction:
+            leap = self._leap(number * most, room)
+            return [self._needle_document("skipped", number * most, leap.reach, leap)]
+        documents: Row = []
+        while room >= least:
+            documents.append(self._skipped_text(number * most + len(documents), least, room))
+            room -= len(documents[-1].token_ids)
+        return documents
+
+    def _skipped_text(self, index: int, least: int, most: int) -> TrainingDocument:
+        document = self._text_document(self._rng("skipped", index, 2), least, most)
+        tokens = tuple(document.token_ids.tolist())
+        leap = self._leap(index, len(tokens))
+        tail = min(self._settings.skipped_tail_tokens, len(tokens) - 1)
+        body = Body(tokens=tokens, depths=(), statements=(), questions=len(tokens) - tail)
+        jumps = body.jumps(leap.skipping, leap.reach, self._rng("skipped", index, 3))
+        return dataclasses.replace(document, jumps=jumps)
+
+    def _leap(self, index: int, tokens: int) -> Leap:
+        return draw_leap(
+            self._settings,
+            self._rng("skipped", index, 1),
+            tokens=tokens,
+            original_length=self._original_length,
+            target_length=self._target_length,
+        )
+
+    def _row_tokens(self, kind: Kind) -> int:
+        return row_tokens(
+            self._settings, kind, original_length=self._original_length, target_length=self._target_length
+        )
+
     def _document(self, kind: Kind, index: int, length: int) -> TrainingDocument:
         rng = self._rng(kind, index, 0)
         if rng.random() < self._settings.needle_fraction:
@@ -168,9 +222,9 @@ class TrainingData:
                 if kind != "short":
                     raise
                 # The rest of a row may be too small for a needle and its question: it is filled with text.
-        return self._text_document(rng, length)
+        return self._text_document(rng, length, length)
 
-    def _needle_document(self, kind: Kind, index: int, length: int) -> TrainingDocument:
+    def _needle_document(self, kind: Kind, index: int, length: int, leap: Leap | None = None) -> TrainingDocument:
         step, first = _NEEDLE_NUMBERS[kind]
         number = first + step * index
         request = DocumentRequest(
@@ -179,19 +233,22 @@ class TrainingData:
             seed=self._settings.seed,
             split="train",
             needles=self._settings.needles_per_document,
+            skipping=leap.skipping if leap else None,
         )
         needle = self._factory.document(request, number)
-        weights = np.ones(length, dtype=np.float32)
+        weights = np.ones(request.tokens, dtype=np.float32)
         for start, end in needle.answer_spans:
             weights[start:end] = self._settings.answer_weight
         weights[0] = 0.0
-        return TrainingDocument(token_ids=np.asarray(needle.token_ids, dtype=np.int64), weights=weights)
+        token_ids = np.asarray(needle.token_ids, dtype=np.int64)
+        return TrainingDocument(token_ids=token_ids, weights=weights, jumps=needle.jumps)
 
-    def _text_document(self, rng: np.random.Generator, length: int) -> TrainingDocument:
-        words = self._text.window(rng, length - len(self._bos))
-        weights = np.ones(length, dtype=np.float32)
+    def _text_document(self, rng: np.random.Generator, least: int, most: int) -> TrainingDocument:
+        words = self._text.run(rng, least=least - len(self._bos), most=most - len(self._bos))
+        token_ids = np.concatenate([self._bos, words])
+        weights = np.ones(len(token_ids), dtype=np.float32)
         weights[0] = 0.0
-        return TrainingDocument(token_ids=np.concatenate([self._bos, words]), weights=weights)
+        return TrainingDocument(token_ids=token_ids, weights=weights)
 
     def _rng(self, kind: Kind, index: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self._settings.seed, _STREAMS[kind], index, purpose]))
@@ -207,7 +264,7 @@ def stack(kind: Kind, rows: list[Row], tokens: int) -> MicroBatch:
         for document in documents:
             end = start + len(document.token_ids)
             token_ids[row, start:end] = document.token_ids
-            position_ids[row, start:end] = np.arange(end - start)
+            position_ids[row, start:end] = positions_of(end - start, document.jumps)
             weights[row, start:end] = document.weights
             start = end
     return MicroBatch(

@@ -19,13 +19,14 @@ from finetune.config import FinetuneSettings
 from finetune.data import TrainingData
 from finetune.errors import InvalidFinetuneSettings, ModelNotTrainable
 from finetune.language_model import LanguageModelLoss, load_model
-from finetune.memory import available_bytes, check_memory, estimate, use_checkpointing
+from finetune.memory import ModelSize, available_bytes, check_memory, estimate, use_checkpointing
 from finetune.output.checkpoint import check_output, check_output_config, write_checkpoint
 from finetune.output.fitting import check_fits
 from finetune.output.model_card import model_card
 from finetune.parallel import current_ranks, shard, whole
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
+from finetune.rows import step_tokens
 from finetune.token_store import open_token_store
 from finetune.training import Trainee, make_optimizer, train
 from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
@@ -143,13 +144,7 @@ def _trainee(
     loss = LanguageModelLoss(model)
     loss.check()
     check_sharding(loss, settings)
-    length, heads = file.target_length, loss.attention_heads
-    checkpointing = use_checkpointing(model, settings, target_length=length, dtype=dtype, attention_heads=heads)
-    needed = estimate(
-        model, settings, target_length=length, dtype=dtype, checkpointing=checkpointing, attention_heads=heads
-    )
-    check_memory(needed, available=available_bytes(device), target_length=length)
-    if checkpointing:
+    if _checkpoints(loss, settings, file, device, dtype):
         model.gradient_checkpointing_enable({"use_reentrant": False})
     switch = RotarySwitch(model, rope=file.rope, scaling=file.scaling, switch_length=switch_length(file))
     try:
@@ -169,6 +164,32 @@ def _trainee(
     finally:
         switch.close()
     model.train(False)
+
+
+def _checkpoints(
+    loss: LanguageModelLoss, settings: FinetuneSettings, file: FactorFile, device: torch.device, dtype: torch.dtype
+) -> bool:
+    """Whether activations are recomputed; raises NotEnoughMemory when the training does not fit either way."""
+    size = ModelSize.of(loss.model, unfused_heads=loss.attention_heads)
+    original, target, number = switch_length(file), file.target_length, dtype.itemsize
+    checkpointing = use_checkpointing(
+        size,
+        settings,
+        original_length=original,
+        target_length=target,
+        number_bytes=number,
+        possible=loss.model.supports_gradient_checkpointing,
+    )
+    needed = estimate(
+        size,
+        settings,
+        original_length=original,
+        target_length=target,
+        number_bytes=number,
+        checkpointing=checkpointing,
+    )
+    check_memory(needed, available=available_bytes(device), target_length=target)
+    return checkpointing
 
 
 def _train(
@@ -216,19 +237,19 @@ def _write(trainee: Trainee, adapted: Any, *, source: ModelSource, file: FactorF
 
 def _result(at: Resumed, settings: FinetuneSettings, file: FactorFile, output: Path) -> FinetuneResult:
     initial, final = at.losses.initial_mean, at.losses.final_mean
-    initial_long, final_long = initial("long"), final("long")
-    assert initial_long is not None  # every step has a long row
-    assert final_long is not None
     return FinetuneResult(
         checkpoint=output,
         steps=settings.steps,
-        tokens=settings.steps * settings.rows_per_step * file.target_length,
-        initial_loss_long=initial_long,
-        final_loss_long=final_long,
+        tokens=settings.steps
+        * step_tokens(settings, original_length=switch_length(file), target_length=file.target_length),
+        initial_loss_long=initial("long"),
+        final_loss_long=final("long"),
         initial_loss_middle=initial("middle"),
         final_loss_middle=final("middle"),
         initial_loss_short=initial("short"),
         final_loss_short=final("short"),
+        initial_loss_skipped=initial("skipped"),
+        final_loss_skipped=final("skipped"),
         seconds=at.seconds,
     )
 

@@ -77,14 +77,20 @@ class LanguageModelLoss(nn.Module):
         position_ids = torch.from_numpy(batch.position_ids).to(device)
         weights = torch.from_numpy(batch.weights).to(device)
         lengths = batch.document_lengths
+        # transformers takes a jump of the positions for the start of another document, unless a mask says otherwise.
+        needs_mask = batch.kind == "skipped" and not self.packs
+
+        def masked(ids: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"attention_mask": torch.ones_like(ids)} if needs_mask else {}
+
         if all(row == (token_ids.shape[1],) for row in lengths):
-            return self._loss(token_ids, position_ids, weights)
+            return self._loss(token_ids, position_ids, weights, **masked(token_ids))
         if self.packs:
             return self._loss(token_ids, position_ids, weights, document_lengths=lengths)
-        parts = [
-            self._loss(*(one[row : row + 1, start:end] for one in (token_ids, position_ids, weights)))
-            for row, start, end in _documents(lengths)
-        ]
+        parts = []
+        for row, start, end in _documents(lengths):
+            alone = [one[row : row + 1, start:end] for one in (token_ids, position_ids, weights)]
+            parts.append(self._loss(*alone, **masked(alone[0])))
         return torch.stack(parts).sum()
 
     def _loss(

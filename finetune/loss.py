@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-CHUNK_ELEMENTS = 2**26
-"""Logits that may exist at once, chunk times V: 256 MiB in float32."""
+from finetune.memory import CHUNK_ELEMENTS
 
 
 def weighted_nll_sum(

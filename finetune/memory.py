@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING
 
 from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import NotEnoughMemory
-from finetune.loss import CHUNK_ELEMENTS
+from finetune.rows import row_tokens
+
+if TYPE_CHECKING:  # whoever plans a training need not wait for them
+    import torch
+    from transformers import PreTrainedModel
 
 GIB = 2**30
 CHECKPOINTING_FROM = 4 * GIB
 """Activations of one pass from which on `gradient_checkpointing="auto"` recomputes them."""
 _ACTIVATION_NUMBERS = 17  # per token, layer and hidden number, without attention matrices: arXiv 2205.05198, eq. 2
 _FLOAT32_BYTES = 4
+CHUNK_ELEMENTS = 2**26
+"""Logits that may exist at once, chunk times V: 256 MiB in float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,60 +42,86 @@ class MemoryEstimate:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSize:
+    """What of a model decides how much memory its training takes. Counts; `trained` are the weights with gradients."""
+
+    weights: int
+    trained: int
+    hidden: int
+    layers: int
+    vocabulary: int
+    unfused_heads: int = 0
+    """Heads of each layer whose matrices of T x T numbers no fused kernel spares."""
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, *, unfused_heads: int = 0) -> ModelSize:
+        """Of a model that is loaded."""
+        config = model.config.get_text_config(decoder=True)
+        return cls(
+            weights=sum(parameter.numel() for parameter in model.parameters()),
+            trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+            hidden=config.hidden_size,
+            layers=config.num_hidden_layers,
+            vocabulary=config.vocab_size,
+            unfused_heads=unfused_heads,
+        )
+
+
 def estimate(
-    model: PreTrainedModel,
+    size: ModelSize,
     settings: FinetuneSettings,
     *,
+    original_length: int,
     target_length: int,
-    dtype: torch.dtype,
+    number_bytes: int,
     checkpointing: bool,
-    attention_heads: int = 0,
 ) -> MemoryEstimate:
     """What one worker will hold: weights and gradients in float32, AdamW's two moments, one pass's activations.
 
-    attention_heads: those of each layer whose matrices of T x T numbers no fused kernel spares.
+    number_bytes: of one number in the forward pass.
     """
-    every = sum(parameter.numel() for parameter in model.parameters())
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     shards = settings.workers if settings.sharding == "fsdp" else 1
-    config = model.config.get_text_config(decoder=True)
-    most_rows = max(-(-settings.rows_of(kind) // settings.workers) for kind in KINDS)
-    tokens = min(settings.rows_per_pass, most_rows) * target_length
-    layer = tokens * config.hidden_size * dtype.itemsize
-    layers = config.num_hidden_layers
-    matrices = tokens * target_length * attention_heads * _FLOAT32_BYTES * (1 if checkpointing else layers)
+    passes = [
+        (min(settings.rows_per_pass, -(-settings.rows_of(kind) // settings.workers)) * length, length)
+        for kind in KINDS
+        if settings.rows_of(kind)
+        for length in [row_tokens(settings, kind, original_length=original_length, target_length=target_length)]
+    ]
+    tokens = max(tokens for tokens, _ in passes)
+    layer = tokens * size.hidden * number_bytes
+    matrices = max(tokens * length for tokens, length in passes) * size.unfused_heads * _FLOAT32_BYTES
     return MemoryEstimate(
-        weights=every * _FLOAT32_BYTES // shards,
-        gradients=trained * _FLOAT32_BYTES // shards,
-        optimizer=2 * trained * _FLOAT32_BYTES // shards,
-        activations=matrices
-        + layer * (layers + _ACTIVATION_NUMBERS if checkpointing else layers * _ACTIVATION_NUMBERS),
-        logits=3 * _FLOAT32_BYTES * min(CHUNK_ELEMENTS, tokens * config.vocab_size),
+        weights=size.weights * _FLOAT32_BYTES // shards,
+        gradients=size.trained * _FLOAT32_BYTES // shards,
+        optimizer=2 * size.trained * _FLOAT32_BYTES // shards,
+        activations=matrices * (1 if checkpointing else size.layers)
+        + layer * (size.layers + _ACTIVATION_NUMBERS if checkpointing else size.layers * _ACTIVATION_NUMBERS),
+        logits=3 * _FLOAT32_BYTES * min(CHUNK_ELEMENTS, tokens * size.vocabulary),
     )
 
 
 def use_checkpointing(
-    model: PreTrainedModel,
+    size: ModelSize,
     settings: FinetuneSettings,
     *,
+    original_length: int,
     target_length: int,
-    dtype: torch.dtype,
-    attention_heads: int = 0,
+    number_bytes: int,
+    possible: bool = True,
 ) -> bool:
-    """What the setting says; "auto" decides by the activations of one pass."""
+    """What the setting says; "auto" decides by the activations of one pass, where the model makes it `possible`."""
     if settings.gradient_checkpointing != "auto":
         return settings.gradient_checkpointing == "on"
-    if not model.supports_gradient_checkpointing:
-        return False
     whole = estimate(
-        model,
+        size,
         settings,
+        original_length=original_length,
         target_length=target_length,
-        dtype=dtype,
+        number_bytes=number_bytes,
         checkpointing=False,
-        attention_heads=attention_heads,
     )
-    return whole.activations > CHECKPOINTING_FROM
+    return possible and whole.activations > CHECKPOINTING_FROM
 
 
 def check_memory(needed: MemoryEstimate, *, available: int | None, target_length: int) -> None:
@@ -113,6 +143,8 @@ def check_memory(needed: MemoryEstimate, *, available: int | None, target_length
 def available_bytes(device: torch.device) -> int | None:
     """Free memory of a CUDA device, or of the machine; None where it cannot be told."""
     if device.type == "cuda":
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()

@@ -13,6 +13,7 @@ from evaluation.documents.corpus import MAX_CHARACTERS, Corpus
 from evaluation.errors import CorpusTooShort
 from evaluation.models.tokenizer import Tokenizer
 from finetune.config import FinetuneSettings, Kind
+from finetune.rows import least_short_tokens, least_skipped_tokens, row_tokens
 from finetune.text import later_documents
 
 
@@ -30,16 +31,28 @@ class Demand:
 
 
 def demands(settings: FinetuneSettings, *, original_length: int, target_length: int) -> tuple[Demand, ...]:
-    """What the long and the middle rows ask for; text for short documents is in every long one."""
+    """What the rows ask for. Text for short documents is in every long one; skipped rows take documents of any length
+    worth a gap.
+    """
     shortest: dict[Kind, int] = {"long": target_length, "middle": original_length + 1}
+    if not settings.long_documents_per_step:
+        shortest["short"] = least_short_tokens(original_length)
+    shortest["skipped"] = least_skipped_tokens(settings, original_length)
     return tuple(
-        _demand(settings, kind, length, target_length) for kind, length in shortest.items() if settings.rows_of(kind)
+        _demand(
+            settings,
+            kind,
+            length,
+            row_tokens(settings, kind, original_length=original_length, target_length=target_length),
+        )
+        for kind, length in shortest.items()
+        if settings.rows_of(kind)
     )
 
 
-def _demand(settings: FinetuneSettings, kind: Kind, shortest: int, target_length: int) -> Demand:
+def _demand(settings: FinetuneSettings, kind: Kind, shortest: int, tokens: int) -> Demand:
     rows = settings.steps * settings.rows_of(kind)
-    asked = math.ceil(rows * target_length * (1.0 - settings.needle_fraction))
+    asked = math.ceil(rows * tokens * (1.0 - settings.needle_fraction))
     needed = max(shortest, math.ceil(asked / settings.text_repeats))
     return Demand(kind=kind, shortest=shortest, asked=asked, needed=needed)
 

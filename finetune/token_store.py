@@ -56,18 +56,28 @@ class TokenStore:
         Raises:
             CorpusTooShort: no document has that many.
         """
-        starts = np.cumsum(np.maximum(self.sizes - length + 1, 0))  # runs that begin in this document or before it
+        return self.run(rng, least=length, most=length)
+
+    def run(self, rng: np.random.Generator, *, least: int, most: int) -> NDArray[np.int64]:
+        """Tokens in a row of one document, from a place with at least `least` of them on to the document's end, `most`
+        at most; every place is as likely as any other.
+
+        Raises:
+            CorpusTooShort: no document has that many.
+        """
+        starts = np.cumsum(np.maximum(self.sizes - least + 1, 0))  # runs that begin in this document or before it
         if not len(starts) or starts[-1] == 0:
             longest = int(self.sizes.max(initial=0))
             raise CorpusTooShort(
-                f"the text to train on must have a document of at least {length} tokens, but the longest of corpus "
+                f"the text to train on must have a document of at least {least} tokens, but the longest of corpus "
                 f"{self.name!r} has {longest}"
             )
         drawn = int(rng.integers(0, starts[-1]))
         document = int(np.searchsorted(starts, drawn, side="right"))
         runs_left = int(starts[document]) - drawn
-        end = int(self.ends[document]) - runs_left + 1
-        return self.tokens[end - length : end].astype(np.int64)
+        start = int(self.ends[document]) - runs_left + 1 - least
+        end = min(start + most, int(self.ends[document]))
+        return self.tokens[start:end].astype(np.int64)
 
 
 def open_token_store(tokenizer: Tokenizer, corpus: Corpus, source: str | None, directory: Path | None) -> TokenStore:

@@ -83,9 +83,10 @@ def train(
             step=step + 1,
             total=settings.steps,
             began_at=first_step,
-            loss_long=losses["long"],
+            loss_long=losses.get("long"),
             loss_middle=losses.get("middle"),
             loss_short=losses.get("short"),
+            loss_skipped=losses.get("skipped"),
             learning_rate=settings.learning_rate_at(step),
             seconds=time.monotonic() - started,
         )

@@ -50,12 +50,8 @@ class Losses:
 
     def add(self, progress: TrainingProgress) -> None:
         """Take one step into account."""
-        of: dict[Kind, float | None] = {
-            "long": progress.loss_long,
-            "middle": progress.loss_middle,
-            "short": progress.loss_short,
-        }
-        for kind, loss in of.items():
+        for kind in KINDS:
+            loss = progress.loss(kind)
             if loss is not None and progress.step <= self.tenth:
                 self.initial[kind] = self.initial.get(kind, 0.0) + loss
             if loss is not None and progress.step > self.steps - self.tenth:
@@ -85,6 +81,11 @@ def recipe_sha256(source: ModelSource, file: FactorFile, settings: FinetuneSetti
     and by `text_sha256` (`TokenStore.sha256`) what the corpus holds, not only where it lies, and the tokenizer.
     """
     given = {key: value for key, value in dataclasses.asdict(settings).items() if key not in _FREE_SETTINGS}
+    # What decides nothing here is not in it: trainings from before there were skipped rows go on.
+    if not settings.skipped_rows_per_step:
+        given = {key: value for key, value in given.items() if not key.startswith("skipped_")}
+    if settings.short_tokens is None:
+        del given["short_tokens"]
     factors = {
         "short": file.short_factor.values,
         "long": file.long_factor.values,

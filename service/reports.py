@@ -81,10 +81,12 @@ class FinetuneReport(Report):
     factors: FactorFileValue
     steps: int
     tokens: int = Field(description="trained on, padding included")
-    initial_loss_long: float
-    final_loss_long: float
+    initial_loss_long: float | None
+    final_loss_long: float | None
     initial_loss_middle: float | None = None
     final_loss_middle: float | None = None
     initial_loss_short: float | None = None
     final_loss_short: float | None = None
+    initial_loss_skipped: float | None = None
+    final_loss_skipped: float | None = None
     seconds: float = Field(description="spent on the steps, not on preparing and writing")

@@ -10,9 +10,9 @@ from evaluation.documents.needle import SPLITS, Split
 from evaluation.documents.skipping import GapPlaces, Skipping
 from evaluation.errors import InvalidDocumentRequest
 
-_SKIPPED = r"(?:-skip([0-9]+)x([0-9]+)([ha]))?"
-_PATTERN = re.compile(rf"({'|'.join(SPLITS)})-([0-9]+)-([0-9]+)-([0-9]+){_SKIPPED}")
 _PLACES: dict[str, GapPlaces] = {name[0]: name for name in get_args(GapPlaces)}
+_SKIPPED = rf"(?:-skip([0-9]+)x([0-9]+)([{''.join(_PLACES)}]))?"
+_PATTERN = re.compile(rf"({'|'.join(SPLITS)})-([0-9]+)-([0-9]+)-([0-9]+){_SKIPPED}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

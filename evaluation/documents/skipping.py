@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evaluation.errors import InvalidDocumentRequest
 
-GapPlaces = Literal["haystack", "anywhere"]
+GapPlaces = Literal["haystack", "anywhere", "tail"]
 MOST_GAPS = 16
 
 Jump = tuple[int, int]
@@ -25,7 +25,11 @@ Jump = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skipping:
-    """How documents skip: `tokens` each, and `gaps` jumps among them, in the haystack alone or anywhere."""
+    """How documents skip: `tokens` each, and `gaps` jumps among them.
+
+    They are in the haystack alone, anywhere, or "tail": one before the questions, so that the head stands at the first
+    positions and a short tail at the last ones, as in EndPrompt (arXiv 2605.14589).
+    """
 
     tokens: int
     gaps: int = 2
@@ -40,6 +44,9 @@ class Skipping:
             raise InvalidDocumentRequest(
                 f"places of gaps must be one of {', '.join(get_args(GapPlaces))}, but got {self.places!r}"
             )
+
+        if self.places == "tail" and self.gaps != 1:
+            raise InvalidDocumentRequest(f"gaps must be 1 with places='tail', but got gaps={self.gaps}")
 
     def __str__(self) -> str:
         return f"skip{self.tokens}x{self.gaps}{self.places[0]}"
@@ -58,7 +65,7 @@ class Body:
     """The tokens of a document, and what stands where.
 
     depths: of each needle in haystack tokens, 0 to 1; statements: [start, end) of each needle; questions: where the
-    questions begin. Needles are in the order asked.
+    questions begin, or what stands in their place as the tail. Needles are in the order asked; plain text has none.
     """
 
     tokens: tuple[int, ...]
@@ -89,6 +96,8 @@ class Body:
 
     def _places(self, kind: GapPlaces) -> NDArray[np.int64]:
         """Tokens that positions may be left out before."""
+        if kind == "tail":
+            return np.asarray([self.questions])
         allowed = np.ones(len(self.tokens), dtype=np.bool_)
         allowed[0] = False  # nothing stands before it
         if kind == "haystack":

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from evaluation.models.source import ModelSource
-from finetune.config import FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.results import FinetuneResult
+from finetune.rows import row_tokens
+from search_space.factors.exports.hf import switch_length
 from search_space.factors.factor_file import FactorFile
 from search_space.version import ROPEWALK_VERSION
 
@@ -31,9 +33,7 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")
 | training | |
 |---|---|
 | steps, learning rate | {steps}, {learning_rate:g} (AdamW, warm-up {warmup}, cosine) |
-| per step, long factors | {long_rows} documents of {target} tokens |
-| per step, long factors | {middle_rows} rows of {target} tokens, packed from documents of more than {original} |
-| per step, original RoPE | {short_rows} rows of {target} tokens, packed from documents of at most {original} |
+{rows}
 | trained | {trained} |
 | tokens | {tokens:,} |
 | corpus | {corpus}, train split |
@@ -97,9 +97,7 @@ def model_card(source: ModelSource, file: FactorFile, settings: FinetuneSettings
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         warmup=settings.warmup_steps,
-        long_rows=settings.long_documents_per_step,
-        middle_rows=settings.middle_sequences_per_step,
-        short_rows=settings.short_sequences_per_step,
+        rows=_rows(file, settings),
         trained=f"LoRA adapters of rank {settings.lora_rank}" if settings.lora_rank else "all weights",
         tokens=result.tokens,
         corpus=settings.corpus or "built-in (the Python reference)",
@@ -116,11 +114,34 @@ def _display_name(source: ModelSource) -> str:
     return source.path.name if Path(source.name).is_absolute() else source.name
 
 
+def _rows(file: FactorFile, settings: FinetuneSettings) -> str:
+    original, target = file.original_max_position_embeddings, file.target_length
+    about: dict[Kind, str] = {
+        "long": "long factors | {rows} documents of {tokens} tokens",
+        "middle": "long factors | {rows} rows of {tokens} tokens, packed from documents of more than {original}",
+        "short": "original RoPE | {rows} rows of {tokens} tokens, packed from documents of at most {original}",
+        "skipped": "long factors | {rows} rows of {tokens} tokens, whose positions jump and reach up to {reach}",
+    }
+    return "\n".join(
+        "| per step, "
+        + about[kind].format(
+            rows=settings.rows_of(kind),
+            tokens=row_tokens(settings, kind, original_length=switch_length(file), target_length=target),
+            original=original,
+            reach=settings.skipped_reach or target,
+        )
+        + " |"
+        for kind in KINDS
+        if settings.rows_of(kind)
+    )
+
+
 def _losses(result: FinetuneResult) -> str:
     rows = (
         ("long", result.initial_loss_long, result.final_loss_long),
         ("middle", result.initial_loss_middle, result.final_loss_middle),
         ("short", result.initial_loss_short, result.final_loss_short),
+        ("skipped", result.initial_loss_skipped, result.final_loss_skipped),
     )
     return "\n".join(f"| {kind} | {_loss(initial)} | {_loss(final)} |" for kind, initial, final in rows)
 

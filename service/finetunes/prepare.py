@@ -9,6 +9,7 @@ from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.output.fitting import check_fits
 from finetune.results import FinetuneResult
+from search_space.factors.exports.hf import switch_length
 from search_space.factors.factor_file import FactorFile
 from service.errors import FactorsNotReady, InvalidSpec
 from service.reports import FinetuneReport, SearchReport
@@ -44,7 +45,7 @@ def prepare_finetune(spec: FinetuneSpec, jobs: JobStore) -> PreparedFinetune:
     check_training_data(
         source,
         settings,
-        original_length=file.original_max_position_embeddings,
+        original_length=switch_length(file),
         target_length=file.target_length,
     )
     return PreparedFinetune(source=source, file=file, settings=settings)
@@ -80,5 +81,7 @@ def finetune_report(prepared: PreparedFinetune, result: FinetuneResult) -> Finet
         final_loss_middle=result.final_loss_middle,
         initial_loss_short=result.initial_loss_short,
         final_loss_short=result.final_loss_short,
+        initial_loss_skipped=result.initial_loss_skipped,
+        final_loss_skipped=result.final_loss_skipped,
         seconds=result.seconds,
     )

@@ -175,6 +175,7 @@ class _ProgressBook:
             loss_long=progress.loss_long,
             loss_middle=progress.loss_middle,
             loss_short=progress.loss_short,
+            loss_skipped=progress.loss_skipped,
             learning_rate=progress.learning_rate,
         )
 

@@ -16,6 +16,7 @@ from finetune.config import FinetuneSettings
 from finetune.errors import FinetuneError, InvalidFinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes
 from finetune.recipes import settings_of
+from finetune.rows import check_rows, skippings
 from search_space.candidates.step import Budget
 from search_space.errors import InvalidOriginalLength, SearchSpaceError
 from search_space.factors.factor_file import ModelIdentity
@@ -250,18 +251,27 @@ def finetune_settings(spec: FinetuneOptions, source: ModelSource, target_length:
 def check_training_data(
     source: ModelSource, settings: FinetuneSettings, *, original_length: int, target_length: int
 ) -> None:
-    """Build one training document and count the text, so that a corpus that is missing or too short for the mix is
-    told before the job exists.
+    """Build one training document of a kind and count the text, so that rows that fit nothing and a corpus that is
+    missing or too short for the mix are told before the job exists.
 
     Raises:
+        InvalidFinetuneSettings: rows or gaps that do not fit the lengths.
         EvaluationError: what is wrong with the corpus.
     """
+    check_rows(settings, original_length=original_length, target_length=target_length)
     corpus = load_corpus(settings.corpus)
-    needles = settings.needles_per_document
     if settings.needle_fraction > 0:
-        _factory(source, corpus).build(
-            DocumentRequest(target_length=target_length, count=1, seed=settings.seed, split="train", needles=needles)
-        )
+        for skipping in skippings(settings, original_length=original_length):
+            _factory(source, corpus).build(
+                DocumentRequest(
+                    target_length=settings.skipped_reach or target_length if skipping else target_length,
+                    count=1,
+                    seed=settings.seed,
+                    split="train",
+                    needles=settings.needles_per_document,
+                    skipping=skipping,
+                )
+            )
     check_long_text(
         demands(settings, original_length=original_length, target_length=target_length),
         estimated_sizes(load_tokenizer(source), corpus, settings.corpus),

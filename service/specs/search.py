@@ -27,7 +27,10 @@ class SkippedSpec(Spec):
         None, ge=1, le=MAX_TARGET_LENGTH, description="of each document; null: the original length"
     )
     gaps: int = Field(2, ge=1, le=MOST_GAPS, description="jumps in each document")
-    places: GapPlaces = Field("haystack", description="where: between tokens of the haystack alone, or anywhere")
+    places: GapPlaces = Field(
+        "haystack",
+        description="where: between tokens of the haystack alone, anywhere, or the one gap before the questions (tail)",
+    )
 
     def skipping(self, original_length: int) -> Skipping:
         """How documents skip."""

@@ -28,7 +28,18 @@ def test_the_defaults_are_valid() -> None:
         ("weight_decay", -0.1),
         ("clip", 0.0),
         ("clip", math.inf),
-        ("long_documents_per_step", 0),
+        ("long_documents_per_step", -1),
+        ("skipped_rows_per_step", 4097),
+        ("skipped_tokens", 0),
+        ("skipped_gaps", 0),
+        ("skipped_gaps", 17),
+        ("skipped_places", "tail"),
+        ("skipped_tail_share", 1.5),
+        ("skipped_tail_tokens", 0),
+        ("skipped_reach", 0),
+        ("skipped_full_reach_share", -0.5),
+        ("skipped_loss_share", 1.5),
+        ("short_tokens", 0),
         ("middle_sequences_per_step", 4097),
         ("short_sequences_per_step", -1),
         ("rows_per_pass", 0),
@@ -71,6 +82,16 @@ def test_warm_up_cannot_outlast_the_training() -> None:
         ({"workers": 2, "sharding": "fsdp"}, "the long rows of a step must be a multiple of workers, but got 3 rows"),
         ({"lora_rank": 4, "sharding": "fsdp"}, "lora_rank=4"),
         ({"middle_sequences_per_step": 1, "long_loss_share": 0.8}, "must be at most 1, but got long_loss_share=0.8"),
+        ({"long_documents_per_step": 0}, "must have long or skipped rows, but got long_documents_per_step=0"),
+        ({"skipped_rows_per_step": 1}, "skipped_loss_share must be below 1, so that short rows count, but got long"),
+        (
+            {"skipped_rows_per_step": 1, "long_documents_per_step": 0, "skipped_loss_share": 1.0},
+            "^skipped_loss_share must be below 1, so that short rows count, but got skipped_loss_share=1.0",
+        ),
+        (
+            {"skipped_rows_per_step": 3, "skipped_loss_share": 0.3, "workers": 3, "sharding": "fsdp"},
+            "the short rows of a step must be a multiple of workers, but got 1 rows",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(given: dict[str, Any], message: str) -> None:
@@ -81,21 +102,27 @@ def test_settings_that_do_not_go_together_are_refused(given: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("rows", "shares"),
     [
-        ((3, 0, 1), (0.5, 0.0, 0.5)),
-        ((3, 0, 0), (1.0, 0.0, 0.0)),
-        ((4, 3, 3), (0.5, 0.3, 0.2)),
-        ((4, 3, 0), (0.625, 0.375, 0.0)),
+        ((3, 0, 1, 0), (0.5, 0.0, 0.5, 0.0)),
+        ((3, 0, 0, 0), (1.0, 0.0, 0.0, 0.0)),
+        ((4, 3, 3, 0), (0.5, 0.3, 0.2, 0.0)),
+        ((4, 3, 0, 0), (0.625, 0.375, 0.0, 0.0)),
+        ((0, 0, 1, 4), (0.0, 0.0, 0.85, 0.15)),
+        ((0, 0, 0, 4), (0.0, 0.0, 0.0, 1.0)),
+        ((1, 1, 1, 4), (0.5, 0.3, 0.05, 0.15)),
     ],
 )
 def test_the_loss_shares_of_the_kinds_with_rows_add_up_to_one(
-    rows: tuple[int, int, int], shares: tuple[float, float, float]
+    rows: tuple[int, int, int, int], shares: tuple[float, float, float, float]
 ) -> None:
     settings = FinetuneSettings(
-        long_documents_per_step=rows[0], middle_sequences_per_step=rows[1], short_sequences_per_step=rows[2]
+        long_documents_per_step=rows[0],
+        middle_sequences_per_step=rows[1],
+        short_sequences_per_step=rows[2],
+        skipped_rows_per_step=rows[3],
+        skipped_loss_share=0.15,
     )
-    assert [settings.loss_share(kind) for kind in KINDS] == pytest.approx(
-        [shares[("long", "middle", "short").index(kind)] for kind in KINDS]
-    )
+    assert KINDS == ("long", "middle", "short", "skipped")
+    assert [settings.loss_share(kind) for kind in KINDS] == pytest.approx(shares)
 
 
 def test_the_learning_rate_rises_linearly_and_falls_along_a_half_cosine() -> None:

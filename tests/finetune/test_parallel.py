@@ -11,7 +11,7 @@ from torch import distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from evaluation.models.source import ModelSource, resolve_model
-from finetune.config import FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings
 from finetune.job import run_finetune
 from finetune.results import TrainingProgress
 from search_space.factors.factor_file import FactorFile
@@ -19,7 +19,7 @@ from tests.helpers.kept_states import KeptStates, Killed
 
 ALONE = FinetuneSettings(
     steps=4, warmup_steps=1, learning_rate=1e-4, long_documents_per_step=2, middle_sequences_per_step=2,
-    short_sequences_per_step=2, rows_per_pass=1, checkpoint_every=2,
+    short_sequences_per_step=2, skipped_rows_per_step=2, skipped_loss_share=0.15, rows_per_pass=1, checkpoint_every=2,
 )  # fmt: skip
 SETTINGS = {
     "whole": dataclasses.replace(ALONE, workers=2),
@@ -35,9 +35,7 @@ def _worker(rank: int, model: str, factors: str, directory: Path) -> None:
         losses: list[TrainingProgress] = []
         run_finetune(source, file, settings, directory / name / str(rank), losses.append)
         if rank == 0:
-            (directory / name / "losses").write_text(
-                json.dumps([(p.loss_long, p.loss_middle, p.loss_short) for p in losses])
-            )
+            (directory / name / "losses").write_text(json.dumps([[p.loss(kind) for kind in KINDS] for p in losses]))
     states = directory / "states"
     try:
         run_finetune(
@@ -79,7 +77,7 @@ def test_two_workers_give_the_weights_of_one(
     assert not (trained / name / "1").exists()  # the first worker alone writes
     losses = json.loads((trained / name / "losses").read_text())
     assert torch.tensor(losses) == pytest.approx(
-        torch.tensor([(p.loss_long, p.loss_middle, p.loss_short) for p in progress]), rel=1e-5
+        torch.tensor([[p.loss(kind) for kind in KINDS] for p in progress]), rel=1e-5
     )
 
 

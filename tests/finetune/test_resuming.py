@@ -10,20 +10,21 @@ import torch
 from evaluation.documents.corpus import Corpus
 from evaluation.models.source import ModelSource, resolve_model
 from finetune import job
-from finetune.config import FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import CannotResume, NotEnoughMemory
 from finetune.job import run_finetune
 from finetune.language_model import LanguageModelLoss, load_model
-from finetune.memory import GIB, MemoryEstimate, check_memory, estimate, use_checkpointing
+from finetune.memory import GIB, MemoryEstimate, ModelSize, check_memory, estimate, use_checkpointing
 from finetune.results import TrainingProgress
 from finetune.training_state import newest_state
 from search_space.factors.factor_file import FactorFile
 from tests.helpers.kept_states import KeptStates, Killed
-from tests.helpers.tiny_llama import TARGET_LENGTH
+from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH
 
 SETTINGS = FinetuneSettings(
-    steps=12, warmup_steps=1, long_documents_per_step=1, middle_sequences_per_step=1, checkpoint_every=4
-)
+    steps=12, warmup_steps=1, long_documents_per_step=1, middle_sequences_per_step=1, checkpoint_every=4,
+    skipped_rows_per_step=2, skipped_tail_share=0.3, skipped_loss_share=0.15,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,9 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
     assert [(p.step, p.began_at) for p in after] == [(step, 8) for step in range(9, 13)]
-    losses = [(p.loss_long, p.loss_middle, p.loss_short) for p in [*before, *after]]
-    assert losses == [(p.loss_long, p.loss_middle, p.loss_short) for p in whole]
+    losses = [[p.loss(kind) for kind in KINDS] for p in [*before, *after]]
+    assert losses == [[p.loss(kind) for kind in KINDS] for p in whole]
+    assert None not in losses[0]
     assert after[0].seconds > before[-1].seconds
     assert dataclasses.replace(result, checkpoint=expected.checkpoint, seconds=expected.seconds) == expected
 
@@ -153,15 +155,16 @@ def test_bfloat16_trains_float32_weights_to_about_the_same_losses(
 def test_memory_is_estimated_and_a_training_that_does_not_fit_is_refused(
     tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load_model(tiny_source.path)
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    kwargs = {"target_length": TARGET_LENGTH, "dtype": torch.float32}
-    whole = estimate(model, SETTINGS, checkpointing=False, **kwargs)  # type: ignore[arg-type]
+    size = ModelSize.of(load_model(tiny_source.path))
+    weights = size.weights
+    kwargs = {"original_length": ORIGINAL_LENGTH, "target_length": TARGET_LENGTH, "number_bytes": 4}
+    whole = estimate(size, SETTINGS, checkpointing=False, **kwargs)
     assert (whole.weights, whole.gradients, whole.optimizer) == (4 * weights, 4 * weights, 8 * weights)
-    assert estimate(model, SETTINGS, checkpointing=True, **kwargs).activations < whole.activations  # type: ignore[arg-type]
-    assert not use_checkpointing(model, SETTINGS, **kwargs)  # type: ignore[arg-type]
+    assert estimate(size, SETTINGS, checkpointing=True, **kwargs).activations < whole.activations
+    assert not use_checkpointing(size, SETTINGS, possible=True, **kwargs)
     kwargs["target_length"] = 100 * GIB // whole.activations * TARGET_LENGTH
-    assert use_checkpointing(model, SETTINGS, **kwargs)  # type: ignore[arg-type]
+    assert use_checkpointing(size, SETTINGS, possible=True, **kwargs)
+    assert not use_checkpointing(size, SETTINGS, possible=False, **kwargs)
 
     monkeypatch.setattr(job, "available_bytes", lambda device: 1000)
     with pytest.raises(NotEnoughMemory, match=r"free memory of a device, 0\.0 GiB, but takes about .*optimizer"):

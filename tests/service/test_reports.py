@@ -68,7 +68,10 @@ def test_what_is_stored_is_served_and_understood(kind: JobKind) -> None:
     ("kind", "absent"),
     [
         ("search", ("comparison", "finalists")),
-        ("finetune", ("initial_loss_middle", "final_loss_middle", "initial_loss_short", "final_loss_short")),
+        (
+            "finetune",
+            tuple(f"{when}_loss_{kind}" for kind in ("middle", "short", "skipped") for when in ("initial", "final")),
+        ),
         ("evaluation", ("threshold", "ruler", "effective_lengths", "text", "harness", "retention")),
     ],
 )

@@ -75,6 +75,16 @@ def test_depth_is_stated_in_positions(factory: DocumentFactory) -> None:
         assert start < token or start > size
 
 
+def test_a_tail_is_the_questions_alone(factory: DocumentFactory) -> None:
+    for document in built(factory, gaps=1, places="tail"):
+        ((token, _),) = document.jumps
+        assert factory.tokenizer.decode(document.token_ids[token:]).startswith(
+            "\nQuestion: What is the magic number for"
+        )
+        assert str(DocumentId.parse(document.id)) == document.id
+        assert document.id.endswith("-skip256x1t")
+
+
 def test_the_id_says_how_it_skips(factory: DocumentFactory) -> None:
     document = built(factory, gaps=3, places="anywhere")[7]
     assert document.id == f"validation-3-{TARGET}-00007-skip{TOKENS}x3a"
@@ -114,7 +124,8 @@ def test_positions_rise_by_what_is_left_out(length: int, sizes: list[int], data:
         ({"gaps": 0}, "gaps must be from 1 to 16, but got gaps=0"),
         ({"gaps": 17}, "gaps must be from 1 to 16, but got gaps=17"),
         ({"tokens": 0}, "must have tokens, but got tokens=0"),
-        ({"places": "needle"}, "one of haystack, anywhere, but got 'needle'"),
+        ({"places": "needle"}, "one of haystack, anywhere, tail, but got 'needle'"),
+        ({"places": "tail"}, "gaps must be 1 with places='tail', but got gaps=2"),
     ],
 )
 def test_what_does_not_fit_is_refused(factory: DocumentFactory, how: dict[str, object], words: str) -> None:

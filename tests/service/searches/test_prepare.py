@@ -14,6 +14,7 @@ from service.specs.search import SearchSpec
 from workers.errors import ScorerUnavailable
 
 MINIMAL: dict[str, Any] = {"model": "pocket", "target_length": 512}
+SKIPPED: dict[str, Any] = {"steps": 3, "warmup_steps": 1, "long_documents_per_step": 0, "skipped_rows_per_step": 2}
 
 
 def prepare(**fields: object) -> None:
@@ -22,6 +23,7 @@ def prepare(**fields: object) -> None:
 
 def test_a_good_spec_is_accepted() -> None:
     prepare(finetune={"steps": 3})
+    prepare(finetune=SKIPPED)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,22 @@ def test_a_good_spec_is_accepted() -> None:
         ({"objective": {"corpus": "/no/such.txt"}}, CorpusNotFound, r"/no/such\.txt"),
         ({"finetune": {"corpus": "/no/such.txt"}}, CorpusNotFound, r"/no/such\.txt"),
         ({"finetune": {"steps": 3, "warmup_steps": 4}}, InvalidFinetuneSettings, "warmup_steps"),
+        (
+            {"finetune": {**SKIPPED, "skipped_tokens": 60}},
+            InvalidDocumentRequest,
+            "skipped tokens must leave at least 8",
+        ),
+        (
+            {"finetune": {**SKIPPED, "skipped_tokens": 509}},
+            InvalidFinetuneSettings,
+            "skipped_tokens=509, skipped_gaps=4",
+        ),
+        ({"finetune": {**SKIPPED, "skipped_reach": 513}}, InvalidFinetuneSettings, "reach=513, .*target_length=512"),
+        (
+            {"finetune": {**SKIPPED, "short_tokens": 255}},
+            InvalidFinetuneSettings,
+            "short_tokens=255, original_length=256",
+        ),
         ({"scorer": {"backend": "vllm"}}, ScorerUnavailable, "vllm"),
         ({"scorer": {"tensor_parallel": 2}}, ScorerUnavailable, "tensor_parallel=2"),
         ({"budget": {"max_document_passes": 95}}, InvalidStrategy, r"auto's first generation, 26 .* \(104\)"),

@@ -39,7 +39,7 @@ def test_a_good_spec_is_accepted() -> None:
         ({"finetune": {"corpus": "/no/such.txt"}}, CorpusNotFound, r"/no/such\.txt"),
         ({"finetune": {"steps": 3, "warmup_steps": 4}}, InvalidFinetuneSettings, "warmup_steps"),
         (
-            {"finetune": {**SKIPPED, "skipped_tokens": 60}},
+            {"finetune": {**SKIPPED, "skipped_tokens": 40}},
             InvalidDocumentRequest,
             "skipped tokens must leave at least 8",
         ),

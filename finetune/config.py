@@ -1,8 +1,8 @@
 """The settings of a fine-tuning job.
 
 Annotations give the ranges, docstrings the units; the spec's `FinetuneOptions` takes both from here. The defaults suit
-the pocket model at four times its length on one slow core; `finetune.recipes` has those of the paper for models of
-useful size.
+the pocket model at four times its length on one slow core; `finetune.recipes` has those for models of useful
+size.
 
 Symbols: L the original length, L' the target length, n the tokens of a skipped row. A *row* is one sequence of tokens:
 `finetune.rows` says how many.
@@ -24,7 +24,7 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 GradientCheckpointing = Literal["auto", "on", "off"]
 SkippedPlaces = Literal["anywhere", "haystack"]
 Sharding = Literal["none", "fsdp"]
-RecipeName = Literal["auto", "pocket", "paper"]
+RecipeName = Literal["auto", "pocket", "one_gpu", "paper", "published"]
 
 _SHARE = Range(0, 1)
 _TOKENS = Range(1, 2**31 - 1)

@@ -1,9 +1,12 @@
-"""Settings to start from: of the pocket model, or of the paper."""
+"""Settings to start from: of the pocket model, of one GPU, of the paper, or of what its authors released.
+
+Symbols: L the original length, L' the target length.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from evaluation.models.source import ModelSource
@@ -12,41 +15,97 @@ from finetune.config import FinetuneSettings, Kind, RecipeName
 POCKET_PARAMETERS = 10_000_000
 """Models with fewer weights than this are taught by "auto" as the pocket model is."""
 
+_MOST_GAPS = 4
+
 _ROWS: Mapping[Kind, str] = {
     "long": "long_documents_per_step",
     "middle": "middle_sequences_per_step",
     "short": "short_sequences_per_step",
+    "skipped": "skipped_rows_per_step",
 }
-_PAPER_TOKENS = 10e9
-_PAPER_ROWS = 64
+_PLAIN_TEXT: Mapping[str, Any] = {
+    "learning_rate": 2e-5,
+    "final_learning_rate_fraction": 0.0,
+    "rows_per_pass": 1,
+    "needle_fraction": 0.0,
+    "answer_weight": 1.0,
+    "threads": None,
+}
+"""What all recipes for large models have: LongRoPE2's peak rate, and its training on text alone."""
 
 
 def recipe(name: RecipeName, source: ModelSource, *, target_length: int) -> dict[str, Any]:
-    """Fields of FinetuneSettings, to be overridden by what the user sets; "auto" decides by the model's size.
+    """Fields of FinetuneSettings, to be overridden by what the user sets; "auto" decides by the model's size."""
+    if name == "auto":
+        name = "pocket" if _estimated_parameters(source) < POCKET_PARAMETERS else "one_gpu"
+    original_length = source.rope.original_max_position_embeddings
+    return _RECIPES[name](original_length, target_length)
 
-    "pocket" needs minutes and teaches retrieval by needles. "paper" is LongRoPE2's (arXiv 2502.20082, section 4.1 and
-    appendix B): 10 billion tokens of plain text, 3 : 3 : 4 in short, middle and long documents, 64 rows a step, a peak
-    rate of 2e-5. The paper does not say warm-up and weight decay: these are usual ones.
-    """
-    if name == "pocket" or (name == "auto" and _estimated_parameters(source) < POCKET_PARAMETERS):
-        return {}
-    steps = max(1, round(_PAPER_TOKENS / (_PAPER_ROWS * target_length)))
+
+def _pocket(original_length: int, target_length: int) -> dict[str, Any]:
+    """Retrieval by needles in minutes: the defaults of FinetuneSettings."""
+    return {}
+
+
+def _one_gpu(original_length: int, target_length: int) -> dict[str, Any]:
+    """A billion tokens in rows of L: what trains at L trains here. The peak rate is LongRoPE2's."""
+    rows = {"skipped_rows_per_step": 40, "short_sequences_per_step": 24}
     return {
-        "steps": steps,
-        "learning_rate": 2e-5,
-        "warmup_steps": round(0.02 * steps),
-        "final_learning_rate_fraction": 0.0,
+        **_PLAIN_TEXT,
+        **_schedule(1e9, sum(rows.values()) * original_length, warmup=0.02),
+        **rows,
+        "long_documents_per_step": 0,
+        "short_tokens": original_length,
+        "skipped_gaps": max(1, min(_MOST_GAPS, target_length - original_length)),
         "weight_decay": 0.1,
-        "long_documents_per_step": 26,
-        "middle_sequences_per_step": 19,
-        "short_sequences_per_step": 19,
-        "rows_per_pass": 1,
+    }
+
+
+def _paper(original_length: int, target_length: int) -> dict[str, Any]:
+    """LongRoPE2's (arXiv 2502.20082, section 4.1 and appendix B): 10 billion tokens of plain text, 3 : 3 : 4 in short,
+    middle and long documents, 64 rows a step. The paper does not say warm-up and weight decay: these are usual ones.
+    """
+    rows = {"long_documents_per_step": 26, "middle_sequences_per_step": 19, "short_sequences_per_step": 19}
+    return {
+        **_PLAIN_TEXT,
+        **_schedule(10e9, sum(rows.values()) * target_length, warmup=0.02),
+        **rows,
+        "weight_decay": 0.1,
         "long_loss_share": 0.4,
         "middle_loss_share": 0.3,
-        "needle_fraction": 0.0,
-        "answer_weight": 1.0,
-        "threads": None,
     }
+
+
+def _published(original_length: int, target_length: int) -> dict[str, Any]:
+    """What LongRoPE2's authors released (microsoft/nnscaler v0.8, examples/longrope2): 2,250 steps of 32 rows at 128k.
+
+    Of their 72,000 rows 32,000 are short, 32,000 packed from documents of L to L' and 8,000 longer ones; every row
+    weighs the same.
+    """
+    rows = {"long_documents_per_step": 4, "middle_sequences_per_step": 14, "short_sequences_per_step": 14}
+    schedule = _schedule(2250 * 32 * 2**17, sum(rows.values()) * target_length, warmup=0.0)
+    return {
+        **_PLAIN_TEXT,
+        **schedule,
+        **rows,
+        "warmup_steps": min(40, schedule["steps"]),
+        "weight_decay": 0.0,
+        "long_loss_share": 4 / 32,
+        "middle_loss_share": 14 / 32,
+    }
+
+
+def _schedule(tokens: float, step_tokens: int, *, warmup: float) -> dict[str, int]:
+    steps = max(1, round(tokens / step_tokens))
+    return {"steps": steps, "warmup_steps": round(warmup * steps)}
+
+
+_RECIPES: Mapping[RecipeName, Callable[[int, int], dict[str, Any]]] = {
+    "pocket": _pocket,
+    "one_gpu": _one_gpu,
+    "paper": _paper,
+    "published": _published,
+}
 
 
 def settings_of(

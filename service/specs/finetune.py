@@ -30,7 +30,7 @@ class FinetuneOptions(Spec):
 
     recipe: RecipeName = Field(
         "auto",
-        description="defaults of null settings; auto: pocket for models below 10 million weights, else the paper's",
+        description="defaults of null settings; auto: pocket for models below 10 million weights, else one_gpu",
     )
     steps: int | None = _setting("steps")
     learning_rate: float | None = _setting("learning_rate")

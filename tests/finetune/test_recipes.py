@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from evaluation.models.source import ModelSource, resolve_model
-from finetune.config import FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import InvalidFinetuneSettings
 from finetune.recipes import settings_of
+from finetune.rows import check_rows, row_tokens, step_tokens
 from search_space.rope.config import RopeConfig
 
 LARGE: dict[str, object] = {"num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128_256}
@@ -25,8 +26,30 @@ def test_a_tiny_model_gets_the_pocket_recipe() -> None:
 
 
 @pytest.mark.parametrize("config", [LARGE, {"text_config": LARGE}, {"n_layer": 12}])
-def test_any_other_model_gets_the_papers(tmp_path: Path, config: dict[str, object]) -> None:
+def test_any_other_model_gets_rows_of_its_original_length_alone(tmp_path: Path, config: dict[str, object]) -> None:
     settings = settings_of({}, "auto", _source(tmp_path, config), target_length=131_072)
+    lengths = {"original_length": 8192, "target_length": 131_072}
+    kinds = [kind for kind in KINDS if settings.rows_of(kind)]
+    assert kinds == ["short", "skipped"]
+    assert {row_tokens(settings, kind, **lengths) for kind in kinds} == {8192}
+    assert settings.steps * step_tokens(settings, **lengths) == pytest.approx(1e9, rel=1e-3)
+    assert settings == settings_of({}, "one_gpu", _source(tmp_path, config), target_length=131_072)
+
+
+@pytest.mark.parametrize("target", [8193, 8200, 16_384])
+def test_one_gpu_fits_every_target_length(tmp_path: Path, target: int) -> None:
+    settings = settings_of({}, "one_gpu", _source(tmp_path, LARGE), target_length=target)
+    check_rows(settings, original_length=8192, target_length=target)
+
+
+def test_what_was_released_is_2250_steps_of_32_rows(tmp_path: Path) -> None:
+    settings = settings_of({}, "published", _source(tmp_path, LARGE), target_length=131_072)
+    assert (settings.steps, settings.rows_per_step, settings.warmup_steps, settings.weight_decay) == (2250, 32, 40, 0)
+    assert [settings.loss_share(kind) * 32 for kind in KINDS] == pytest.approx([4, 14, 14, 0])
+
+
+def test_the_papers_rows(tmp_path: Path) -> None:
+    settings = settings_of({}, "paper", _source(tmp_path, LARGE), target_length=131_072)
     rows = (settings.short_sequences_per_step, settings.middle_sequences_per_step, settings.long_documents_per_step)
     assert rows == (19, 19, 26)
     assert settings.learning_rate == 2e-5

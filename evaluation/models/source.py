@@ -13,8 +13,11 @@ from pathlib import Path
 from evaluation.architecture.layers import Layers
 from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokenizer
 from evaluation.models.hub import is_hub_id, snapshot
-from evaluation.models.tokenizer import HFTokenizer, Tokenizer
+from evaluation.models.readings import keep, reading_key, recall
+from evaluation.models.tokenizer import BackendTokenizer, HFTokenizer, Tokenizer, TokenizerReading
 from evaluation.models.user_path import is_directory, is_file, user_path
+from search_space.reading.reader import read
+from search_space.reading.writer import write
 from search_space.rope.config import RopeConfig
 
 POCKET = "pocket"
@@ -22,6 +25,8 @@ _POCKET_PATH = Path(__file__).resolve().parents[2] / "examples" / "pocket" / "mo
 _CHUNK_BYTES = 1 << 20
 # Two first imports of transformers at once break, and a server resumes one job while it takes another.
 _LOADING = threading.Lock()
+# Whatever a tokenizer may be made of; weights and images are other files.
+_TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +53,27 @@ def resolve_model(name: str, *, original_length: int | None = None, weights: boo
     Raises ModelNotFound; UnsupportedModel for a directory that is no model; UnsupportedRope (search_space) with the
     reason for a model whose positions cannot be rescaled.
     """
+    path, revision = _locate(name, weights)
+    rotary = _read_rotary(read_config(path), original_length)
+    return ModelSource(name=name, path=path, rope=rotary.rope, revision=revision, layers=rotary.layers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rotary:
+    rope: RopeConfig
+    layers: Layers
+
+
+def _read_rotary(config: Mapping[str, object], original_length: int | None) -> _Rotary:
+    key = reading_key("rotary", (json.dumps(config, sort_keys=True).encode(), repr(original_length).encode()))
+    if (kept := recall(key)) is not None:
+        return read(_Rotary, kept)
     from evaluation.architecture.reading import read_architecture  # transformers takes seconds
 
-    path, revision = _locate(name, weights)
-    read = read_architecture(read_config(path), original_length=original_length)
-    return ModelSource(name=name, path=path, rope=read.rope, revision=revision, layers=read.layers)
+    architecture = read_architecture(config, original_length=original_length)
+    rotary = _Rotary(rope=architecture.rope, layers=architecture.layers)
+    keep(key, write(rotary))
+    return rotary
 
 
 def locate_model(name: str, *, rope: RopeConfig, weights: bool = True) -> ModelSource:
@@ -73,6 +94,18 @@ def model_directory(name: str) -> Path | None:
 
 def load_tokenizer(source: ModelSource) -> Tokenizer:
     """The model's own tokenizer; code that comes with a model is never run. Raises UnsupportedTokenizer."""
+    files = sorted(file for pattern in _TOKENIZER_FILES for file in source.path.glob(pattern))
+    key = reading_key("tokenizer", (part for file in files for part in (file.name.encode(), file.read_bytes())))
+    if (kept := recall(key)) is not None:
+        return BackendTokenizer(read(TokenizerReading, kept))
+    loaded = _load_with_transformers(source)
+    if (reading := loaded.reading()) is None:
+        return loaded
+    keep(key, write(reading))
+    return BackendTokenizer(reading)
+
+
+def _load_with_transformers(source: ModelSource) -> HFTokenizer:
     try:
         with _LOADING:
             from transformers import AutoTokenizer

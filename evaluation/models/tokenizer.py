@@ -7,6 +7,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from evaluation.errors import UnsupportedTokenizer
@@ -89,11 +90,61 @@ class HFTokenizer:
 
     @functools.cached_property
     def fingerprint(self) -> str:
+        if (reading := self.reading()) is not None:
+            return reading.fingerprint
+        described = {"class": type(self._tokenizer).__name__, "vocab": self._tokenizer.get_vocab()}
+        return _fingerprint(self.bos_token_id, described)
+
+    def reading(self) -> TokenizerReading | None:
+        """What `BackendTokenizer` does the same with; None for a slow tokenizer, which is Python code."""
         backend = cast("_Backend | None", getattr(self._tokenizer, "backend_tokenizer", None))
-        if backend is not None:
-            described = json.loads(backend.to_str())
-            described.update(truncation=None, padding=None)  # call state, not identity
-        else:
-            described = {"class": type(self._tokenizer).__name__, "vocab": self._tokenizer.get_vocab()}
-        described = {"bos": self.bos_token_id, "tokenizer": described}
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        if backend is None:
+            return None
+        described = json.loads(backend.to_str())
+        described.update(truncation=None, padding=None)  # call state, not identity
+        return TokenizerReading(
+            backend=json.dumps(described),
+            bos_token_id=self.bos_token_id,
+            fingerprint=_fingerprint(self.bos_token_id, described),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerReading:
+    """A fast tokenizer as transformers makes it of a model's files. backend: JSON, for the library tokenizers."""
+
+    backend: str
+    bos_token_id: int | None
+    fingerprint: str
+
+
+class BackendTokenizer:
+    """Tokenizer over the library tokenizers alone, which is there in no time. Thread-safe."""
+
+    def __init__(self, reading: TokenizerReading) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        self._reading = reading
+        self._backend = Backend.from_str(reading.backend)
+        self._backend.encode_special_tokens = True  # a haystack that mentions "</s>" must not end the document
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text: str = self._backend.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    @property
+    def bos_token_id(self) -> int | None:
+        return self._reading.bos_token_id
+
+    @property
+    def fingerprint(self) -> str:
+        return self._reading.fingerprint
+
+
+def _fingerprint(bos_token_id: int | None, described: object) -> str:
+    whole = {"bos": bos_token_id, "tokenizer": described}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

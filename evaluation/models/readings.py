@@ -1,0 +1,58 @@
+"""What transformers made of a model's small files, kept on disk: importing it takes longer than all it is asked."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+# What decides a reading beside the files that are read.
+_LIBRARIES = ("transformers", "torch", "tokenizers")
+_CODE = ("evaluation/architecture", "evaluation/models", "search_space/rope", "search_space/reading")
+
+
+def reading_key(kind: str, given: Iterable[bytes]) -> str:
+    """A name for what is read out of `given` by the code and the libraries of now: others read anew."""
+    digest = hashlib.sha256(_readers().encode())
+    for one in given:
+        digest.update(hashlib.sha256(one).digest())
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def recall(key: str) -> object | None:
+    """The JSON value that was kept; None without one."""
+    try:
+        kept: object = json.loads((_directory() / f"{key}.json").read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return kept
+
+
+def keep(key: str, value: object) -> None:
+    """Keep a JSON value; where nothing can be written, nothing is kept."""
+    with suppress(OSError, RuntimeError):
+        directory = _directory()
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, delete=False) as file:
+            file.write(json.dumps(value))
+        os.replace(file.name, directory / f"{key}.json")  # whole, whoever writes it at the same time
+
+
+def _directory() -> Path:
+    """Raises RuntimeError for an account without a home."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ropewalk"
+
+
+@functools.cache
+def _readers() -> str:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
+    files = sorted(file for folder in _CODE for file in (_ROOT / folder).glob("*.py"))
+    return "\n".join([*versions, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)])

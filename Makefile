@@ -3,7 +3,7 @@
 export PYTHON
 BIN := $(or $(ROPEWALK_VENV),.venv)/bin
 
-.PHONY: help install demo serve test test-chaos test-families test-vllm check
+.PHONY: help install install-vllm demo serve test test-chaos test-families test-vllm check
 
 help:
 	@echo "make demo    search, validate, fine-tune and evaluate the pocket model over REST"
@@ -16,6 +16,9 @@ help:
 install:
 	@scripts/install
 
+install-vllm: install
+	@scripts/install-vllm
+
 demo: install
 	@$(BIN)/ropewalk demo
 
@@ -25,8 +28,7 @@ serve: install
 check: install
 	@scripts/check
 
-test: install
-	@scripts/check
+test: check
 	@scripts/test
 
 test-chaos: install
@@ -35,6 +37,5 @@ test-chaos: install
 test-families: install
 	@scripts/test tests/families
 
-test-vllm: install
-	@scripts/install-vllm
+test-vllm: install-vllm
 	@ROPEWALK_VENV=$(or $(ROPEWALK_VLLM_VENV),.venv-vllm) scripts/test tests/vllm --timeout 600 -n 0

@@ -1,6 +1,7 @@
 """What the command line prints: for people on a terminal, or JSON for programs."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -23,6 +24,12 @@ def err() -> Console:
 def note(text: str) -> None:
     """One line of standard error for whoever reads the result."""
     err().print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def large(number: float) -> str:
+    """Three digits and k, M, G, T or P: numbers of tokens and of operations are read, not compared digit by digit."""
+    power = min(max(int(math.log10(number) // 3), 0), 5) if number >= 1 else 0
+    return f"{number / 1000**power:.3g}{['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
 def print_json(value: BaseModel | Mapping[str, object] | Sequence[object]) -> None:

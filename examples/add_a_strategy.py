@@ -55,6 +55,7 @@ class RandomSearch:
         self.max_documents = context.documents
         self._only = Step(candidates=(*seed_baselines(context), *shapes), documents=tuple(range(context.documents)))
         self.max_document_passes = self._only.document_passes
+        self.max_tokens = self._only.cost(context.cost)
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """The same step whenever it is asked for: a search that was interrupted replays its generations."""

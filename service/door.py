@@ -38,7 +38,10 @@ class SearchEstimate:
     baselines: int
     document_passes: int
     """Over search documents."""
+    tokens: int
+    """Of those passes."""
     validation_document_passes: int
+    validation_tokens: int
 
 
 class Door:
@@ -64,14 +67,17 @@ class Door:
             InvalidSpec, EvaluationError, SearchSpaceError, WorkersError: what the spec got wrong.
         """
         prepared = prepare_search(spec, weights=False)
+        validation = most_passes(
+            prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
+        )
         return SearchEstimate(
             spec=spec,
             candidates=prepared.strategy.max_candidates,
             baselines=prepared.num_baselines,
             document_passes=prepared.strategy.max_document_passes,
-            validation_document_passes=most_passes(
-                prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
-            ),
+            tokens=prepared.strategy.max_tokens,
+            validation_document_passes=validation,
+            validation_tokens=validation * spec.target_length,
         )
 
     def submit_search(self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:

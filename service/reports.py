@@ -61,6 +61,18 @@ class FinalistRow(Report):
     documents: int
 
 
+def _is_none(value: object) -> bool:
+    """What results of earlier versions do not say is not written into them."""
+    return value is None
+
+
+class CostReport(Report):
+    """What was paid for: forward passes (one with gradients counts as three) and the tokens that they read."""
+
+    document_passes: int
+    tokens: int
+
+
 class SearchReport(Report):
     """The result of a search: the winner on documents that no candidate was bred on."""
 
@@ -69,6 +81,8 @@ class SearchReport(Report):
     comparison: Comparison | None = Field(None, description="null: no bred candidate could be compared")
     factors: FactorFileValue
     finalists: tuple[FinalistRow, ...] = ()
+    searched: CostReport | None = Field(None, exclude_if=_is_none, description="over search documents")
+    validated: CostReport | None = Field(None, exclude_if=_is_none, description="over held-out documents")
 
 
 class FinetuneReport(Report):

@@ -75,6 +75,9 @@ class Progress:
     #: forward passes over one document so far, the unit of search effort
     document_passes: int = 0
     total_document_passes: int | None = None
+    #: of those passes
+    tokens: int = 0
+    total_tokens: int | None = None
     #: those of `document_passes` that the score cache answered
     cached_passes: int = 0
     #: nats per answer token

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from api.commands import common
-from api.console import err, out, print_json, print_line
+from api.console import err, large, out, print_json, print_line
 from api.errors import BadInput
 from api.settings import load_settings, tell_ray_address
 
@@ -128,7 +128,13 @@ def _progress(cells: int) -> "Iterator[OnCell]":
 def _line(cell: "Cell", result: "CellResult | None") -> str:
     if result is None:
         return str(cell)
-    return f"{cell}: {result.held_out.nll:.4f} nats held out after {result.search_passes} document passes"
+    return (
+        f"{cell}: {result.held_out.nll:.4f} nats held out after {result.search_passes} document passes{_tokens(result)}"
+    )
+
+
+def _tokens(result: "CellResult") -> str:
+    return "" if result.search_tokens is None else f", {large(result.search_tokens)} tokens"
 
 
 def _write(found: "Ablation", directory: Path) -> dict[str, Path]:
@@ -154,7 +160,7 @@ def _tell_failures(found: "Ablation") -> None:
 # -- the tables -----------------------------------------------------------------------------------------------------
 
 # Beside the label; narrow enough for a terminal. Everything else is in ablation.json.
-_NUMBERS = ("seeds", "passes", "validation", "NLL", "least", "most", "exact", "A", "beats")
+_NUMBERS = ("seeds", "passes", "validation", "tokens", "NLL", "least", "most", "exact", "A", "beats")
 
 
 def _tables(found: "Ablation") -> "Iterator[Table]":
@@ -186,6 +192,7 @@ def _group_row(group: "Group") -> tuple[str, ...]:
         str(len(group.seeds)),
         f"{group.search_passes.median:.0f}",
         f"{group.validation_passes.median:.0f}",
+        _all_tokens(group),
         f"{group.nll.median:.4f}",
         f"{group.nll.low:.4f}",
         f"{group.nll.high:.4f}",
@@ -195,7 +202,12 @@ def _group_row(group: "Group") -> tuple[str, ...]:
     )
 
 
+def _all_tokens(group: "Group") -> str:
+    searched, validated = group.search_tokens, group.validation_tokens
+    return "" if searched is None or validated is None else large(searched.median + validated.median)
+
+
 def _baseline_row(one: "BaselineResult") -> tuple[str, ...]:
     held_out = one.held_out
     scores = f"{held_out.nll:.4f}", "", "", f"{held_out.exact_match:.1%}", f"{one.attention_factor:.4g}"
-    return (one.name, "", "", "", *scores, "")
+    return (one.name, "", "", "", "", *scores, "")

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from api.client import ApiError, RopewalkClient
-from api.console import err, out, print_json
+from api.console import err, large, out, print_json
 from api.errors import ServerUnreachable
 from api.wire.jobs import EventResource, JobResource
 from service.evaluations.report import EvaluationReport
@@ -75,6 +75,8 @@ class _Watch:
         passes = f"{progress.document_passes}"
         if progress.total_document_passes:
             passes += f"/{progress.total_document_passes} passes"
+        if progress.tokens:
+            passes += f", {large(progress.tokens)} tokens"
         best = "" if progress.best_nll is None else f"best NLL {progress.best_nll:.4f}"
         done = 1.0 if job.is_final else progress.fraction or 0.0
         self._bars.update(task, description=job.state.value, completed=done, passes=passes, best=best)
@@ -108,7 +110,12 @@ def print_job(job: JobResource) -> None:
     passes = f"{progress.document_passes} of at most {progress.total_document_passes or '?'}"
     if progress.cached_passes:
         passes += f", {progress.cached_passes} of them from the score cache"
-    rows += [("document passes", passes), ("best NLL", _cell(progress.best_nll)), ("labels", _pairs(job.labels))]
+    rows += [
+        ("document passes", passes),
+        ("tokens", _tokens(job)),
+        ("best NLL", _cell(progress.best_nll)),
+        ("labels", _pairs(job.labels)),
+    ]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
     rows += [(one.type, f"{one.reason}: {one.message}") for one in job.conditions]
     for name, value in rows:
@@ -116,6 +123,11 @@ def print_job(job: JobResource) -> None:
             table.add_row(name, escape(str(value)))
     console.print(table)
     print_result(job)
+
+
+def _tokens(job: JobResource) -> str:
+    done, most = job.progress.tokens, job.progress.total_tokens
+    return "" if not done else large(done) + (f" of at most {large(most)}" if most else "")
 
 
 def print_result(job: JobResource) -> None:

@@ -1,11 +1,13 @@
-"""The picture of an ablation, as a PNG file: held-out NLL over document passes, a panel per model and length."""
+"""The picture of an ablation, as a PNG file: held-out NLL over tokens read, a panel per model and length."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from api.console import large
 from service.ablations.results import Ablation, BaselineResult, Group
 from service.pictures import style
 
@@ -28,7 +30,7 @@ def draw_ablation(path: Path, ablation: Ablation) -> None:
         for axes, length in zip(row, lengths, strict=True):
             _draw_panel(axes, ablation, model, length)
     _add_legend(figure, [axes for row in panels for axes in row])
-    figure.suptitle("Held-out NLL over search document passes", fontsize=11)
+    figure.suptitle("Held-out NLL over what the search read", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, metadata={"Software": "ropewalk"})
 
@@ -38,12 +40,12 @@ def _draw_panel(axes: Axes, ablation: Ablation, model: str, length: int) -> None
     groups = [group for group in ablation.groups() if (group.model, group.target_length) == (model, length)]
     levels = ablation.baselines_at(model, length)[: style.BEST_BASELINES]
     for group in sorted(groups, key=lambda one: labels.index(one.label)):
-        _draw_group(axes, group, labels.index(group.label))
+        _draw_group(axes, group, _costs(group, tokens=_know_tokens(groups)), labels.index(group.label))
     for level in levels:
         colour = style.baseline_colour(level.name.partition("+")[0])
         axes.axhline(style.drawn_nll(level.held_out.nll), color=colour, linewidth=1.2, linestyle="--", label=level.name)
     axes.set_title(f"{short_name(model)}, {length} tokens", fontsize=9)
-    axes.set_xlabel("search document passes", fontsize=8)
+    axes.set_xlabel(style.TOKENS_AXIS if _know_tokens(groups) else "search document passes", fontsize=8)
     axes.set_ylabel(style.NLL_AXIS, fontsize=8)
     if groups or levels:
         _scale(axes, groups, levels)
@@ -51,16 +53,24 @@ def _draw_panel(axes: Axes, ablation: Ablation, model: str, length: int) -> None
         axes.text(0.5, 0.5, style.NOTHING_YET, ha="center", va="center", transform=axes.transAxes)
 
 
-def _draw_group(axes: Axes, group: Group, place: int) -> None:
-    passes = [point.document_passes for point in group.curve]
+def _know_tokens(groups: Sequence[Group]) -> bool:
+    """Cells that were run by earlier versions say only how many passes they took."""
+    return all(point.tokens is not None for group in groups for point in group.curve)
+
+
+def _costs(group: Group, *, tokens: bool) -> list[float]:
+    return [point.tokens if tokens and point.tokens is not None else point.document_passes for point in group.curve]
+
+
+def _draw_group(axes: Axes, group: Group, costs: Sequence[float], place: int) -> None:
     low, mid, high = (
         [style.drawn_nll(value) for value in values]
         for values in zip(*((point.nll.low, point.nll.median, point.nll.high) for point in group.curve), strict=True)
     )
     colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
-    axes.fill_between(passes, low, high, color=colour, alpha=0.12, linewidth=0)
-    axes.vlines(passes, low, high, color=colour, linewidth=1.2, alpha=0.6)
-    axes.plot(passes, mid, marker=marker, color=colour, linewidth=1.8, markersize=5, label=group.label)
+    axes.fill_between(costs, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.vlines(costs, low, high, color=colour, linewidth=1.2, alpha=0.6)
+    axes.plot(costs, mid, marker=marker, color=colour, linewidth=1.8, markersize=5, label=group.label)
 
 
 def _scale(axes: Axes, groups: list[Group], levels: tuple[BaselineResult, ...]) -> None:
@@ -72,13 +82,13 @@ def _scale(axes: Axes, groups: list[Group], levels: tuple[BaselineResult, ...]) 
     ticks = style.log_ticks(low, high)
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.yaxis.set_minor_formatter(NullFormatter())
-    passes = [point.document_passes for group in groups for point in group.curve]
-    if not passes:
+    costs = [cost for group in groups for cost in _costs(group, tokens=_know_tokens(groups))]
+    if not costs:
         return
     axes.set_xscale("log")
-    axes.set_xlim(0.6 * min(passes), 1.6 * max(passes))
+    axes.set_xlim(0.6 * min(costs), 1.6 * max(costs))
     ticks = style.log_ticks(*axes.get_xlim())
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [large(tick) for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

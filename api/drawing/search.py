@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from service.pictures import style
@@ -77,7 +77,7 @@ def _mark(axes: Axes, picture: FactorsPicture) -> None:
 
 
 def draw_best_so_far(path: Path, pictures: SearchPictures) -> None:
-    """Search NLL of bred candidates and the best so far, over document passes; the best baselines as levels."""
+    """Search NLL of bred candidates and the best so far, over tokens read; the best baselines as levels."""
     picture = pictures.best_so_far
     figure, axes = _figure(9.5, 4.6)
     if picture.best.trials:
@@ -87,15 +87,16 @@ def draw_best_so_far(path: Path, pictures: SearchPictures) -> None:
         axes.axhline(_drawn([level.nll])[0], color=colour, linewidth=1.2, linestyle="--", label=level.name)
     _log_axis(axes, *style.best_so_far_range(pictures))
     axes.set_xlim(left=0)
-    _finish(figure, axes, path, style.best_so_far_note(pictures), "document passes", style.NLL_AXIS, "Best so far")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    _finish(figure, axes, path, style.best_so_far_note(pictures), style.TOKENS_AXIS, style.NLL_AXIS, "Best so far")
 
 
 def _plot_progress(axes: Axes, picture: BestSoFarPicture) -> None:
     points, best = picture.points, picture.best
-    axes.plot(points.passes, _drawn(points.nll), ".", color=style.POINT_COLOUR, markersize=4, label="candidates")
+    axes.plot(points.tokens, _drawn(points.nll), ".", color=style.POINT_COLOUR, markersize=4, label="candidates")
     if best.trials:
-        passes, nll = [*best.passes, picture.document_passes], _drawn([*best.nll, best.nll[-1]])
-        axes.step(passes, nll, where="post", color=style.LEADER_COLOUR, linewidth=2.0, label="best so far")
+        tokens, nll = [*best.tokens, picture.tokens], _drawn([*best.nll, best.nll[-1]])
+        axes.step(tokens, nll, where="post", color=style.LEADER_COLOUR, linewidth=2.0, label="best so far")
 
 
 # -- race ------------------------------------------------------------------------------------------------------------

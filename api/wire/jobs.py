@@ -49,6 +49,8 @@ class ProgressResource(Resource):
     trials: int = 0
     document_passes: int = 0
     total_document_passes: int | None = None
+    tokens: int = Field(0, description="of those passes; a skipped document has fewer than the target length")
+    total_tokens: int | None = Field(None, description="of all passes, an upper bound")
     cached_passes: int = Field(0, description="document passes served by the score cache")
     best_nll: float | None = Field(None, description="nats per answer token, search documents")
     best_trial: int | None = None
@@ -64,6 +66,8 @@ class ProgressResource(Resource):
             trials=progress.trials,
             document_passes=progress.document_passes,
             total_document_passes=progress.total_document_passes,
+            tokens=progress.tokens,
+            total_tokens=progress.total_tokens,
             cached_passes=progress.cached_passes,
             best_nll=progress.best_nll,
             best_trial=progress.best_trial,
@@ -124,6 +128,8 @@ class JobResource(Resource):
                     "trials": 120,
                     "document_passes": 2880,
                     "total_document_passes": 4992,
+                    "tokens": 2_949_120,
+                    "total_tokens": 5_111_808,
                     "best_nll": 0.0831,
                     "best_trial": 97,
                     "fraction": 0.577,
@@ -251,7 +257,7 @@ class EventResource(Resource):
             "example": {
                 "id": 17,
                 "type": "best.improved",
-                "data": {"trial": 97, "nll": 0.0831, "generation": 3, "document_passes": 2880},
+                "data": {"trial": 97, "nll": 0.0831, "generation": 3, "document_passes": 2880, "tokens": 2_949_120},
                 "created_at": "2026-01-05T12:03:10Z",
             }
         }
@@ -282,7 +288,9 @@ class EstimateResource(Resource):
     candidates: int = Field(description="bred candidates, an upper bound")
     baselines: int = Field(description="analytic baselines, scored first")
     document_passes: int = Field(description="forward passes over one search document, an upper bound")
+    tokens: int = Field(description="of those passes, an upper bound")
     validation_document_passes: int = Field(description="forward passes over one held-out document, an upper bound")
+    validation_tokens: int = Field(description="of those passes, an upper bound")
 
     @classmethod
     def of(cls, estimate: "SearchEstimate") -> Self:
@@ -292,7 +300,9 @@ class EstimateResource(Resource):
             candidates=estimate.candidates,
             baselines=estimate.baselines,
             document_passes=estimate.document_passes,
+            tokens=estimate.tokens,
             validation_document_passes=estimate.validation_document_passes,
+            validation_tokens=estimate.validation_tokens,
         )
 
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 
 from service.searches.offline import OfflineSearch, run_offline
-from service.searches.prepare import PreparedSearch, prepare_search
+from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec
 from workers.factory import make_scorer
 
@@ -44,14 +44,17 @@ def run_arm(skipped: dict[str, object] | None, *, target_length: int, seed: int)
     found = run_offline(prepared, scorer)
     seconds = time.process_time() - began
     scorer.close()
-    return _cost(prepared, found, seconds), found
+    return _cost(found, seconds), found
 
 
-def _cost(prepared: PreparedSearch, found: OfflineSearch, seconds: float) -> Cost:
-    target, skipping = prepared.spec.target_length, prepared.skipping
-    searched, validated = found.search.search_passes, found.search.validation_passes
-    tokens = searched * (target if skipping is None else skipping.tokens) + validated * target
-    return Cost(search_passes=searched, validation_passes=validated, tokens=tokens, seconds=seconds)
+def _cost(found: OfflineSearch, seconds: float) -> Cost:
+    search = found.search
+    return Cost(
+        search_passes=search.search_passes,
+        validation_passes=search.validation_passes,
+        tokens=search.search_tokens + search.validation_tokens,
+        seconds=seconds,
+    )
 
 
 def main() -> None:

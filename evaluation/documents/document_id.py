@@ -32,6 +32,11 @@ class DocumentId:
         full = f"{self.split}-{self.seed}-{self.target_length}-{self.index:05d}"
         return full if self.skipping is None else f"{full}-{self.skipping}"
 
+    @property
+    def tokens(self) -> int:
+        """How many the document has: what a pass over it costs."""
+        return self.target_length if self.skipping is None else self.skipping.tokens
+
     @classmethod
     def parse(cls, text: str) -> DocumentId:
         """Back from the text.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from search_space.candidates.cost import PASSES, PassCost
 from search_space.errors import InvalidStrategy
 from search_space.rope.scaling import Scaling
 
@@ -12,10 +13,6 @@ from search_space.rope.scaling import Scaling
 _GRID_TOLERANCE = 1e-6
 
 BASELINE_ORIGIN = "baseline:"  # how the origin of an analytic candidate begins
-
-GRADIENT_COST = 3
-"""Forward passes that a pass with gradients counts as: one forward, two for the way back. Measured on a CPU at 2048 and
-4096 tokens: 3.1 and 3.2; more where memory makes a scorer run layers twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +116,11 @@ class ScoredCandidate:
     @property
     def document_passes(self) -> int:
         """What its scores cost, in forward passes."""
-        return sum(1 if score.gradient is None else GRADIENT_COST for score in self.scores)
+        return self.cost(PASSES)
+
+    def cost(self, cost: PassCost) -> int:
+        """What its scores cost."""
+        return sum(cost.of((score.index,), gradients=score.gradient is not None) for score in self.scores)
 
     @property
     def failed(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search_space.candidates.candidate import GRADIENT_COST, Candidate
+from search_space.candidates.candidate import Candidate
+from search_space.candidates.cost import PASSES, PassCost
 from search_space.errors import InvalidStrategy
 
 
@@ -50,8 +51,12 @@ class Step:
     @property
     def document_passes(self) -> int:
         """What the step costs, in forward passes."""
-        passes = len(self.candidates) * len(self.documents) + sum(len(e.documents) for e in self.extend)
-        return passes * (GRADIENT_COST if self.gradients else 1)
+        return self.cost(PASSES)
+
+    def cost(self, cost: PassCost) -> int:
+        """What the step costs."""
+        asked = [*[self.documents] * len(self.candidates), *(extension.documents for extension in self.extend)]
+        return sum(cost.of(documents, gradients=self.gradients) for documents in asked)
 
     @property
     def is_last(self) -> bool:
@@ -84,11 +89,13 @@ class Budget:
     """Candidates over all generations, analytic baselines not counted."""
     max_document_passes: int | None = None
     """Forward passes over search documents, those of baselines included."""
+    max_tokens: int | None = None
+    """Tokens of those passes."""
     patience: int | None = None
     """Generations without a better candidate before stopping."""
 
     def __post_init__(self) -> None:
-        for name in ("max_candidates", "max_document_passes", "patience"):
+        for name in ("max_candidates", "max_document_passes", "max_tokens", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidStrategy(f"{name} must be at least 1, but got {name}={value}")

@@ -82,6 +82,8 @@ class SearchSummary:
     nll: Nll
     documents: Count
     document_passes: Count
+    tokens: Annotated[Count | None, Sparse()] = None
+    """Of those passes. None in files from before they were counted."""
 
     def __post_init__(self) -> None:
         _check(self, "/search")
@@ -94,6 +96,8 @@ class ValidationSummary:
     nll: Nll
     exact_match: Share
     documents: Count
+    tokens: Annotated[Count | None, Sparse()] = None
+    """That the validation of all finalists read. None in files from before they were counted."""
     best_baseline: str
     best_baseline_nll: Nll
     delta_ci95: tuple[float, float]

@@ -22,7 +22,7 @@ from search_space.errors import InvalidStrategy
 from search_space.reading.annotations import Range
 from search_space.strategies.arguments import AT_ONCE, LARGEST, Settings
 from search_space.strategies.base import StrategyContext
-from search_space.strategies.budgeting import most_candidates
+from search_space.strategies.budgeting import Purse, most_candidates, passes_within, tokens_within
 from search_space.strategies.racing import is_rejected
 from search_space.strategies.seeds import seed_baselines
 from search_space.strategies.shape_space import ShapeSpace
@@ -101,8 +101,13 @@ class AutoStrategy:
         raced = (settings.leaders + 1) * (settings.generations + 1) * (documents - settings.first_documents)
         most = min(started + raced, trials * documents)
         most += settings.generations * settings.first_documents * settings.fresh_documents
-        limit = self._context.budget.max_document_passes
-        return most if limit is None else min(most, limit)
+        return passes_within(most, self.max_documents, self._context)
+
+    @property
+    def max_tokens(self) -> int:
+        """See :class:`search_space.strategies.base.Strategy`. An upper bound: every pass is one of the dearest."""
+        _, dearest = self._context.cost.extremes(self.max_documents)
+        return tokens_within(self.max_document_passes * dearest, self.max_documents, self._context)
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """See :class:`search_space.strategies.base.Strategy`."""
@@ -142,7 +147,7 @@ class _Turn:
         self._generation = generation
         self._earlier = earlier
         self._shapes = [one for one in earlier if one.candidate.genes and not one.failed]
-        self._passes = sum(len(one.scores) for one in earlier)
+        self._purse = Purse.of(context, earlier)
 
     def step(self, window: tuple[int, ...]) -> Step:
         """Who is out, who goes on, who is new."""
@@ -210,12 +215,11 @@ class _Turn:
         return Extension(trial=one.trial, documents=tuple(asked)) if asked else None
 
     def _affordable(self, extensions: Sequence[Extension | None]) -> tuple[Extension, ...]:
-        found, left = [], self._passes_left()
+        step = Step()
         for extension in extensions:
-            if extension is not None and len(extension.documents) <= left:
-                found.append(extension)
-                left -= len(extension.documents)
-        return tuple(found)
+            if extension is not None and self._purse.after(step).times(extension.documents):
+                step = replace(step, extend=(*step.extend, extension))
+        return step.extend
 
     def _last(self) -> Step:
         """The end: trials that were never worth all documents are out, so that what completes can be compared."""
@@ -255,7 +259,7 @@ class _Turn:
             if candidate.scaling.key not in seen:
                 seen.add(candidate.scaling.key)
                 new.append(candidate)
-        left = min(self._candidates_left(), (self._passes_left() - step.document_passes) // len(window))
+        left = min(self._candidates_left(), self._purse.after(step).times(window))
         new = new[: max(left, 0)]
         return replace(step, candidates=tuple(new), documents=window if new else ())
 
@@ -264,10 +268,6 @@ class _Turn:
             self._settings.startup + self._settings.generations * self._settings.batch, self._context.budget
         )
         return most - sum(one.candidate.baseline_name is None for one in self._earlier)
-
-    def _passes_left(self) -> int:
-        limit = self._context.budget.max_document_passes
-        return 2**62 if limit is None else limit - self._passes
 
 
 def _rng(context: StrategyContext, generation: int) -> np.random.Generator:

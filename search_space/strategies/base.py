@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from search_space.candidates.candidate import ScoredCandidate
+from search_space.candidates.cost import PassCost
 from search_space.candidates.step import Budget, Step
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig, scale
@@ -36,6 +37,10 @@ class Strategy(Protocol):
     def max_document_passes(self) -> int:
         """The most passes over search documents that all its steps together will ask for."""
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of those passes, by the cost of its context."""
+
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """What to score in `generation`; a step without passes ends the search.
 
@@ -50,7 +55,8 @@ class StrategyContext:
     """What every strategy gets to know about the job.
 
     `attention_factor` None means that the attention factor is searched too, as a gene. `documents` is how many search
-    documents a candidate is scored on, at most where the strategy races.
+    documents a candidate is scored on, at most where the strategy races; `skipped` is what passes over them cost where
+    they are not full ones.
 
     Raises:
         InvalidTargetLength: `target_length` is shorter than the original length.
@@ -63,6 +69,7 @@ class StrategyContext:
     attention_factor: float | None
     documents: int = 24
     budget: Budget = field(default_factory=Budget)
+    skipped: PassCost | None = None
 
     def __post_init__(self) -> None:
         scale(self.rope, self.target_length)
@@ -73,3 +80,8 @@ class StrategyContext:
         factor = self.attention_factor
         if factor is not None and not is_attention_factor(factor):
             raise InvalidStrategy(f"attention_factor must be finite and positive, but got attention_factor={factor!r}")
+
+    @property
+    def cost(self) -> PassCost:
+        """What passes over search documents cost."""
+        return self.skipped or PassCost(each=self.target_length)

@@ -94,3 +94,8 @@ def _check_first_step(strategy: Strategy, context: StrategyContext) -> None:
             f"on {len(first.documents)} documents each ({first.document_passes}), "
             f"but got max_document_passes={budget.max_document_passes}"
         )
+    if budget.max_tokens is not None and (tokens := first.cost(context.cost)) > budget.max_tokens:
+        raise InvalidStrategy(
+            f"max_tokens must pay for {strategy.name}'s first generation, {len(first.candidates)} candidates on "
+            f"{context.cost.of(first.documents)} tokens each ({tokens}), but got max_tokens={budget.max_tokens}"
+        )

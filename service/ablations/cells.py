@@ -127,7 +127,9 @@ class _HeldOut:
             target_length=self.cell.target_length,
             seed=self.cell.seed,
             search_passes=found.search.search_passes,
+            search_tokens=found.search.search_tokens,
             validation_passes=found.search.validation_passes,
+            validation_tokens=found.search.validation_tokens,
             held_out=self.score(candidate, scorer),
             winner=winner.name,
             attention_factor=candidate.scaling.attention_factor,
@@ -151,6 +153,7 @@ class _HeldOut:
                 CheckpointResult(
                     checkpoint=checkpoint,
                     document_passes=point.document_passes,
+                    tokens=point.tokens,
                     held_out=known[trial],
                     attention_factor=candidate.scaling.attention_factor,
                 )

@@ -39,6 +39,8 @@ class CheckpointResult:
 
     checkpoint: int
     document_passes: int
+    tokens: int | None = None
+    """Of those passes; None in cells of earlier versions."""
     held_out: HeldOutScore
     attention_factor: float
 
@@ -56,7 +58,10 @@ class CellResult:
     target_length: int
     seed: int
     search_passes: int
+    search_tokens: int | None = None
+    """Of those passes; None in cells of earlier versions."""
     validation_passes: int
+    validation_tokens: int | None = None
     held_out: HeldOutScore
     winner: str
     """`trial N`, or the name of the baseline that was returned."""
@@ -104,9 +109,11 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CurvePoint:
-    """Held-out NLL over seeds after `document_passes` (the median over seeds) of search."""
+    """Held-out NLL over seeds after `document_passes` of `tokens` (medians over seeds) of search."""
 
     document_passes: float
+    tokens: float | None
+    """None where a cell of an earlier version does not say."""
     nll: Spread
 
 
@@ -123,7 +130,9 @@ class Group:
     target_length: int
     seeds: tuple[int, ...]
     search_passes: Spread
+    search_tokens: Spread | None
     validation_passes: Spread
+    validation_tokens: Spread | None
     nll: Spread
     exact_match: Spread
     attention_factor: Spread
@@ -187,7 +196,9 @@ def _group(cells: Sequence[CellResult]) -> Group:
         target_length=first.target_length,
         seeds=tuple(cell.seed for cell in ordered),
         search_passes=Spread.of(cell.search_passes for cell in cells),
+        search_tokens=_known(cell.search_tokens for cell in cells),
         validation_passes=Spread.of(cell.validation_passes for cell in cells),
+        validation_tokens=_known(cell.validation_tokens for cell in cells),
         nll=Spread.of(cell.held_out.nll for cell in cells),
         exact_match=Spread.of(cell.held_out.exact_match for cell in cells),
         attention_factor=Spread.of(cell.attention_factor for cell in cells),
@@ -204,11 +215,18 @@ def _curve(cells: Sequence[CellResult]) -> tuple[CurvePoint, ...]:
             by_checkpoint.setdefault(one.checkpoint, []).append(one)
     # The seeds that search longest would make a curve of their own where the others have ended.
     whole = [reached for _, reached in sorted(by_checkpoint.items()) if len(reached) == len(cells)]
-    points = [_point((one.document_passes, one.held_out.nll) for one in reached) for reached in whole]
-    return (*points, _point((cell.search_passes, cell.held_out.nll) for cell in cells))
+    points = [_point((one.document_passes, one.tokens, one.held_out.nll) for one in reached) for reached in whole]
+    return (*points, _point((cell.search_passes, cell.search_tokens, cell.held_out.nll) for cell in cells))
 
 
-def _point(values: Iterable[tuple[int, float]]) -> CurvePoint:
-    """Of (document passes, NLL) pairs."""
-    passes, nll = zip(*values, strict=True)
-    return CurvePoint(document_passes=median(passes), nll=Spread.of(nll))
+def _known(values: Iterable[int | None]) -> Spread | None:
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return Spread.of(known) if len(known) == len(found) else None
+
+
+def _point(values: Iterable[tuple[int, int | None, float]]) -> CurvePoint:
+    """Of (document passes, tokens, NLL) triples."""
+    passes, tokens, nll = zip(*values, strict=True)
+    read = _known(tokens)
+    return CurvePoint(document_passes=median(passes), tokens=None if read is None else read.median, nll=Spread.of(nll))

@@ -12,6 +12,7 @@ import numpy as np
 from evaluation.documents.document_id import DocumentId
 from evaluation.documents.factory import planned_depth
 from evaluation.scores.score import DepthBin, DocumentScore, by_depth_bins, summarise
+from search_space.candidates.cost import NOTHING, Spent
 from search_space.rope.config import RopeConfig, scale
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from service.pictures.data import (
@@ -83,26 +84,25 @@ def _curve(trial: TrialRecord) -> FactorCurve:
 # -- best so far -----------------------------------------------------------------------------------------------------
 
 
-def build_best_so_far(
-    trials: Sequence[TrialRecord], *, passes: Mapping[int, int], document_passes: int
-) -> BestSoFarPicture:
-    """`passes`: how many the search had paid for when the trial's last document was scored (0 for no document).
+def build_best_so_far(trials: Sequence[TrialRecord], *, paid: Mapping[int, Spent], spent: Spent) -> BestSoFarPicture:
+    """`paid`: what the search had paid for when the trial's last document was scored (nothing for no document).
 
     Trials that are not complete are points too where they have an NLL, but never the best so far: the best of many
     means over a few documents is luck.
     """
     known = _finite(trials)
     bred = [trial for trial in known if trial.candidate.baseline_name is None]
-    bred.sort(key=lambda trial: (passes.get(trial.number, 0), trial.number))
+    bred.sort(key=lambda trial: (paid.get(trial.number, NOTHING).passes, trial.number))
     best = _improvements(trial for trial in bred if trial.state is TrialState.complete)
     kept = {trial.number for trial in (*best, *even_sample(bred, MAX_POINTS))}
     levels = [trial for trial in known if trial.candidate.baseline_name is not None]
     return BestSoFarPicture(
-        points=_points([trial for trial in bred if trial.number in kept], passes),
-        best=_points(best, passes),
+        points=_points([trial for trial in bred if trial.number in kept], paid),
+        best=_points(best, paid),
         baselines=tuple(BaselineLevel(name=name_of(trial), nll=_nll(trial)) for trial in sorted(levels, key=_rank)),
         finished=len(bred),
-        document_passes=document_passes,
+        document_passes=spent.passes,
+        tokens=spent.tokens,
     )
 
 
@@ -114,10 +114,11 @@ def _improvements(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     return best
 
 
-def _points(trials: Sequence[TrialRecord], passes: Mapping[int, int]) -> TrialPoints:
+def _points(trials: Sequence[TrialRecord], paid: Mapping[int, Spent]) -> TrialPoints:
     return TrialPoints(
         trials=tuple(trial.number for trial in trials),
-        passes=tuple(passes.get(trial.number, 0) for trial in trials),
+        passes=tuple(paid.get(trial.number, NOTHING).passes for trial in trials),
+        tokens=tuple(paid.get(trial.number, NOTHING).tokens for trial in trials),
         nll=tuple(_nll(trial) for trial in trials),
     )
 

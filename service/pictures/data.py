@@ -66,11 +66,14 @@ class TrialPoints:
     trials: tuple[Count, ...]
     passes: tuple[Count, ...]
     """Passes that the search had paid for when the trial's last document was scored; ascending."""
+    tokens: tuple[Count, ...]
+    """Of those passes; ascending."""
     nll: tuple[Number, ...]
 
     def __post_init__(self) -> None:
-        _same_length(self.trials, self.passes, self.nll)
+        _same_length(self.trials, self.passes, self.tokens, self.nll)
         _ascending("passes", self.passes)
+        _ascending("tokens", self.tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=DOCUMENTED)
@@ -83,7 +86,7 @@ class BaselineLevel:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=DOCUMENTED)
 class BestSoFarPicture:
-    """Search NLL over document passes."""
+    """Search NLL over the tokens that were read for it."""
 
     points: TrialPoints
     """Bred trials: every one that was the best so far, and an even sample of the others."""
@@ -94,7 +97,9 @@ class BestSoFarPicture:
     finished: Count
     """Bred trials that were scored; `points` may hold fewer."""
     document_passes: Count
-    """Paid for by all trials so far."""
+    """Paid for by all trials so far; a pass with gradients counts as three."""
+    tokens: Count
+    """Of those passes."""
 
     def __post_init__(self) -> None:
         if any(right >= left for left, right in pairwise(self.best.nll)):

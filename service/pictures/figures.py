@@ -54,17 +54,17 @@ def _factor_marks(picture: FactorsPicture, low: float, high: float) -> list[Trac
 
 
 def best_so_far_figure(pictures: SearchPictures) -> Figure:
-    """Search NLL over document passes: candidates, the best so far, the best baselines."""
+    """Search NLL over tokens read: candidates, the best so far, the best baselines."""
     picture = pictures.best_so_far
     traces = []
     if picture.points.trials:
         traces.append(_dots(picture.points))
     if picture.best.trials:
-        traces.append(_steps(picture.best, until=picture.document_passes))
+        traces.append(_steps(picture.best, until=picture.tokens))
     for level in picture.baselines[: style.BEST_BASELINES]:
-        ends, nll = (0, picture.document_passes), (style.drawn_nll(level.nll),) * 2
+        ends, nll = (0, picture.tokens), (style.drawn_nll(level.nll),) * 2
         traces.append(_line(level.name, ends, nll, style.baseline_colour(level.name), dash="dash"))
-    layout = _layout("Best so far", style.best_so_far_note(pictures), "document passes", style.NLL_AXIS)
+    layout = _layout("Best so far", style.best_so_far_note(pictures), style.TOKENS_AXIS, style.NLL_AXIS)
     low, high = style.best_so_far_range(pictures)
     layout["yaxis"] |= _log_axis(low, high, style.log_ticks(low, high))
     layout["xaxis"] |= {"rangemode": "tozero"}
@@ -76,17 +76,18 @@ def _dots(points: TrialPoints) -> Trace:
         "type": "scatter",
         "mode": "markers",
         "name": "candidates",
-        "x": list(points.passes),
+        "x": list(points.tokens),
         "y": [_rounded(style.drawn_nll(nll)) for nll in points.nll],
-        "customdata": list(points.trials),
-        "hovertemplate": "trial %{customdata}<br>%{y} nats after %{x} passes<extra></extra>",
+        "customdata": list(zip(points.trials, points.passes, strict=True)),
+        "hovertemplate": "trial %{customdata[0]}<br>%{y} nats after %{x} tokens<br>"
+        "%{customdata[1]} passes<extra></extra>",
         "marker": {"color": style.POINT_COLOUR, "size": 4},
     }
 
 
 def _steps(best: TrialPoints, *, until: int) -> Trace:
     nll = [style.drawn_nll(value) for value in best.nll]
-    trace = _line("best so far", (*best.passes, until), (*nll, nll[-1]), style.LEADER_COLOUR, width=2.5)
+    trace = _line("best so far", (*best.tokens, until), (*nll, nll[-1]), style.LEADER_COLOUR, width=2.5)
     trace["line"]["shape"] = "hv"
     return trace
 

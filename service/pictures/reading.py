@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from evaluation.documents.document_id import DocumentId
+from search_space.candidates.cost import NOTHING, Spent
 from service.pictures.building import (
     build_best_so_far,
     build_factors,
@@ -42,7 +44,7 @@ class PictureReader:
         winner = _winner_of(job) if winner is None else winner
         leader = leader_of(trials, winner)
         best_so_far, race = self._from_search_scores(trials, leader)
-        held_out = self._validation.scores(self._validation.passes()) if winner is not None else {}
+        held_out = self._validation.scores(self._validation.passes(_tokens_of)) if winner is not None else {}
         return SearchPictures(
             search_id=self._search_id,
             model=spec.model,
@@ -58,16 +60,24 @@ class PictureReader:
     def _from_search_scores(
         self, trials: tuple[TrialRecord, ...], leader: TrialRecord | None
     ) -> tuple[BestSoFarPicture, RacePicture]:
-        passes = self._search.passes()
+        passes = self._search.passes(_tokens_of)
         scored = [trial for trial in trials if trial.number in passes]
         racers = choose_racers(scored, leader=leader)
         scores = self._search.scores([trial.number for trial in racers])
         best_so_far = build_best_so_far(
             [_with_mean(trial, passes.get(trial.number)) for trial in trials],
-            passes={trial: found.passes for trial, found in passes.items()},
-            document_passes=sum(found.documents for found in passes.values()),
+            paid={trial: _spent(found) for trial, found in passes.items()},
+            spent=max(map(_spent, passes.values()), key=lambda spent: spent.passes, default=NOTHING),
         )
         return best_so_far, build_race(racers, scores, leader=leader, candidates=len(scored))
+
+
+def _tokens_of(document_id: str) -> int:
+    return DocumentId.parse(document_id).tokens
+
+
+def _spent(found: TrialPasses) -> Spent:
+    return Spent(passes=found.passes, tokens=found.tokens)
 
 
 def _with_mean(trial: TrialRecord, scored: TrialPasses | None) -> TrialRecord:

@@ -29,6 +29,7 @@ HEAT_SCALE = "YlOrRd"  # known to plotly and to matplotlib
 NEEDLES_NOTE = "held-out documents; colour: NLL, text: NLL and exact match"
 NOTHING_YET = "nothing is scored yet"
 DEPTH_AXIS = "planned needle depth"
+TOKENS_AXIS = "tokens read over search documents"
 NLL_AXIS = "NLL (nats per answer token)"
 
 

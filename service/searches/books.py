@@ -13,7 +13,8 @@ from typing import Protocol
 
 from evaluation.documents.needle import NeedleDocument, Split
 from evaluation.scores.score import DocumentScore, ScoreSummary, summarise
-from search_space.candidates.candidate import GRADIENT_COST, Candidate
+from search_space.candidates.candidate import Candidate
+from search_space.candidates.cost import GRADIENT_COST, NOTHING, Spent
 from search_space.candidates.step import Step
 from workers.base import DifferentiableScorer, Scorer
 from workers.errors import CANDIDATE_ERRORS, ScorerUnavailable
@@ -52,12 +53,12 @@ class BookScores(ABC):
     def __init__(self, documents: Sequence[NeedleDocument]) -> None:
         self.documents = tuple(documents)
         self._scores: dict[int, dict[int, DocumentScore]] = {}
-        self._passes = 0
+        self._spent = NOTHING
 
     @property
-    def document_passes(self) -> int:
-        """What the scores cost, in forward passes: one with derivatives counts as `GRADIENT_COST`."""
-        return self._passes
+    def spent(self) -> Spent:
+        """What the scores cost: a pass with derivatives counts as `GRADIENT_COST`."""
+        return self._spent
 
     def by_index(self, trial: int) -> Mapping[int, DocumentScore]:
         """The trial's scores by document index."""
@@ -85,7 +86,8 @@ class BookScores(ABC):
         return tuple(index for index in assignment.documents if index not in known)
 
     def _enter(self, trial: int, index: int, score: DocumentScore) -> None:
-        self._passes += 1 if score.gradient is None else GRADIENT_COST
+        passes = 1 if score.gradient is None else GRADIENT_COST
+        self._spent += Spent(passes=passes, tokens=passes * len(self.documents[index].token_ids))
         self._scores.setdefault(trial, {})[index] = score
 
 

@@ -15,6 +15,7 @@ from itertools import count
 
 from evaluation.scores.score import DocumentScore, ScoreSummary
 from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
+from search_space.candidates.cost import Spent
 from search_space.candidates.ledger import Ledger, leader
 from search_space.candidates.step import Step
 from search_space.strategies.base import Strategy
@@ -38,25 +39,28 @@ class TracePoint:
     """How a search stands.
 
     `document_passes` are those over search documents so far, in forward passes: one with gradients counts as
-    `GRADIENT_COST`. `leader` is what the strategy would have returned after the last step that is scored; None while
-    nothing could be scored.
+    `GRADIENT_COST`; `tokens` are what they read. `leader` is what the strategy would have returned after the last step
+    that is scored; None while nothing could be scored.
     """
 
     generation: int
     trials: int
     document_passes: int
+    tokens: int
     leader: ScoredCandidate | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedSearch:
-    """Every trial, what was paid for them in forward passes, and what became of the finalists."""
+    """Every trial, what was paid for them in forward passes and their tokens, and what became of the finalists."""
 
     history: tuple[ScoredCandidate, ...]
     trace: tuple[TracePoint, ...]
     """After each step."""
     search_passes: int
+    search_tokens: int
     validation_passes: int
+    validation_tokens: int
     finalists: tuple[ScoredCandidate, ...]
     """Those that could be scored on held-out documents too."""
     validation: Mapping[int, tuple[DocumentScore, ...]]
@@ -93,8 +97,8 @@ class Watcher:
     def round_began(self, current: Round) -> None:
         """Finalists are scored on more held-out documents."""
 
-    def round_scored(self, current: Round, *, passes: int, expected: int) -> None:
-        """So many held-out passes are done, out of at most `expected`."""
+    def round_scored(self, current: Round, *, done: Spent, most: Spent) -> None:
+        """So many held-out passes are done, out of at most so many."""
 
 
 class SearchLoop:
@@ -169,7 +173,8 @@ class SearchLoop:
         return TracePoint(
             generation=self._generation,
             trials=len(self._ledger),
-            document_passes=self._scores.document_passes,
+            document_passes=self._scores.spent.passes,
+            tokens=self._scores.spent.tokens,
             leader=self._leader,
         )
 
@@ -241,31 +246,34 @@ class SearchLoop:
         def following() -> Round | None:
             return next_round(entrants, found(), documents=documents, failed=frozenset(failed), seed=self._seed)
 
-        expected = max(1, most_passes(len(entrants), sum(one.is_baseline for one in entrants), documents))
+        passes = max(1, most_passes(len(entrants), sum(one.is_baseline for one in entrants), documents))
+        most = Spent(passes=passes, tokens=passes * max(len(document.token_ids) for document in scores.documents))
         while (current := following()) is not None:
-            self._score_round(current, finalists, failed, expected)
+            self._score_round(current, finalists, failed, most)
         decided = outcome(entrants, found(), failed=frozenset(failed), seed=self._seed)
         if decided is None:
             raise RunFailed("no analytic baseline could be scored, so there is nothing to compare a winner with")
         return FinishedSearch(
             history=history,
             trace=tuple(self._trace),
-            search_passes=self._scores.document_passes,
-            validation_passes=scores.document_passes,
+            search_passes=self._scores.spent.passes,
+            search_tokens=self._scores.spent.tokens,
+            validation_passes=scores.spent.passes,
+            validation_tokens=scores.spent.tokens,
             finalists=tuple(one for one in finalists if one.trial not in failed),
             validation=found(),
             outcome=decided,
         )
 
     def _score_round(
-        self, current: Round, finalists: tuple[ScoredCandidate, ...], failed: set[int], expected: int
+        self, current: Round, finalists: tuple[ScoredCandidate, ...], failed: set[int], most: Spent
     ) -> None:
         """Adds to `failed` who cannot be scored."""
         scores = self._book.scores("validation")
         self._watcher.round_began(current)
 
         def report(*_: object) -> None:
-            self._watcher.round_scored(current, passes=scores.document_passes, expected=expected)
+            self._watcher.round_scored(current, done=scores.spent, most=most)
 
         def on_failure(trial: int, reason: str) -> None:
             failed.add(trial)

@@ -17,6 +17,7 @@ from finetune.errors import FinetuneError, InvalidFinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes
 from finetune.recipes import settings_of
 from finetune.rows import check_rows, skippings
+from search_space.candidates.cost import PassCost
 from search_space.candidates.step import Budget
 from search_space.errors import InvalidOriginalLength, SearchSpaceError
 from search_space.factors.factor_file import ModelIdentity
@@ -69,6 +70,8 @@ class PreparedSearch:
     spec: SearchSpec
     model: PreparedModel
     strategy: Strategy
+    cost: PassCost
+    """Of passes over search documents."""
 
     @property
     def skipping(self) -> Skipping | None:
@@ -121,6 +124,7 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             pointer="/target_length",
         )
     searched = spec.scorer.attention_factor == "search"
+    skipping = skipping_of(spec, model.rope)
     context = StrategyContext(
         rope=model.rope,
         target_length=spec.target_length,
@@ -130,8 +134,10 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
         budget=Budget(
             max_candidates=spec.budget.max_trials,
             max_document_passes=spec.budget.max_document_passes,
+            max_tokens=spec.budget.max_tokens,
             patience=spec.budget.patience,
         ),
+        skipped=None if skipping is None else PassCost(each=skipping.tokens),
     )
     strategy = make_strategy(spec.strategy.name, spec.strategy.arguments(), context)
     check_scorer(
@@ -148,7 +154,6 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             original_length=model.rope.original_max_position_embeddings,
             target_length=spec.target_length,
         )
-    skipping = skipping_of(spec, model.rope)
     if skipping is not None:
         check_places_positions(spec.scorer.backend, gradients=strategy.needs_gradients)
     for split in ("search", "validation"):
@@ -160,7 +165,7 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             needles=spec.objective.needles_per_document,
             seed=spec.seed,
         )
-    return PreparedSearch(spec=spec, model=model, strategy=strategy)
+    return PreparedSearch(spec=spec, model=model, strategy=strategy, cost=context.cost)
 
 
 def _model_of(spec: SearchSpec, *, weights: bool) -> PreparedModel:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from evaluation.scores.score import PairedDifference, ScoreSummary, paired_difference, summarise
 from search_space.candidates.candidate import ScoredCandidate
+from search_space.candidates.cost import Spent
 from search_space.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
 from search_space.version import ROPEWALK_VERSION
-from service.reports import Comparison, FinalistRow, SearchReport, Verdict
+from service.reports import Comparison, CostReport, FinalistRow, SearchReport, Verdict
 from service.searches.loop import FinishedSearch
 from service.searches.prepare import PreparedSearch
 
@@ -49,6 +50,8 @@ class SearchResult:
     """Best bred candidate minus best baseline, nats per answer token, paired by document, 95 % bootstrap interval."""
     finalists: tuple[Finalist, ...]
     factor_file: FactorFile
+    searched: Spent
+    validated: Spent
     warnings: tuple[str, ...] = ()
     """What a user must know of the model before trusting any verdict."""
 
@@ -68,6 +71,8 @@ class SearchResult:
             comparison=self._comparison(),
             factors=self.factor_file,
             finalists=tuple(_finalist_row(finalist) for finalist in self.finalists),
+            searched=_cost(self.searched),
+            validated=_cost(self.validated),
         )
 
     def statement(self) -> str:
@@ -119,6 +124,8 @@ def decide(prepared: PreparedSearch, search_id: str, search: FinishedSearch) -> 
         difference=found.difference,
         finalists=tuple(ranked),
         warnings=prepared.warnings,
+        searched=Spent(passes=search.search_passes, tokens=search.search_tokens),
+        validated=Spent(passes=search.validation_passes, tokens=search.validation_tokens),
         factor_file=_factor_file(prepared, search_id, search, ranked, winner, best_baseline, against),
     )
 
@@ -145,11 +152,13 @@ def _factor_file(
             nll=winner.scored.nll,
             documents=len(winner.scored.scores),
             document_passes=sum(one.document_passes for one in search.history),
+            tokens=sum(one.cost(prepared.cost) for one in search.history),
         ),
         validation=ValidationSummary(
             nll=winner.summary.nll,
             exact_match=winner.summary.exact_match,
             documents=winner.summary.documents,
+            tokens=search.validation_tokens,
             best_baseline=best_baseline.name,
             best_baseline_nll=best_baseline.summary.nll,
             delta_ci95=(against.low, against.high),
@@ -167,6 +176,10 @@ def _factor_file(
         seed=prepared.spec.seed,
         ropewalk_version=ROPEWALK_VERSION,
     )
+
+
+def _cost(spent: Spent) -> CostReport:
+    return CostReport(document_passes=spent.passes, tokens=spent.tokens)
 
 
 def _finalist_row(finalist: Finalist) -> FinalistRow:

@@ -1,5 +1,6 @@
 """One search of the service: the loop over the stored book, and what its job shows of it."""
 
+from search_space.candidates.cost import Spent
 from service.pictures.plots import draw_dashboard
 from service.pictures.reading import PictureReader
 from service.runtime.job import ProgressWriter, Runtime
@@ -27,7 +28,7 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     runtime.set_condition("WorkersReady", False, "Starting", f"{spec.workers} workers load the model")
     with runtime.open_pool(prepared.scorer_settings(), spec.workers) as pool:
         book = StoredBook(runtime, prepared, pool, study)
-        reporter = _Reporter(runtime, book, study, expected_passes=prepared.strategy.max_document_passes)
+        reporter = _Reporter(runtime, book, study, prepared)
         loop = SearchLoop(
             prepared.strategy,
             book,
@@ -48,14 +49,14 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
 class _Reporter(Watcher):
     """Shows a search in its job's events and progress, and draws the pictures of the dashboard."""
 
-    def __init__(self, runtime: Runtime, book: StoredBook, study: StudyRecord, *, expected_passes: int) -> None:
+    def __init__(self, runtime: Runtime, book: StoredBook, study: StudyRecord, prepared: PreparedSearch) -> None:
         self._runtime = runtime
         self._scores = book.scores("search")
         self._study = study
         self._pictures = PictureReader(runtime.database, runtime.job.id)
         self._progress = ProgressWriter(runtime)
-        self._expected_passes = max(1, expected_passes)
-        self._point = TracePoint(generation=0, trials=0, document_passes=0, leader=None)
+        self._most = Spent(passes=prepared.strategy.max_document_passes, tokens=max(1, prepared.strategy.max_tokens))
+        self._point = TracePoint(generation=0, trials=0, document_passes=0, tokens=0, leader=None)
 
     def document_scored(self, point: TracePoint) -> None:
         """See :class:`Watcher`."""
@@ -76,6 +77,7 @@ class _Reporter(Watcher):
                 documents=len(best.scores),
                 generation=point.generation,
                 document_passes=point.document_passes,
+                tokens=point.tokens,
             )
         self._runtime.event(
             "generation.finished",
@@ -83,6 +85,7 @@ class _Reporter(Watcher):
             trials=trials,
             pruned=pruned,
             document_passes=point.document_passes,
+            tokens=point.tokens,
             best_nll=None if best is None else best.nll,
         )
         self.draw()
@@ -96,14 +99,14 @@ class _Reporter(Watcher):
         """See :class:`Watcher`."""
         self._runtime.event("validation.round", documents=current.documents, trials=list(current.trials))
 
-    def round_scored(self, current: Round, *, passes: int, expected: int) -> None:
+    def round_scored(self, current: Round, *, done: Spent, most: Spent) -> None:
         """See :class:`Watcher`; held-out passes come on top of those of the search documents."""
-        searched = self._point.document_passes
+        searched = self._searched
         self._write(
             "validating",
-            done=searched + passes,
-            total=searched + expected,
-            fraction=min(1.0, passes / expected),
+            done=searched + done,
+            most=searched + most,
+            fraction=min(1.0, done.tokens / most.tokens),
             note=f"{len(current.trials)} finalists on {current.documents} held-out documents",
         )
 
@@ -113,11 +116,15 @@ class _Reporter(Watcher):
 
     def _report_search(self, point: TracePoint, *, flush: bool = False) -> None:
         self._point = point
-        done, total = point.document_passes, self._expected_passes
-        self._write("searching", done=done, total=total, fraction=min(1.0, done / total), flush=flush)
+        fraction = min(1.0, self._searched.tokens / self._most.tokens)
+        self._write("searching", done=self._searched, most=self._most, fraction=fraction, flush=flush)
+
+    @property
+    def _searched(self) -> Spent:
+        return Spent(passes=self._point.document_passes, tokens=self._point.tokens)
 
     def _write(
-        self, stage: str, *, done: int, total: int, fraction: float, note: str = "", flush: bool = False
+        self, stage: str, *, done: Spent, most: Spent, fraction: float, note: str = "", flush: bool = False
     ) -> None:
         if not (flush or self._progress.is_due):
             return
@@ -127,8 +134,10 @@ class _Reporter(Watcher):
                 stage=stage,
                 generation=self._point.generation,
                 trials=self._point.trials,
-                document_passes=done,
-                total_document_passes=total,
+                document_passes=done.passes,
+                total_document_passes=most.passes,
+                tokens=done.tokens,
+                total_tokens=most.tokens,
                 cached_passes=self._scores.cached_passes,
                 best_nll=None if best is None else best.nll,
                 best_trial=None if best is None else best.trial,

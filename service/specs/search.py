@@ -85,6 +85,7 @@ class BudgetSpec(Spec):
 
     max_trials: int = Field(1344, ge=1, le=1_000_000, description="candidates, analytic baselines not counted")
     max_document_passes: int | None = Field(None, ge=1, le=10**12, description="forward passes over search documents")
+    max_tokens: int | None = Field(None, ge=1, le=10**18, description="tokens of those passes")
     patience: int | None = Field(
         None, ge=1, le=1_000_000, description="generations without a better candidate before stopping"
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from evaluation.scores.score import DocumentScore
+from search_space.candidates.cost import GRADIENT_COST
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import document_scores
@@ -17,13 +18,15 @@ _columns = document_scores.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialPasses:
-    """`documents` of one trial are scored; `passes` over documents of the split were paid when the last of them was.
+    """`documents` of one trial are scored; `passes` over documents of the split, and the `tokens` of those, were paid
+    when the last of them was. A pass with gradients counts as ``GRADIENT_COST``.
 
     `nll` is the trial's mean over them, in nats per answer token.
     """
 
     documents: int
     passes: int
+    tokens: int
     nll: float
 
     def __post_init__(self) -> None:
@@ -41,19 +44,32 @@ class ScoreHistory:
         self._of_split = sa.and_(_columns.job_id == job_id, _columns.split == split)
 
     @retried()
-    def passes(self) -> Mapping[int, TrialPasses]:
-        """By trial; nothing for trials without a score."""
-        order = (_columns.created_at, _columns.trial, _columns.document_id)
-        position = sa.func.row_number().over(order_by=order).label("position")
-        columns = (_columns.trial, _columns.nats, _columns.tokens)
-        numbered = sa.select(*columns, position).where(self._of_split).subquery()
-        nll = sa.func.sum(numbered.c.nats) / sa.func.sum(numbered.c.tokens)
-        query = sa.select(numbered.c.trial, sa.func.count(), sa.func.max(numbered.c.position), nll)
+    def passes(self, tokens_of: Callable[[str], int]) -> Mapping[int, TrialPasses]:
+        """By trial; nothing for trials without a score. `tokens_of` says how many a document has, by its id."""
         with self._database.transaction() as connection:
-            rows = connection.execute(query.group_by(numbered.c.trial).order_by(numbered.c.trial)).all()
+            ids = connection.execute(sa.select(_columns.document_id).distinct().where(self._of_split)).scalars().all()
+            if not ids:
+                return {}
+            rows = connection.execute(self._passes_query({name: tokens_of(name) for name in ids})).all()
         return {
-            trial: TrialPasses(documents=documents, passes=passes, nll=mean) for trial, documents, passes, mean in rows
+            trial: TrialPasses(documents=documents, passes=int(passes), tokens=int(tokens), nll=mean)
+            for trial, documents, passes, tokens, mean in rows
         }
+
+    def _passes_query(self, tokens: Mapping[str, int]) -> sa.Select[int, int, int, int, float]:
+        columns = (sa.column("name", sa.Text), sa.column("length", sa.BigInteger))
+        lengths = sa.values(*columns, name="documents").data(list(tokens.items()))
+        order = (_columns.created_at, _columns.trial, _columns.document_id)
+        paid = sa.case((_columns.gradient.is_not(None), GRADIENT_COST), else_=1)
+        passes = sa.func.sum(paid).over(order_by=order).label("passes")
+        read = sa.func.sum(paid * lengths.c.length).over(order_by=order).label("read")
+        scored = sa.join(document_scores, lengths, _columns.document_id == lengths.c.name)
+        own = (_columns.trial, _columns.nats, _columns.tokens)
+        paid_for = sa.select(*own, passes, read).select_from(scored).where(self._of_split).subquery()
+        c = paid_for.c
+        nll = sa.func.sum(c.nats) / sa.func.sum(c.tokens)
+        query = sa.select(c.trial, sa.func.count(), sa.func.max(c.passes), sa.func.max(c.read), nll)
+        return query.group_by(c.trial).order_by(c.trial)
 
     @retried()
     def scores(self, trials: Collection[int]) -> Mapping[int, tuple[DocumentScore, ...]]:

@@ -12,6 +12,7 @@ from evaluation.documents.needle import Split
 from evaluation.scores.score import DocumentScore, summarise
 from search_space.candidates.baselines import baselines
 from search_space.candidates.candidate import Candidate
+from search_space.candidates.cost import Spent
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
@@ -102,6 +103,11 @@ def _bred(number: int, rng: np.random.Generator) -> Candidate:
     return Candidate(scaling=Scaling(factors), critical_pair=pair, origin="mutation")
 
 
+def spent(passes: int) -> Spent:
+    """Full passes at the made search's length."""
+    return Spent(passes=passes, tokens=passes * TARGET_LENGTH)
+
+
 def pictures_of(made: MadeSearch) -> SearchPictures:
     """As a controller would read them once the best bred candidate has won; no database."""
     leader = made.best_bred
@@ -115,7 +121,7 @@ def pictures_of(made: MadeSearch) -> SearchPictures:
         decided=True,
         factors=build_factors(made.trials, leader=leader, rope=ROPE, target_length=TARGET_LENGTH),
         best_so_far=build_best_so_far(
-            made.trials, passes=dict(enumerate(np.cumsum(costs).tolist())), document_passes=sum(costs)
+            made.trials, paid=dict(enumerate(map(spent, np.cumsum(costs).tolist()))), spent=spent(sum(costs))
         ),
         race=build_race(racers, made.search, leader=leader, candidates=len(made.search)),
         needles=build_needles(made.trials, made.validation, winner=leader.number),

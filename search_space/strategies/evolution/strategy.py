@@ -23,7 +23,13 @@ from search_space.rope.config import scale
 from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.rope.scaling import ScalingKey
 from search_space.strategies.base import StrategyContext
-from search_space.strategies.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
+from search_space.strategies.budgeting import (
+    candidates_left,
+    most_candidates,
+    most_document_passes,
+    most_tokens,
+    patience_is_spent,
+)
 from search_space.strategies.evolution.genome import Genome, GenomeSpace, Grid
 from search_space.strategies.evolution.operators import crossover, flat, mutate
 from search_space.strategies.evolution.settings import EvolutionSettings
@@ -68,8 +74,12 @@ class EvolutionStrategy:
     @property
     def max_document_passes(self) -> int:
         """See :class:`search_space.strategies.base.Strategy`."""
-        candidates = self.max_candidates + len(seed_baselines(self._context))
-        return most_document_passes(candidates, self._context.documents, self._context.budget)
+        return most_document_passes(self.max_candidates + len(seed_baselines(self._context)), self._context)
+
+    @property
+    def max_tokens(self) -> int:
+        """See :class:`search_space.strategies.base.Strategy`."""
+        return most_tokens(self.max_candidates + len(seed_baselines(self._context)), self._context)
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """See :class:`search_space.strategies.base.Strategy`. Ends after `iterations` bred generations.
@@ -85,7 +95,7 @@ class EvolutionStrategy:
         # The first generation is whole or the search was refused: see `make_strategy`.
         candidates = self._generation(generation, earlier)
         if generation > 0:
-            candidates = candidates[: candidates_left(self.max_candidates, documents, earlier, budget)]
+            candidates = candidates[: candidates_left(self.max_candidates, earlier, self._context)]
         return Step(candidates=candidates, documents=tuple(range(documents)))
 
     def _generation(self, generation: int, earlier: Sequence[ScoredCandidate]) -> tuple[Candidate, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from search_space.candidates.candidate import GRADIENT_COST
-from search_space.candidates.step import Budget
+from search_space.candidates.cost import PASSES, PassCost
 from search_space.errors import InvalidStrategy
 from search_space.reading.annotations import Range
 from search_space.strategies.arguments import AT_ONCE, LARGEST, NONE_AT_ONCE, Settings
+from search_space.strategies.base import StrategyContext
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,28 +51,36 @@ class Plan:
     steps: int
 
     @classmethod
-    def within(cls, budget: Budget, settings: GradientSettings, *, baselines: int, documents: int) -> Plan:
-        """The longest plan that the budget pays for to its last average.
+    def within(cls, context: StrategyContext, settings: GradientSettings, *, baselines: int) -> Plan:
+        """The longest plan that the context's budget pays for to its last average.
 
         Raises:
             InvalidStrategy: it does not pay for a single gradient.
         """
-        for steps in range(settings.steps, 0, -1):
-            plan = cls(settings=settings, baselines=baselines, documents=documents, steps=steps)
-            if plan.fits(budget):
-                return plan
+
+        def of(steps: int) -> Plan:
+            return cls(settings=settings, baselines=baselines, documents=context.documents, steps=steps)
+
+        most = bisect_left(range(1, settings.steps + 1), True, key=lambda steps: not of(steps).fits(context))
+        if most:
+            return of(most)
+        plan, budget = of(1), context.budget
         raise InvalidStrategy(
             "a budget must pay for gradient's first generation, one step and one average: "
-            f"{plan.candidates} candidates and {plan.document_passes} document passes, "
-            f"but got max_trials={budget.max_candidates}, max_document_passes={budget.max_document_passes}"
+            f"{plan.candidates} candidates, {plan.cost(PASSES)} document passes and {plan.cost(context.cost)} tokens, "
+            f"but got max_trials={budget.max_candidates}, max_document_passes={budget.max_document_passes}, "
+            f"max_tokens={budget.max_tokens}"
         )
 
-    def fits(self, budget: Budget) -> bool:
+    def fits(self, context: StrategyContext) -> bool:
         """Whether the budget pays for all of it."""
-        candidates, passes = budget.max_candidates, budget.max_document_passes
-        return (candidates is None or self.candidates <= candidates) and (
-            passes is None or self.document_passes <= passes
+        budget = context.budget
+        asked = (
+            (self.candidates, budget.max_candidates),
+            (self.cost(PASSES), budget.max_document_passes),
+            (self.cost(context.cost), budget.max_tokens),
         )
+        return all(limit is None or needed <= limit for needed, limit in asked)
 
     @property
     def turns(self) -> tuple[int | None, ...]:
@@ -93,14 +102,17 @@ class Plan:
         """Without baselines. The first gradient is taken at the start, which is no new candidate."""
         return self.settings.startup + self.steps - 1 + self.averages
 
-    @property
-    def document_passes(self) -> int:
-        """All of them, in forward passes; the start is scored on all documents to be compared with averages."""
-        first = (self.baselines + self.settings.startup) * self.settings.first_documents
-        compared = self.averages * self.documents + self.documents - self.settings.first_documents
-        return first + self.steps * self.settings.batch * GRADIENT_COST + compared
+    def cost(self, cost: PassCost) -> int:
+        """What all of it costs; the start is scored on all documents to be compared with averages."""
+        first, everything = range(self.settings.first_documents), range(self.documents)
+        started = (self.baselines + self.settings.startup) * cost.of(first)
+        compared = self.averages * cost.of(everything) + cost.of(everything) - cost.of(first)
+        return started + cost.of(self._fresh(0, self.steps), gradients=True) + compared
 
     def fresh(self, number: int) -> tuple[int, ...]:
         """The documents of a gradient, after those that candidates are compared on."""
-        start = self.documents + number * self.settings.batch
-        return tuple(range(start, start + self.settings.batch))
+        return tuple(self._fresh(number, number + 1))
+
+    def _fresh(self, first: int, end: int) -> range:
+        """Those of the gradients from `first` on, before `end`."""
+        return range(self.documents + first * self.settings.batch, self.documents + end * self.settings.batch)

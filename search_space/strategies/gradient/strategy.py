@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from search_space.candidates.candidate import Candidate, Gene, ScoredCandidate
+from search_space.candidates.cost import PASSES
 from search_space.candidates.step import Extension, Step
 from search_space.errors import InvalidStrategy
 from search_space.rope.critical_pair import ten_period_critical_pair
@@ -54,7 +55,7 @@ class GradientStrategy:
         self._settings = replace(settings, first_documents=min(settings.first_documents, context.documents))
         self._space = ShapeSpace.of(context)
         baselines = len(seed_baselines(context))
-        self._plan = Plan.within(context.budget, self._settings, baselines=baselines, documents=context.documents)
+        self._plan = Plan.within(context, self._settings, baselines=baselines)
 
     @property
     def max_candidates(self) -> int:
@@ -69,7 +70,12 @@ class GradientStrategy:
     @property
     def max_document_passes(self) -> int:
         """See :class:`search_space.strategies.base.Strategy`."""
-        return self._plan.document_passes
+        return self._plan.cost(PASSES)
+
+    @property
+    def max_tokens(self) -> int:
+        """See :class:`search_space.strategies.base.Strategy`."""
+        return self._plan.cost(self._context.cost)
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """See :class:`search_space.strategies.base.Strategy`.

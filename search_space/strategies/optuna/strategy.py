@@ -17,7 +17,13 @@ from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import END, Step
 from search_space.errors import InvalidStrategy
 from search_space.strategies.base import StrategyContext
-from search_space.strategies.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
+from search_space.strategies.budgeting import (
+    candidates_left,
+    most_candidates,
+    most_document_passes,
+    most_tokens,
+    patience_is_spent,
+)
 from search_space.strategies.optuna.sampler import SamplerStudy, check_installed
 from search_space.strategies.optuna.settings import CMA_ES, OptunaSettings
 from search_space.strategies.seeds import seed_baselines
@@ -71,8 +77,12 @@ class OptunaStrategy:
     @property
     def max_document_passes(self) -> int:
         """See :class:`search_space.strategies.base.Strategy`."""
-        candidates = self.max_candidates + len(seed_baselines(self._context))
-        return most_document_passes(candidates, self._context.documents, self._context.budget)
+        return most_document_passes(self.max_candidates + len(seed_baselines(self._context)), self._context)
+
+    @property
+    def max_tokens(self) -> int:
+        """See :class:`search_space.strategies.base.Strategy`."""
+        return most_tokens(self.max_candidates + len(seed_baselines(self._context)), self._context)
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """See :class:`search_space.strategies.base.Strategy`. Ends with the last of its candidates.
@@ -88,7 +98,7 @@ class OptunaStrategy:
         if generation == 0:
             candidates = self._first()
         else:
-            left = candidates_left(self.max_candidates, documents, earlier, budget)
+            left = candidates_left(self.max_candidates, earlier, self._context)
             candidates = self._asked(generation, earlier, count=min(self._settings.batch, left))
         return Step(candidates=candidates, documents=tuple(range(documents)))
 

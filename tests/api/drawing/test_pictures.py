@@ -56,6 +56,7 @@ def test_pictures_of_a_search_in_progress_and_of_its_end(server: RunningServer, 
     assert after.factors.leader is not None
     assert after.factors.leader.factors == made.best_bred.candidate.scaling.factors.values
     assert after.best_so_far.document_passes == sum(len(scores) for scores in made.search.values())
+    assert after.best_so_far.tokens == 1024 * after.best_so_far.document_passes
     assert after.best_so_far.best.trials[-1] == made.best_bred.number
     assert after.race.candidates == len(made.trials)
     assert PictureReader(server.database, lease.job_id).read() == after, "nothing is lost on the wire"

@@ -35,6 +35,8 @@ def test_a_spec_can_be_checked_without_submitting(server: RunningServer) -> None
     estimate = response.json()
     assert (estimate["candidates"], estimate["baselines"]) == (20, 10)  # two of them at their own attention factor, too
     assert (20 + 10) * 4 <= estimate["document_passes"] <= (20 + 10) * 24
+    assert estimate["tokens"] == POCKET_SPEC["target_length"] * estimate["document_passes"]
+    assert estimate["validation_tokens"] == POCKET_SPEC["target_length"] * estimate["validation_document_passes"]
     assert estimate["spec"]["seed"] == 0
     with server.client() as client:
         assert client.validate_search(POCKET_SPEC).document_passes > 0
@@ -114,11 +116,14 @@ def test_an_id_of_another_kind_is_not_found(server: RunningServer) -> None:
 
 def test_progress_and_failure_are_shown(server: RunningServer) -> None:
     lease = claimed_search(server.jobs)
-    progress = Progress(stage="searching", generation=2, trials=9, document_passes=216, best_nll=0.25, best_trial=3)
+    progress = Progress(
+        stage="searching", generation=2, trials=9, document_passes=216, tokens=110_592, best_nll=0.25, best_trial=3
+    )
     server.jobs.update_progress(lease, progress)
     with server.client() as client:
         shown = client.job(lease.job_id).progress
         assert (shown.generation, shown.trials, shown.best_nll, shown.best_trial) == (2, 9, 0.25, 3)
+        assert (shown.document_passes, shown.tokens) == (216, 110_592)
         server.jobs.transition(lease, JobState.failed, error_code="WORKER_LOST", error_message="the last one died")
         failed = client.job(lease.job_id)
     assert failed.is_final

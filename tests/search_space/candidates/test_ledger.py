@@ -82,7 +82,7 @@ def test_steps_that_contradict_themselves_are_refused(fields: dict[str, tuple[Ca
         Step(**fields)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["max_candidates", "max_document_passes", "patience"])
+@pytest.mark.parametrize("name", ["max_candidates", "max_document_passes", "max_tokens", "patience"])
 def test_a_budget_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(InvalidStrategy, match=f"{name} must be at least 1, but got {name}=0"):
         Budget(**{name: 0})

@@ -1,19 +1,35 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from search_space.candidates.baselines import baseline
-from search_space.candidates.candidate import Candidate, ScoredCandidate
-from search_space.candidates.step import Budget
+from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
+from search_space.candidates.step import Budget, Step
 from search_space.rope.config import RopeConfig
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
-from search_space.strategies.budgeting import candidates_left, most_candidates, most_document_passes, patience_is_spent
+from search_space.strategies.base import StrategyContext
+from search_space.strategies.budgeting import (
+    Purse,
+    candidates_left,
+    most_candidates,
+    most_document_passes,
+    most_tokens,
+    patience_is_spent,
+)
 
-BASELINE = baseline("pi", RopeConfig(rope_theta=1000.0, rotary_dim=4, original_max_position_embeddings=256), 512)
+ROPE = RopeConfig(rope_theta=1000.0, rotary_dim=4, original_max_position_embeddings=256)
+BASELINE = baseline("pi", ROPE, 512)
 BRED = Candidate(scaling=Scaling(RescaleFactors((1.0, 2.0))), origin="initial")
+
+
+def _context(documents: int, **budget: int) -> StrategyContext:
+    return StrategyContext(
+        rope=ROPE, target_length=512, seed=0, attention_factor=1.0, documents=documents, budget=Budget(**budget)
+    )
 
 
 def _scored(trial: int, generation: int, nll: float, candidate: Candidate = BRED) -> ScoredCandidate:
@@ -23,16 +39,34 @@ def _scored(trial: int, generation: int, nll: float, candidate: Candidate = BRED
 def test_a_strategys_own_limits_hold_without_a_budget_and_the_lower_limit_with_one() -> None:
     assert most_candidates(10, Budget()) == 10
     assert [most_candidates(10, Budget(max_candidates=limit)) for limit in (9, 11)] == [9, 10]
-    assert most_document_passes(10, 3, Budget()) == 30
-    assert [most_document_passes(10, 3, Budget(max_document_passes=limit)) for limit in (29, 31)] == [29, 30]
+    assert most_document_passes(10, _context(3)) == 30
+    assert [most_document_passes(10, _context(3, max_document_passes=limit)) for limit in (29, 31)] == [29, 30]
+    assert [most_document_passes(10, _context(3, max_tokens=limit)) for limit in (29 * 512, 31 * 512)] == [29, 30]
+    assert most_tokens(10, _context(3)) == 30 * 512
+    assert [most_tokens(10, _context(3, max_tokens=limit)) for limit in (29, 10**9)] == [29, 30 * 512]
+    assert most_tokens(10, _context(3, max_document_passes=4)) == 4 * 512
 
 
 def test_candidates_left_counts_baselines_as_passes_and_not_as_candidates() -> None:
     earlier = [_scored(0, 0, 1.0, BASELINE), _scored(1, 0, 1.0), _scored(2, 0, math.inf)]
-    assert candidates_left(5, 4, earlier, Budget()) == 3
+    assert candidates_left(5, earlier, _context(4)) == 3
     # Three candidates of four passes are paid for: 19 passes in all pay for one more, 20 for two.
-    assert [candidates_left(5, 4, earlier, Budget(max_document_passes=m)) for m in (12, 19, 20, 100)] == [0, 1, 2, 3]
-    assert candidates_left(1, 4, earlier, Budget(max_document_passes=4)) == 0
+    limits = (12, 19, 20, 100)
+    assert [candidates_left(5, earlier, _context(4, max_document_passes=m)) for m in limits] == [0, 1, 2, 3]
+    assert [candidates_left(5, earlier, _context(4, max_tokens=512 * m)) for m in limits] == [0, 1, 2, 3]
+    assert candidates_left(1, earlier, _context(4, max_document_passes=4)) == 0
+
+
+def test_a_purse_pays_in_passes_and_in_tokens() -> None:
+    gradient = DocumentNats(index=3, nats=1.0, tokens=7, gradient=(0.0, 0.0, 0.0))
+    plain = DocumentNats(index=0, nats=1.0, tokens=7)
+    earlier = [replace(_scored(0, 0, 1.0), scores=(plain, gradient))]
+    purse = Purse.of(_context(4, max_document_passes=10, max_tokens=9 * 512 - 1), earlier)
+    assert (purse.passes, purse.tokens) == (6, 5 * 512 - 1)
+    assert [purse.times(range(count)) for count in (1, 2, 5)] == [4, 2, 0]
+    left = purse.after(Step(candidates=(BRED,), documents=(0, 1, 2)))
+    assert (left.passes, left.tokens, left.times((0, 1))) == (3, 2 * 512 - 1, 0)
+    assert left.after(Step(candidates=(BRED,), documents=(0,), gradients=True)).times((0,)) == 0
 
 
 @pytest.mark.parametrize(("generation", "spent"), [(1, False), (2, False), (3, True)])

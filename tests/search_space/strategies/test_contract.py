@@ -9,6 +9,7 @@ from functools import lru_cache
 import pytest
 
 from search_space.candidates.candidate import Candidate
+from search_space.candidates.cost import PassCost
 from search_space.candidates.step import Budget
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig
@@ -55,6 +56,7 @@ def _context(
     seed: int = 0,
     attention_factor: float | None = 1.0,
     budget: Budget | None = None,
+    skipped: PassCost | None = None,
 ) -> StrategyContext:
     return StrategyContext(
         rope=rope,
@@ -63,6 +65,7 @@ def _context(
         attention_factor=attention_factor,
         documents=DOCUMENTS,
         budget=budget or Budget(),
+        skipped=skipped,
     )
 
 
@@ -130,6 +133,7 @@ def test_a_search_ends_within_what_the_strategy_says_it_asks_for(case: str) -> N
     assert strategy.propose(len(search.steps), search.history).is_last
     assert len(search.bred) <= strategy.max_candidates
     assert sum(step.document_passes for step in search.steps) <= strategy.max_document_passes
+    assert sum(step.cost(PassCost(each=1024)) for step in search.steps) <= strategy.max_tokens
     asked = {document for step in search.steps for document in step.documents}
     asked |= {document for step in search.steps for more in step.extend for document in more.documents}
     assert max(asked) < strategy.max_documents
@@ -152,6 +156,17 @@ def test_a_budget_of_document_passes_is_kept(case: str) -> None:
     assert most - DOCUMENTS < sum(step.document_passes for step in play(strategy).steps) <= most
 
 
+@EVERY
+def test_a_budget_of_tokens_is_kept_as_one_of_passes_is(case: str) -> None:
+    most = _search(case).steps[0].document_passes + 2 * DOCUMENTS + 1
+    for skipped, tokens in ((None, 1024), (PassCost(each=100), 100)):
+        strategy = _strategy(case, _context(budget=Budget(max_tokens=most * tokens + 7), skipped=skipped))
+        assert (most - DOCUMENTS) * tokens < strategy.max_tokens <= most * tokens + 7
+        steps = play(strategy).steps
+        assert steps == play(_strategy(case, _context(budget=Budget(max_document_passes=most)))).steps
+        assert sum(step.cost(PassCost(each=tokens)) for step in steps) <= strategy.max_tokens
+
+
 @POPULATION
 def test_patience_ends_a_search_that_finds_nothing_better(case: str) -> None:
     strategy = _strategy(case, _context(budget=Budget(patience=1)))
@@ -166,6 +181,7 @@ def test_a_budget_that_the_first_generation_overruns_is_refused(case: str) -> No
     for budget in (
         Budget(max_candidates=len(first.bred) - 1),
         Budget(max_document_passes=first.document_passes - 1),
+        Budget(max_tokens=first.document_passes * 1024 - 1),
     ):
         with pytest.raises(InvalidStrategy, match="first generation"):
             _strategy(case, _context(budget=budget))

@@ -20,7 +20,7 @@ import ray
 
 from evaluation.scores.score import summarise
 from service.ablations.cells import AblationStore, run_cell
-from service.ablations.results import Ablation, CellResult, CheckpointResult, HeldOutScore
+from service.ablations.results import Ablation, CellResult, CheckpointResult, HeldOutScore, Spread
 from service.ablations.run import check_ablation, gather, run_ablation
 from service.ablations.spec import EXAMPLE, AblationSpec, Cell, parse_ablation
 from service.errors import InvalidSpec
@@ -173,6 +173,7 @@ def test_checkpoints_score_the_leader_of_then_as_far_as_the_search_went(spec: di
     assert result.checkpoints[0] == CheckpointResult(
         checkpoint=40,
         document_passes=point.document_passes,
+        tokens=512 * point.document_passes,
         held_out=HeldOutScore.of(summarise(scores)),
         attention_factor=leader.scaling.attention_factor,
     )
@@ -199,7 +200,9 @@ def made(seed: int, nll: float, passes: int, checkpoints: tuple[tuple[int, int, 
         target_length=512,
         seed=seed,
         search_passes=passes,
+        search_tokens=512 * passes,
         validation_passes=10,
+        validation_tokens=512 * 10,
         held_out=held_out_of(nll),
         winner="trial 9",
         attention_factor=1.0,
@@ -226,9 +229,10 @@ def test_a_group_is_the_median_and_the_range_over_seeds() -> None:
     (group,) = Ablation(spec=parse_ablation(SPEC), cells=cells, baselines=()).groups()
     assert (group.seeds, group.beaten) == ((0, 1, 2), 2)
     assert (group.nll.median, group.nll.low, group.nll.high) == (0.3, 0.2, 0.7)
-    assert [(point.document_passes, point.nll.median, point.nll.low, point.nll.high) for point in group.curve] == [
-        (18, 0.6, 0.5, 0.9),
-        (90, 0.3, 0.2, 0.7),
+    assert group.search_tokens == Spread(median=512 * 90, low=512 * 60, high=512 * 100)
+    assert [(one.document_passes, one.tokens, one.nll.median, one.nll.low, one.nll.high) for one in group.curve] == [
+        (18, None, 0.6, 0.5, 0.9),  # these checkpoints say as little as those of an earlier version
+        (90, 512 * 90, 0.3, 0.2, 0.7),
     ], "not every seed lived to see 80 passes"
 
 

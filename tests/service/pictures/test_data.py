@@ -32,7 +32,16 @@ from service.pictures.building import (
 from service.pictures.data import BestSoFarPicture, FactorCurve, FactorsPicture, NeedleCell, RaceLine, TrialPoints
 from service.pictures.style import log_ticks
 from storage.records import TrialRecord, TrialState
-from tests.helpers.stored_searches import BASELINES, ROPE, TARGET_LENGTH, MadeSearch, make_search, score, trial_of
+from tests.helpers.stored_searches import (
+    BASELINES,
+    ROPE,
+    TARGET_LENGTH,
+    MadeSearch,
+    make_search,
+    score,
+    spent,
+    trial_of,
+)
 
 MADE = make_search(bred=60, documents=9, raced=True)
 finite = st.floats(min_value=0, max_value=20)
@@ -108,10 +117,12 @@ def test_the_best_so_far_falls_to_the_best(nlls: list[float | None], order: Any)
     finished_at = list(range(1, len(trials) + 1))
     order.shuffle(finished_at)
     passes = dict(enumerate(finished_at))
-    picture = build_best_so_far(trials, passes=passes, document_passes=len(trials))
+    paid = {number: spent(at) for number, at in passes.items()}
+    picture = build_best_so_far(trials, paid=paid, spent=spent(len(trials)))
     known = {passes[trial.number]: trial.nll for trial in trials if trial.nll is not None and math.isfinite(trial.nll)}
     assert picture.finished == len(picture.points.trials) == len(known)
     assert picture.points.passes == tuple(sorted(known))
+    assert picture.points.tokens == tuple(TARGET_LENGTH * passed for passed in sorted(known))
     for at, nll in zip(picture.best.passes, picture.best.nll, strict=True):
         assert nll == min(value for passed, value in known.items() if passed <= at and value is not None)
     if known:
@@ -122,17 +133,17 @@ def test_baselines_are_levels_and_no_points() -> None:
     trials = [trial_of(number, candidate, nll=1.0 / (number + 1)) for number, candidate in enumerate(BASELINES)] + [
         trial_of(20, BASELINES[0], state=TrialState.failed)
     ]
-    picture = build_best_so_far(trials, passes={}, document_passes=64)
+    picture = build_best_so_far(trials, paid={}, spent=spent(64))
     assert [level.name for level in picture.baselines] == [candidate.baseline_name for candidate in BASELINES][::-1]
     assert picture.points.trials == picture.best.trials == ()
-    assert (picture.finished, picture.document_passes) == (0, 64)
+    assert (picture.finished, picture.document_passes, picture.tokens) == (0, 64, 64 * TARGET_LENGTH)
 
 
 def test_many_points_are_thinned_out_but_the_best_ones_stay() -> None:
     nlls = 2.0 + np.sin(np.arange(5000))
     nlls[[7, 1001, 4003]] = [0.9, 0.8, 0.7]
     trials = [bred(number, float(nll)) for number, nll in enumerate(nlls)]
-    picture = build_best_so_far(trials, passes={n: n + 1 for n in range(5000)}, document_passes=5000)
+    picture = build_best_so_far(trials, paid={n: spent(n + 1) for n in range(5000)}, spent=spent(5000))
     assert picture.best.trials[-3:] == (7, 1001, 4003)
     assert set(picture.best.trials) <= set(picture.points.trials)
     assert MAX_POINTS <= len(picture.points.trials) <= MAX_POINTS + len(picture.best.trials)
@@ -263,21 +274,24 @@ def test_a_depth_without_documents_is_an_empty_cell() -> None:
 
 # -- what is refused -------------------------------------------------------------------------------------------------
 
-POINTS = TrialPoints(trials=(0, 1), passes=(3, 4), nll=(0.5, 0.5))
+POINTS = TrialPoints(trials=(0, 1), passes=(3, 4), tokens=(30, 40), nll=(0.5, 0.5))
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: TrialPoints(trials=(0,), passes=(1, 2), nll=(0.1,)), "of one length"),
-        (lambda: TrialPoints(trials=(0, 1), passes=(2, 1), nll=(0.1, 0.2)), "passes must be ascending"),
-        (lambda: TrialPoints(trials=(0,), passes=(1,), nll=(math.nan,)), "finite"),
+        (lambda: TrialPoints(trials=(0,), passes=(1, 2), tokens=(1, 2), nll=(0.1,)), "of one length"),
+        (lambda: TrialPoints(trials=(0, 1), passes=(2, 1), tokens=(1, 2), nll=(0.1, 0.2)), "passes must be ascending"),
+        (lambda: TrialPoints(trials=(0, 1), passes=(1, 2), tokens=(2, 1), nll=(0.1, 0.2)), "tokens must be ascending"),
+        (lambda: TrialPoints(trials=(0,), passes=(1,), tokens=(9,), nll=(math.nan,)), "finite"),
         (lambda: FactorCurve(name="x", factors=(0.5,)), "greater than or equal to 1"),
         (lambda: RaceLine(trial=0, name="x", role="leader", documents=(1, 1), nll=(0.1, 0.1)), "must be ascending"),
         (lambda: RaceLine(trial=0, name="x", role="loser", documents=(1,), nll=(0.1,)), "'leader', 'baseline'"),  # type: ignore[arg-type]
         (lambda: NeedleCell(low=0, high=0.2, documents=0, nll=0.1, exact_match=None), "only when it has documents"),
         (
-            lambda: BestSoFarPicture(points=POINTS, best=POINTS, baselines=(), finished=2, document_passes=4),
+            lambda: BestSoFarPicture(
+                points=POINTS, best=POINTS, baselines=(), finished=2, document_passes=4, tokens=40
+            ),
             "must beat the one before",
         ),
         (

@@ -92,8 +92,10 @@ def test_what_the_figures_show(database: Database, lease: Lease) -> None:
     )
     assert factors[winner]["y"] == pytest.approx(made.best_bred.candidate.scaling.factors.values, rel=1e-3)
     points, steps = figures["ropewalk-best-so-far"]["data"][:2]
-    assert sorted(points["customdata"]) == [trial.number for trial in made.trials[8:]]  # those that are out, too
-    assert max(points["x"]) <= sum(len(scores) for scores in made.search.values()) == steps["x"][-1]
+    assert sorted(trial for trial, _ in points["customdata"]) == [
+        trial.number for trial in made.trials[8:]
+    ]  # those that are out, too
+    assert max(points["x"]) <= TARGET_LENGTH * sum(len(scores) for scores in made.search.values()) == steps["x"][-1]
     assert steps["y"][-1] == pytest.approx(made.best_bred.nll, rel=1e-3)
     race = {trace["name"]: trace for trace in figures["ropewalk-race"]["data"]}
     assert {"raced out", "candidates", "none", "yarn", winner} <= set(race)

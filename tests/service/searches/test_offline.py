@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from search_space.candidates.candidate import GRADIENT_COST, Candidate, ScoredCandidate
+from search_space.candidates.candidate import Candidate, ScoredCandidate
+from search_space.candidates.cost import GRADIENT_COST
 from search_space.candidates.step import Step
 from service.door import Door
 from service.searches.offline import OfflineSearch, run_offline
@@ -99,6 +100,7 @@ class Descent:
     max_candidates = 2
     max_documents = 2
     max_document_passes = 2 * GRADIENT_COST + 2
+    max_tokens = 512 * max_document_passes
 
     def __init__(self, first: Sequence[Candidate]) -> None:
         self._first = tuple(first)
@@ -115,10 +117,11 @@ def test_gradients_come_from_a_scorer_that_differentiates_and_cost_more() -> Non
     prepared = prepared_of(SPEC)
     baseline = prepared.strategy.propose(0, ()).candidates[0]
     strategy = Descent([baseline])
-    descent = PreparedSearch(spec=prepared.spec, model=prepared.model, strategy=strategy)
+    descent = replace(prepared, strategy=strategy)
     found = run_offline(descent, AnalyticScorer(prepared.scorer_settings()))
     gradients = [score.gradient for score in strategy.seen[0].scores]
     assert [len(gradient or ()) for gradient in gradients] == [len(baseline.scaling.factors) + 1] * 2
     assert found.search.search_passes == 2 * GRADIENT_COST
+    assert found.search.search_tokens == 2 * GRADIENT_COST * prepared.spec.target_length
     with pytest.raises(ScorerUnavailable, match="differentiates"):
         run_offline(descent, MoodyScorer(prepared.scorer_settings()))

@@ -57,6 +57,16 @@ def test_a_good_spec_is_accepted() -> None:
         ({"scorer": {"backend": "vllm"}}, ScorerUnavailable, "vllm"),
         ({"scorer": {"tensor_parallel": 2}}, ScorerUnavailable, "tensor_parallel=2"),
         ({"budget": {"max_document_passes": 95}}, InvalidStrategy, r"auto's first generation, 26 .* \(104\)"),
+        (
+            {"budget": {"max_tokens": 104 * 512 - 1}},
+            InvalidStrategy,
+            r"first generation, .* \(53248\), .*max_tokens=53247",
+        ),
+        (
+            {"budget": {"max_tokens": 104 * 256 - 1}, "objective": {"skipped": {}}},
+            InvalidStrategy,
+            r"26 candidates on 1024 tokens each \(26624\)",
+        ),
         ({"strategy": {"name": "evolution"}, "budget": {"max_trials": 63}}, InvalidStrategy, "at least the 64"),
         ({"objective": {"skipped": {"tokens": 511}}}, InvalidSpec, "tokens=511, gaps=2, target_length=512"),
         ({"objective": {"skipped": {"tokens": 20}}}, InvalidDocumentRequest, "skipped tokens must leave at least 8"),
@@ -74,6 +84,13 @@ def test_only_search_documents_skip_positions() -> None:
     searched, validated = prepared.documents("search")[0], prepared.documents("validation")[0]
     assert (len(searched.token_ids), searched.length, len(searched.jumps)) == (256, 512, 1)
     assert (len(validated.token_ids), validated.length, validated.jumps) == (512, 512, ())
+
+
+def test_a_skipped_document_costs_its_own_tokens() -> None:
+    for objective, tokens in (({}, 512), ({"skipped": {"tokens": 128}}, 128)):
+        prepared = prepare_search(SearchSpec.model_validate({**MINIMAL, "objective": objective}), weights=False)
+        assert prepared.cost.of(range(3)) == 3 * tokens
+        assert prepared.strategy.max_tokens == prepared.strategy.max_document_passes * tokens
 
 
 def test_a_model_without_rope_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.door import Door
+from service.reports import CostReport, SearchReport
 from service.specs.search import SearchSpec
 from storage.postgres.database import Database
 from storage.records import Job, JobState, TrialRecord, TrialState
@@ -103,6 +104,28 @@ def test_a_search_ends_with_validated_factors(database: Database, tmp_path: Path
     types = [event.type for event in events]
     assert types.count("generation.finished") == 3
     assert "winner.chosen" in types
+
+
+@pytest.mark.parametrize("tokens", [512, 100], ids=["full", "skipped"])
+def test_cost_is_told_in_passes_and_in_their_tokens(database: Database, tmp_path: Path, tokens: int) -> None:
+    skipped = {} if tokens == 512 else {"skipped": {"tokens": tokens}}
+    job = run_to_end(database, tmp_path, {**SPEC, "objective": {**SPEC["objective"], **skipped}})
+    assert job.state is JobState.succeeded, job.error_message
+    door = Door(database)
+    searched, validated = (len(door.scores(job.id, split=split)) for split in ("search", "validation"))
+    report = SearchReport.from_json(job.result_json or "")
+    assert report.searched == CostReport(document_passes=searched, tokens=searched * tokens)
+    assert report.validated == CostReport(document_passes=validated, tokens=validated * 512)
+    file = door.factor_file(job.id)
+    assert file.search is not None
+    assert file.validation is not None
+    assert (file.search.tokens, file.validation.tokens) == (searched * tokens, validated * 512)
+    progress = job.progress  # as it was written last
+    assert searched * tokens <= progress.tokens <= searched * tokens + validated * 512 <= (progress.total_tokens or 0)
+    told = [json.loads(event.data_json) for event in door.events("search", job.id)]
+    steps = [data for data in told if "pruned" in data]
+    assert [data["tokens"] for data in steps] == [data["document_passes"] * tokens for data in steps]
+    assert steps[-1]["tokens"] == searched * tokens == door.pictures(job.id).best_so_far.tokens
 
 
 @SPECS
@@ -198,7 +221,8 @@ def test_a_candidate_that_cannot_be_scored_fails_alone(database: Database, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("budget", "bred"), [({"max_trials": 7}, 7), ({"max_trials": 10}, 10), ({"max_document_passes": 47}, 7)]
+    ("budget", "bred"),
+    [({"max_trials": 7}, 7), ({"max_trials": 10}, 10), ({"max_document_passes": 47}, 7), ({"max_tokens": 47 * 512}, 7)],
 )
 def test_the_budget_is_kept(database: Database, tmp_path: Path, budget: dict[str, int], bred: int) -> None:
     job = run_to_end(database, tmp_path, {**SPEC, "budget": budget})

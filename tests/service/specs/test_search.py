@@ -38,6 +38,7 @@ def test_the_canonical_text_says_every_default_and_reads_back() -> None:
         ("seed", -1),
         ("budget", {"max_trials": -5}),
         ("budget", {"max_document_passes": 0}),
+        ("budget", {"max_tokens": 0}),
         ("objective", {"documents": 0}),
         ("objective", {"needles_per_document": 0}),
         ("scorer", {"attention_factor": float("nan")}),

@@ -18,18 +18,33 @@ def put(database: Database, lease: Lease, trial: int, document: int, *, split: s
     return score
 
 
+def tokens_of(document_id: str) -> int:
+    return 100 + int(document_id.removeprefix("d"))
+
+
 def test_passes_are_counted_over_all_trials(database: Database, claimed_job: ClaimedJob) -> None:
     lease, other = claimed_job(JobState.searching), claimed_job(JobState.searching)
     for trial, document in [(0, 0), (1, 5), (1, 0), (0, 1), (2, 0), (1, 1)]:
         put(database, lease, trial, document)
     put(database, lease, 0, 0, split="validation")
     put(database, other, 0, 7)
-    assert ScoreHistory(database, lease.job_id, "search").passes() == {
-        0: TrialPasses(documents=2, passes=4, nll=0.125 / 14),
-        1: TrialPasses(documents=3, passes=6, nll=3.75 / 21),
-        2: TrialPasses(documents=1, passes=5, nll=2 / 7),
+    assert ScoreHistory(database, lease.job_id, "search").passes(tokens_of) == {
+        0: TrialPasses(documents=2, passes=4, tokens=100 + 105 + 100 + 101, nll=0.125 / 14),
+        1: TrialPasses(documents=3, passes=6, tokens=100 + 105 + 100 + 101 + 100 + 101, nll=3.75 / 21),
+        2: TrialPasses(documents=1, passes=5, tokens=100 + 105 + 100 + 101 + 100, nll=2 / 7),
     }
-    assert ScoreHistory(database, "srch_nothing", "search").passes() == {}
+    assert ScoreHistory(database, "srch_nothing", "search").passes(tokens_of) == {}
+
+
+def test_passes_with_gradients_count_as_more(database: Database, claimed_job: ClaimedJob) -> None:
+    lease = claimed_job(JobState.searching)
+    plain = DocumentScore(document_id="d1", nats=1.0, tokens=7, exact=False)
+    differentiated = DocumentScore(document_id="d2", nats=1.0, tokens=7, exact=False, gradient=(0.5, 0.0))
+    for score in (plain, differentiated):
+        accept(database, lease, StoredScore(split="search", trial=0, score=score, worker="test"))
+    assert ScoreHistory(database, lease.job_id, "search").passes(tokens_of) == {
+        0: TrialPasses(documents=2, passes=4, tokens=101 + 3 * 102, nll=2 / 14)
+    }
 
 
 def test_scores_of_some_trials(database: Database, claimed_job: ClaimedJob) -> None:
@@ -44,4 +59,4 @@ def test_scores_of_some_trials(database: Database, claimed_job: ClaimedJob) -> N
 
 def test_passes_without_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="1 to 2 documents after 2 passes, but got 3"):
-        TrialPasses(documents=3, passes=2, nll=0.1)
+        TrialPasses(documents=3, passes=2, tokens=20, nll=0.1)

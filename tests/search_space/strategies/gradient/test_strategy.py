@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_space.candidates.baselines import baseline
-from search_space.candidates.candidate import GRADIENT_COST, Candidate, ScoredCandidate
+from search_space.candidates.candidate import Candidate, ScoredCandidate
+from search_space.candidates.cost import GRADIENT_COST, PassCost
 from search_space.candidates.step import Budget, Extension, Step
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig
@@ -174,22 +175,25 @@ def test_a_plan_says_to_the_pass_what_a_search_asks_for(
     asked |= {document for step in search.steps for more in step.extend for document in more.documents}
     assert asked == set(range(made.max_documents))
     assert sum(step.document_passes for step in search.steps) == made.max_document_passes <= (passes or 10**9)
+    assert sum(step.cost(PassCost(each=1024)) for step in search.steps) == made.max_tokens
     assert len(search.bred) == made.max_candidates <= (candidates or 10**9)
 
 
 def test_a_budget_buys_the_longest_search_it_pays_for() -> None:
     settings = GradientSettings(steps=50, batch=2, check_every=4, first_documents=3)
     for limit in (100, 101, 150, 200):
-        budget = Budget(max_document_passes=limit)
-        plan = Plan.within(budget, settings, baselines=10, documents=DOCUMENTS)
-        assert plan.fits(budget)
-        assert not replace(plan, steps=plan.steps + 1).fits(budget)
+        for budget in (Budget(max_document_passes=limit), Budget(max_tokens=limit * 1024)):
+            within = context(budget=budget)
+            plan = Plan.within(within, settings, baselines=10)
+            assert plan.fits(within)
+            assert not replace(plan, steps=plan.steps + 1).fits(within)
 
 
 @pytest.mark.parametrize("budget", [Budget(max_candidates=4), Budget(max_document_passes=80)])
 def test_a_budget_that_buys_no_gradient_is_refused_with_what_one_costs(budget: Budget) -> None:
     # 10 baselines and 4 shapes on 3 documents, a batch of 2, an average and the rest of the start on all.
-    with pytest.raises(InvalidStrategy, match=r"one step and one average: 5 candidates and 57 document passes"):
+    costs = "one step and one average: 5 candidates, 57 document passes and 58368 tokens"
+    with pytest.raises(InvalidStrategy, match=costs):
         strategy({**FEW, "startup": 4}, budget=replace(budget, max_document_passes=50))
 
 

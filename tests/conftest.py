@@ -36,6 +36,10 @@ __all__ = [
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+# Ray's workers run at niceness 15, to spare who works at the machine. Here that is the other test processes, and on two
+# cores a worker that imports torch beside two of them gets next to nothing: most of what tests with Ray took was that.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # Here, and in the processes that tests start: see there.
 gc.set_threshold(50_000, 20, 20)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTUP), os.environ.get("PYTHONPATH")]))

@@ -11,15 +11,17 @@ from tests.helpers.paths import ROOT
 
 # Read off the text: the process that distributes tests has not imported them. Nothing but the time depends on it.
 _SHARES_A_CLUSTER = re.compile(r"\bray_cluster\b|\bScoringPool\b")
+_TRAINS = re.compile(r"\bray\.train\b")  # a start of Ray Train takes as long as all that the others do
 _STARTS_RAY = re.compile(r"\bimport ray\b|\bensure_ray\b|helpers\.server_process\b")
 
 # Where only the tests of one parameter belong together: a family's share its checkpoint.
 _BY_PARAMETER = ("tests/families/test_scoring.py", "tests/families/test_training.py")
 
 
-class OneCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Files that share a cluster go to one process, and those that start Ray for themselves to another, so that there
-    are two at once and no more; any other file stays together, for what its tests share, and so do a family's tests."""
+class FewClusters(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Files that share a cluster go to one process, those that train on one to a second, and those that start Ray for
+    themselves to a third, so that there are no more at once, and none is the last to end; any other file stays
+    together, for what its tests share, and so do a family's tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -31,5 +33,5 @@ class OneCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no t
 def _ray(file: str) -> str | None:
     text = (ROOT / file).read_text(encoding="utf-8")
     if _SHARES_A_CLUSTER.search(text):
-        return "the shared cluster"
+        return "a cluster to train on" if _TRAINS.search(text) else "the shared cluster"
     return "clusters of their own" if _STARTS_RAY.search(text) else None

@@ -25,7 +25,7 @@ from storage.postgres.database import Database
 from tests.helpers.http_server import RunningServer, add_trials, claimed_search, finish_search, running_server
 from tests.helpers.postgres import create_database
 
-EXAMPLES = 10  # per operation and mode
+EXAMPLES = 6  # per operation and mode
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

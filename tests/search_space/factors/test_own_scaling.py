@@ -45,6 +45,7 @@ def file_of(rope: RopeConfig, scaling: Scaling, target_length: int = 2048) -> Fa
     return FactorFile.of(rope, scaling, model=ModelIdentity.of(rope, name="m"), target_length=target_length)
 
 
+@pytest.mark.slow
 @given(own=own_factors, found=found_factors, attention=st.floats(0.5, 4.0), published_attention=st.floats(0.5, 2.0))
 def test_a_file_gives_back_what_it_was_made_of(
     own: list[float], found: list[float], attention: float, published_attention: float

@@ -53,12 +53,14 @@ def test_newcomers_start_on_few_documents_and_leaders_go_on() -> None:
     assert all(scored.trial in out or len(scored.scores) == 8 for scored in search.history)
 
 
+@pytest.mark.slow
 def test_without_a_race_everyone_is_scored_on_everything() -> None:
     search = play(make_strategy("auto", {**SMALL, "race": False, "min_gain": 0.0}, context()), smooth)
     assert {len(scored.scores) for scored in search.history} == {8}
     assert not any(step.extend or step.prune for step in search.steps)
 
 
+@pytest.mark.slow
 def test_fresh_documents_are_the_generations_own_and_the_leader_sees_them() -> None:
     search = play(make_strategy("auto", {**SMALL, "fresh_documents": True, "min_gain": 0.0}, context()), smooth)
     for generation, step in enumerate(search.steps):

@@ -28,9 +28,8 @@ def test_consistently_worse_is_worse_from_five_documents_on() -> None:
     assert is_worse(leader + np.array([0.1, 0.2, 0.3, 0.4, 0.5]), leader, alpha=0.05)  # p = 1 / 32
 
 
-@pytest.mark.slow
 def test_one_unlucky_document_sends_nobody_home() -> None:
-    leader = np.full(12, 0.1)
+    leader = np.full(10, 0.1)
     other = leader - 0.01
     other[3] = 5.0
     assert other.mean() > leader.mean()
@@ -49,9 +48,7 @@ def test_nobody_is_worse_than_themselves(values: list[float]) -> None:
     assert not is_worse(nll, nll, alpha=0.5)
 
 
-@pytest.mark.parametrize(
-    "documents", [5, 8, pytest.param(12, marks=pytest.mark.slow)]
-)  # scipy goes through all 2^documents signs
+@pytest.mark.parametrize("documents", [5, 7, 9])  # scipy goes through all 2^documents signs
 @pytest.mark.parametrize("handicap", [0.01, 0.7, 3.0])
 def test_a_constant_handicap_is_found_and_only_in_one_direction(documents: int, handicap: float) -> None:
     leader = np.linspace(0.0, 1.0, documents)

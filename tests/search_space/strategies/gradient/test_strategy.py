@@ -230,6 +230,7 @@ def test_factors_stay_valid_whatever_the_gradients_say(seed: int, attention_fact
         assert [gene.name for gene in candidate.genes] == ["attention_factor"] * (attention_factor is None)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-3.0, 3.0), min_size=9, max_size=9))
 def test_the_projection_is_the_nearest_point(values: list[float]) -> None:
     rope = RopeConfig(rope_theta=1000.0, rotary_dim=16, original_max_position_embeddings=256)

@@ -47,6 +47,7 @@ def _with_scores(history: Sequence[ScoredCandidate], nll: dict[int, float]) -> l
     return [replace(scored, nll=nll.get(scored.trial, scored.nll)) for scored in history]
 
 
+@pytest.mark.slow
 @EVERY
 def test_a_search_finds_better_than_it_starts_with(sampler: str) -> None:
     small = {"startup": 8, "batch": 3, "candidates": 17} if sampler == "GPSampler" else {}

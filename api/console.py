@@ -32,6 +32,13 @@ def large(number: float) -> str:
     return f"{number / 1000**power:.3g}{['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, two digits of what matters."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.3g} h"
+
+
 def print_json(value: BaseModel | Mapping[str, object] | Sequence[object]) -> None:
     """One JSON document on one line."""
     text = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, allow_nan=False)

@@ -86,6 +86,8 @@ class Progress:
     best_trial: int | None = None
     #: in [0, 1]
     fraction: float | None = None
+    #: of the stage, at the speed so far; at most so many where the total is an upper bound
+    seconds_left: float | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -93,6 +95,8 @@ class Progress:
             raise ValueError(f"best_nll must be finite, but got best_nll={self.best_nll}")
         if self.fraction is not None and not 0.0 <= self.fraction <= 1.0:
             raise ValueError(f"fraction must be in [0, 1], but got fraction={self.fraction}")
+        if self.seconds_left is not None and not (math.isfinite(self.seconds_left) and self.seconds_left >= 0.0):
+            raise ValueError(f"seconds_left must be at least 0, but got seconds_left={self.seconds_left}")
         if self.trials < 0 or self.document_passes < 0:
             raise ValueError(
                 "trials and document_passes must be at least 0, "

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from api.client import ApiError, RopewalkClient
-from api.console import err, large, out, print_json
+from api.console import duration, err, large, out, print_json
 from api.errors import ServerUnreachable
 from api.wire.jobs import EventResource, JobResource
 from service.evaluations.report import EvaluationReport
@@ -45,6 +45,7 @@ class _Watch:
             TextColumn("{task.fields[passes]}"),
             TextColumn("{task.fields[best]}"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
         )
 
@@ -52,7 +53,7 @@ class _Watch:
         """Poll until the end; a server that has answered and is away for a while is waited for."""
         heard_at = time.monotonic()
         with self._bars:
-            task = self._bars.add_task(self._job_id, total=1.0, passes="", best="")
+            task = self._bars.add_task(self._job_id, total=1.0, passes="", best="", left="")
             while True:
                 try:
                     job = self._client.job(self._job_id)
@@ -79,7 +80,8 @@ class _Watch:
             passes += f", {large(progress.tokens)} tokens"
         best = "" if progress.best_nll is None else f"best NLL {progress.best_nll:.4f}"
         done = 1.0 if job.is_final else progress.fraction or 0.0
-        self._bars.update(task, description=job.state.value, completed=done, passes=passes, best=best)
+        left = _time_left(job)
+        self._bars.update(task, description=job.state.value, completed=done, passes=passes, best=best, left=left)
 
     def _show_events(self) -> None:
         page = self._client.event_list(self._job_id, after=self._after)
@@ -114,6 +116,7 @@ def print_job(job: JobResource) -> None:
         ("document passes", passes),
         ("tokens", _tokens(job)),
         ("best NLL", _cell(progress.best_nll)),
+        ("time left", _time_left(job)),
         ("labels", _pairs(job.labels)),
     ]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
@@ -123,6 +126,14 @@ def print_job(job: JobResource) -> None:
             table.add_row(name, escape(str(value)))
     console.print(table)
     print_result(job)
+
+
+def _time_left(job: JobResource) -> str:
+    """The total of a search is a bound: a race may end any time."""
+    left = job.progress.seconds_left
+    if left is None:
+        return ""
+    return f"{'at most ' if job.kind == 'search' else ''}{duration(left)} left"
 
 
 def _tokens(job: JobResource) -> str:

@@ -23,6 +23,7 @@ from search_space.version import ROPEWALK_VERSION
 
 if TYPE_CHECKING:
     from evaluation.documents.needle import NeedleDocument, Split
+    from evaluation.documents.skipping import Skipping
 
 DOCUMENTS_PER_CALL = 16  # scored between two steps of the progress bar
 
@@ -33,6 +34,11 @@ Documents = Annotated[int, typer.Option(min=1, help="How many.")]
 Seed = Annotated[int, typer.Option(min=0, help="All randomness is derived from it.")]
 Needles = Annotated[int, typer.Option(min=1, help="Needles per document.")]
 CorpusOption = Annotated[str | None, typer.Option(help="Default: the Python reference.")]
+SkipTokens = Annotated[
+    int | None, typer.Option(help="Position-skipped documents of so many tokens; default: the original length.")
+]
+SkipGaps = Annotated[int | None, typer.Option(help="Their jumps; 2 where another --skip option is given alone.")]
+SkipPlaces = Annotated[str | None, typer.Option(help="Where they jump: haystack (the default), anywhere or tail.")]
 SplitOption = Annotated[str, typer.Option(help="search, validation or train: they share no text and no keys.")]
 
 
@@ -148,12 +154,17 @@ def needles(
     needles: Needles = 1,
     corpus: CorpusOption = None,
     split: SplitOption = "validation",
+    skip_tokens: SkipTokens = None,
+    skip_gaps: SkipGaps = None,
+    skip_places: SkipPlaces = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: standard output.")] = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Write needle documents, a JSON object a line: id, text, token_ids, answer_spans [[start, end)], depth."""
+    """Write needle documents, a JSON object a line: id, text, token_ids, answer_spans [[start, end)], depth; of skipped
+    ones also jumps [[token, positions left out before it]]."""
     source = resolve_model(common.local_path(model), original_length=original_length, weights=False)
-    built = build_documents(source, target_length, documents, seed, needles, corpus, split)
+    skipping = skipping_of(source, skip_tokens, skip_gaps, skip_places)
+    built = build_documents(source, target_length, documents, seed, needles, corpus, split, skipping)
     lines = "".join(
         json.dumps(
             {
@@ -162,6 +173,7 @@ def needles(
                 "token_ids": document.token_ids,
                 "answer_spans": document.answer_spans,
                 "depth": document.depth,
+                **({"jumps": document.jumps} if document.jumps else {}),
             }
         )
         + "\n"
@@ -174,15 +186,37 @@ def needles(
         print_json({"path": str(output), "documents": len(built)}) if as_json else print_line(str(output))
 
 
+def skipping_of(source: ModelSource, tokens: int | None, gaps: int | None, places: str | None) -> "Skipping | None":
+    """How documents skip, as the --skip options have it; None without any. Raises InvalidDocumentRequest."""
+    from evaluation.documents.skipping import Skipping
+
+    if tokens is None and gaps is None and places is None:
+        return None
+    given = {"gaps": gaps, "places": places}
+    return Skipping(
+        tokens=source.rope.original_max_position_embeddings if tokens is None else tokens,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]  # it checks
+    )
+
+
 def build_documents(
-    source: ModelSource, target_length: int, count: int, seed: int, needles: int, corpus: str | None, split: str
+    source: ModelSource,
+    target_length: int,
+    count: int,
+    seed: int,
+    needles: int,
+    corpus: str | None,
+    split: str,
+    skipping: "Skipping | None" = None,
 ) -> "tuple[NeedleDocument, ...]":
-    """Documents of `target_length` tokens. Raises BadInput for a split that does not exist."""
+    """Documents that reach over `target_length` tokens. Raises BadInput for a split that does not exist."""
     from evaluation.documents.corpus import load_corpus
     from evaluation.documents.factory import DocumentFactory, DocumentRequest
     from evaluation.models.source import load_tokenizer
 
-    request = DocumentRequest(target_length=target_length, count=count, seed=seed, split=_split(split), needles=needles)
+    request = DocumentRequest(
+        target_length=target_length, count=count, seed=seed, split=_split(split), needles=needles, skipping=skipping
+    )
     return DocumentFactory(load_tokenizer(source), load_corpus(corpus)).build(request)
 
 

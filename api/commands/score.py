@@ -18,8 +18,12 @@ from api.commands.offline import (
     Needles,
     OriginalLength,
     Seed,
+    SkipGaps,
+    SkipPlaces,
+    SkipTokens,
     SplitOption,
     build_documents,
+    skipping_of,
 )
 from api.console import err, note, out, print_json
 from api.errors import BadInput
@@ -60,12 +64,16 @@ def score(
     needles: Needles = 1,
     corpus: CorpusOption = None,
     split: SplitOption = "validation",
+    skip_tokens: SkipTokens = None,
+    skip_gaps: SkipGaps = None,
+    skip_places: SkipPlaces = None,
     backend: Annotated[str, typer.Option(help=common.BACKEND_HELP)] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     as_json: common.AsJson = False,
 ) -> None:
     """Score given factors on needle documents, without a service. NLL is in nats per answer token."""
     from evaluation.scores.score import summarise
+    from workers.factory import check_places_positions
 
     common.finite("--attention-factor", attention_factor)
     if attention_factor is not None and attention_factor <= 0:
@@ -75,7 +83,10 @@ def score(
         scaling = dataclasses.replace(given.scaling, attention_factor=attention_factor)
         given = dataclasses.replace(given, scaling=scaling)
     source, target_length = given.source, given.target_length
-    built = build_documents(source, target_length, documents, seed, needles, corpus, split)
+    skipping = skipping_of(source, skip_tokens, skip_gaps, skip_places)
+    if skipping is not None:
+        check_places_positions(backend)
+    built = build_documents(source, target_length, documents, seed, needles, corpus, split, skipping)
     check_reach(source, target_length)
     warnings = window_warnings(source)
     for warning in warnings:
@@ -91,6 +102,7 @@ def score(
         "attention_factor": given.scaling.attention_factor,
         "split": split,
         "seed": seed,
+        **({} if skipping is None else {"skipped": dataclasses.asdict(skipping)}),
         "nll": summary.nll,
         "nll_standard_error": summary.nll_standard_error,
         "perplexity": summary.perplexity,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from api.client import RopewalkClient
 from api.commands import common, live
+from api.commands.offline import SkipGaps, SkipPlaces, SkipTokens
 from api.console import err, out, print_json, print_line
 from api.errors import BadInput
 from api.wire.jobs import JobResource
@@ -36,6 +37,9 @@ def submit(
     target_length: Annotated[int | None, typer.Option(help="Tokens.")] = None,
     original_length: Annotated[int | None, typer.Option(help="Tokens; default: what the model serves.")] = None,
     documents: Annotated[int | None, typer.Option(help="Search documents per candidate.")] = None,
+    skip_tokens: SkipTokens = None,
+    skip_gaps: SkipGaps = None,
+    skip_places: SkipPlaces = None,
     validation_documents: Annotated[int | None, typer.Option(help="Held-out documents per finalist.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Where haystacks come from.")] = None,
     strategy: Annotated[str | None, typer.Option(help=STRATEGY_HELP)] = None,
@@ -63,6 +67,9 @@ def submit(
         "target_length": target_length,
         "original_length": original_length,
         "objective.documents": documents,
+        "objective.skipped.tokens": skip_tokens,
+        "objective.skipped.gaps": skip_gaps,
+        "objective.skipped.places": skip_places,
         "objective.validation_documents": validation_documents,
         "objective.corpus": common.server_path(corpus),
         "strategy.name": strategy,

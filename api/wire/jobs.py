@@ -10,7 +10,7 @@ from pydantic.config import JsonDict
 
 from service.evaluations.report import EvaluationReport
 from service.reports import FinetuneReport, Report, SearchReport
-from storage.records import Condition, Event, Job, JobKind, JobState, Page, Progress
+from storage.records import Condition, Event, Job, JobKind, JobState, Page
 
 if TYPE_CHECKING:
     from service.door import SearchEstimate  # brings the database drivers along, which clients need not load
@@ -55,11 +55,15 @@ class ProgressResource(Resource):
     best_nll: float | None = Field(None, description="nats per answer token, search documents")
     best_trial: int | None = None
     fraction: float | None = Field(None, description="0 to 1")
+    seconds_left: float | None = Field(
+        None, description="of the stage, at its own speed so far; an upper bound where the totals are; null: not known"
+    )
     note: str = ""
 
     @classmethod
-    def of(cls, progress: Progress) -> Self:
-        """From the stored columns."""
+    def of(cls, job: Job) -> Self:
+        """From the stored columns. What a stage had left says nothing once the job is elsewhere."""
+        progress = job.progress
         return cls(
             stage=progress.stage,
             generation=progress.generation,
@@ -72,6 +76,7 @@ class ProgressResource(Resource):
             best_nll=progress.best_nll,
             best_trial=progress.best_trial,
             fraction=progress.fraction,
+            seconds_left=progress.seconds_left if progress.stage == job.state else None,
             note=progress.note,
         )
 
@@ -133,6 +138,7 @@ class JobResource(Resource):
                     "best_nll": 0.0831,
                     "best_trial": 97,
                     "fraction": 0.577,
+                    "seconds_left": 212.5,
                     "note": "",
                 },
                 "conditions": [
@@ -185,7 +191,7 @@ class JobResource(Resource):
             labels=dict(job.labels),
             parent_id=job.parent_id,
             spec=json.loads(job.spec_json),
-            progress=ProgressResource.of(job.progress),
+            progress=ProgressResource.of(job),
             conditions=[ConditionResource.of(condition) for condition in job.conditions],
             failures=job.failures,
             retry_at=job.retry_at,
@@ -230,7 +236,7 @@ class JobSummary(Resource):
             state=job.state,
             labels=dict(job.labels),
             parent_id=job.parent_id,
-            progress=ProgressResource.of(job.progress),
+            progress=ProgressResource.of(job),
             error=JobError.of(job),
             created_at=job.created_at,
             finished_at=job.finished_at,

@@ -1,6 +1,6 @@
 """How far an evaluation is, over all its parts."""
 
-from service.runtime.job import ProgressWriter, Runtime
+from service.runtime.job import Pace, ProgressWriter, Runtime
 from storage.records import Progress
 
 
@@ -9,6 +9,8 @@ class EvaluationProgress:
 
     def __init__(self, runtime: Runtime, *, total: int) -> None:
         self._writer = ProgressWriter(runtime)
+        self._pace = Pace()
+        self._pace.seconds_left(0, total)
         self._done = 0
         self._total = total
 
@@ -27,6 +29,7 @@ class EvaluationProgress:
             document_passes=self._done,
             total_document_passes=self._total,
             fraction=self._done / self._total,
+            seconds_left=self._pace.seconds_left(self._done, self._total),
             note=note,
         )
         self._writer.write(progress, flush=flush)

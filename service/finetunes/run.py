@@ -184,5 +184,6 @@ def _to_record(progress: TrainingProgress) -> Progress:
     return Progress(
         stage="training",
         fraction=progress.step / progress.total,
+        seconds_left=progress.seconds / progress.step * (progress.total - progress.step),
         note=f"step {progress.step} of {progress.total}",
     )

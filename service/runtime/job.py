@@ -79,6 +79,22 @@ class Runtime:
         self.jobs.append_event(self.keeper.lease, kind, json.dumps(data))
 
 
+class Pace:
+    """How fast work is done in these hands; what was done before counts for nothing. It begins with the first look."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began: tuple[float, float] | None = None
+
+    def seconds_left(self, done: float, total: float) -> float | None:
+        """Until `total` at the speed so far; None until something is done."""
+        now = self._clock()
+        began_at, had = self._began = self._began or (now, done)
+        if done <= had:
+            return None
+        return (now - began_at) / (done - had) * max(total - done, 0.0)
+
+
 class ProgressWriter:
     """Writes the progress columns at most every `PROGRESS_INTERVAL`, and when flushed."""
 

@@ -3,7 +3,7 @@
 from search_space.candidates.cost import Spent
 from service.pictures.plots import draw_dashboard
 from service.pictures.reading import PictureReader
-from service.runtime.job import ProgressWriter, Runtime
+from service.runtime.job import Pace, ProgressWriter, Runtime
 from service.runtime.tracing import span
 from service.searches.loop import SearchLoop, TracePoint, Watcher
 from service.searches.prepare import PreparedSearch
@@ -55,6 +55,7 @@ class _Reporter(Watcher):
         self._study = study
         self._pictures = PictureReader(runtime.database, runtime.job.id)
         self._progress = ProgressWriter(runtime)
+        self._paces = {"searching": Pace(), "validating": Pace()}
         self._most = Spent(passes=prepared.strategy.max_document_passes, tokens=max(1, prepared.strategy.max_tokens))
         self._point = TracePoint(generation=0, trials=0, document_passes=0, tokens=0, leader=None)
 
@@ -126,6 +127,7 @@ class _Reporter(Watcher):
     def _write(
         self, stage: str, *, done: Spent, most: Spent, fraction: float, note: str = "", flush: bool = False
     ) -> None:
+        left = self._paces[stage].seconds_left(done.tokens, most.tokens)
         if not (flush or self._progress.is_due):
             return
         best = self._point.leader
@@ -142,6 +144,7 @@ class _Reporter(Watcher):
                 best_nll=None if best is None else best.nll,
                 best_trial=None if best is None else best.trial,
                 fraction=fraction,
+                seconds_left=left,
                 note=note,
             ),
             flush=flush,

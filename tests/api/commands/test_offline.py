@@ -128,6 +128,39 @@ def test_needles_are_documents_a_line(capsys: pytest.CaptureFixture[str], tmp_pa
     assert output.read_text().splitlines() == lines[:2], "the same seed makes the same documents, in nested sets"
 
 
+def test_needles_that_skip_positions_say_where(capsys: pytest.CaptureFixture[str]) -> None:
+    skips = ["--skip-tokens", "100", "--skip-gaps", "3", "--skip-places", "anywhere"]
+    assert run(["needles", *POCKET, "--documents", "2", *skips]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        document = json.loads(line)
+        assert document["id"].endswith("-skip100x3a")
+        assert (len(document["token_ids"]), len(document["jumps"])) == (100, 3)
+        assert 100 + sum(size for _, size in document["jumps"]) == 512
+    assert run(["needles", *POCKET, "--documents", "1", "--skip-gaps", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"].endswith("-skip256x1h"), "L tokens, in the haystack"
+
+
+@pytest.mark.parametrize("command", [["needles"], ["score", "--factors", "yarn"]])
+@pytest.mark.parametrize(
+    ("skips", "said"),
+    [
+        (["--skip-tokens", "512"], "must leave a position to each gap, but got tokens=512, gaps=2, target_length=512"),
+        (["--skip-tokens", "0"], "must have tokens, but got tokens=0"),
+        (["--skip-gaps", "17"], "gaps must be from 1 to 16, but got gaps=17"),
+        (["--skip-places", "behind"], "one of haystack, anywhere, tail, but got 'behind'"),
+        (["--skip-tokens", "20"], "skipped tokens must leave at least 8 tokens beside the needles and questions"),
+        (["--skip-tokens", "57", "--skip-gaps", "16"], "gaps must fit between the tokens of the haystack"),
+    ],
+)
+def test_documents_that_cannot_skip_so_are_refused_as_in_a_spec(
+    command: list[str], skips: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, *POCKET, *skips, "--json"]) == 2
+    problem = json.loads(capsys.readouterr().err)
+    assert problem["code"] == "INVALID_DOCUMENT_REQUEST"
+    assert said in problem["detail"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -54,6 +54,16 @@ def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
     assert baseline("yarn", ROPE, 512).scaling.factors.values != factor_file().long_factor.values
 
 
+def test_skipped_documents_are_scored_at_their_positions(capsys: pytest.CaptureFixture[str]) -> None:
+    skips = ["--skip-tokens", "100", "--skip-gaps", "1"]
+    assert run([*SCORE, *SHORT, "--factors", "yarn", *skips]) == 0
+    skipped = _json(capsys)
+    assert skipped["skipped"] == {"tokens": 100, "gaps": 1, "places": "haystack"}
+    assert all(one["id"].endswith("-skip100x1h") for one in skipped["document_scores"])
+    assert run([*SCORE, *SHORT, "--factors", "none", *skips]) == 0
+    assert _json(capsys)["nll"] != skipped["nll"], "the distances are those of the target length"
+
+
 def test_a_shorter_original_length(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run([*SCORE, *SHORT, "--factors", "pi", "--original-length", "128"]) == 0
     shorter = _json(capsys)["nll"]

@@ -51,6 +51,13 @@ def test_submit_a_file_with_flags_over_it(
     assert spec["scorer"]["attention_factor"] == "search"
 
 
+def test_submit_documents_that_skip(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    search = ["submit", "--model", "pocket", "--target-length", "1024", "--max-tokens", "1000000"]
+    spec = _json(capsys, *search, "--skip-tokens", "200", "--skip-places", "anywhere")["spec"]
+    assert spec["objective"]["skipped"] == {"tokens": 200, "gaps": 2, "places": "anywhere"}
+    assert spec["budget"]["max_tokens"] == 1_000_000
+
+
 def test_submit_flags_alone_with_a_key(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
     arguments = ["submit", "--model", "pocket", "--target-length", "1024", "--finetune", "--idempotency-key", "k"]
     first, again = _json(capsys, *arguments), _json(capsys, *arguments)
@@ -117,8 +124,20 @@ def test_what_no_header_can_carry_is_bad_input(capsys: pytest.CaptureFixture[str
 def test_watch_shows_bars_and_ends_with_the_job(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
     lease = claimed_search(server.jobs)
     server.jobs.update_progress(
-        lease, Progress(stage="searching", document_passes=5, total_document_passes=10, best_nll=0.5)
+        lease,
+        Progress(
+            stage="searching",
+            document_passes=5,
+            total_document_passes=10,
+            tokens=5_120,
+            total_tokens=10_240,
+            best_nll=0.5,
+            seconds_left=183.0,
+        ),
     )
+    shown = _run(capsys, "show", lease.job_id)
+    assert "5.12k of at most 10.2k" in shown
+    assert "at most 3 min left" in shown
     ender = threading.Timer(1.0, finish_search, (server.jobs, lease))
     ender.start()
     assert run(["watch", lease.job_id]) == 0

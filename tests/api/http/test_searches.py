@@ -117,16 +117,24 @@ def test_an_id_of_another_kind_is_not_found(server: RunningServer) -> None:
 def test_progress_and_failure_are_shown(server: RunningServer) -> None:
     lease = claimed_search(server.jobs)
     progress = Progress(
-        stage="searching", generation=2, trials=9, document_passes=216, tokens=110_592, best_nll=0.25, best_trial=3
+        stage="searching",
+        generation=2,
+        trials=9,
+        document_passes=216,
+        tokens=110_592,
+        best_nll=0.25,
+        best_trial=3,
+        seconds_left=61.5,
     )
     server.jobs.update_progress(lease, progress)
     with server.client() as client:
         shown = client.job(lease.job_id).progress
         assert (shown.generation, shown.trials, shown.best_nll, shown.best_trial) == (2, 9, 0.25, 3)
-        assert (shown.document_passes, shown.tokens) == (216, 110_592)
+        assert (shown.document_passes, shown.tokens, shown.seconds_left) == (216, 110_592, 61.5)
         server.jobs.transition(lease, JobState.failed, error_code="WORKER_LOST", error_message="the last one died")
         failed = client.job(lease.job_id)
     assert failed.is_final
+    assert failed.progress.seconds_left is None, "nothing goes on"
     assert failed.error is not None
     assert (failed.error.code, failed.error.message) == ("WORKER_LOST", "the last one died")
 

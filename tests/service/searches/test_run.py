@@ -121,6 +121,7 @@ def test_cost_is_told_in_passes_and_in_their_tokens(database: Database, tmp_path
     assert file.validation is not None
     assert (file.search.tokens, file.validation.tokens) == (searched * tokens, validated * 512)
     progress = job.progress  # as it was written last
+    assert progress.seconds_left is None or progress.seconds_left >= 0.0
     assert searched * tokens <= progress.tokens <= searched * tokens + validated * 512 <= (progress.total_tokens or 0)
     told = [json.loads(event.data_json) for event in door.events("search", job.id)]
     steps = [data for data in told if "pruned" in data]

@@ -5,6 +5,7 @@ Heavy libraries are imported where they are used.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -20,10 +21,14 @@ DEFAULT_COLUMN = "text"
 
 def read_pydoc() -> Iterator[str]:
     """The Python reference that ships with the interpreter: its topics by name, in ASCII, blanks collapsed."""
+    yield _pydoc()
+
+
+@functools.cache
+def _pydoc() -> str:
     from pydoc_data.topics import topics
 
-    text = "\n\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore").decode("ascii")
-    yield tidy(text)
+    return tidy("\n\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore").decode("ascii"))
 
 
 def tidy(text: str) -> str:

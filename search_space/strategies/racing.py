@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from search_space.candidates.candidate import DocumentNats, ScoredCandidate
 
@@ -22,6 +21,8 @@ def is_worse(nll: NDArray[np.float64], leader_nll: NDArray[np.float64], *, alpha
     differences = nll - leader_nll
     if not len(differences) or differences.mean() <= 0.0:
         return False
+    from scipy.stats import wilcoxon  # more than a second, which every server would wait for
+
     return bool(wilcoxon(differences, alternative="greater").pvalue <= alpha)
 
 

@@ -25,8 +25,10 @@ from api.wire.jobs import EstimateResource, EventList, EventResource, Health, Jo
 from api.wire.problems import FieldProblem, problem_from_text
 from service.inspection.data import Inspection
 from service.pictures.data import SearchPictures
+from service.plans.data import Plan
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
+from service.specs.plan import PlanOptions
 from service.specs.search import SearchSpec
 from storage.kinds import BY_PREFIX, KINDS, KindRow
 from storage.records import JobAction, JobKind, JobState
@@ -123,6 +125,14 @@ class RopewalkClient:
         body, headers = _body(spec), {"Content-Type": "application/json"}
         params = {"validate_only": "true"}
         return self._send(EstimateResource, "POST", "/v1/searches", content=body, headers=headers, params=params)
+
+    def plan(self, kind: JobKind, spec: BaseModel | SpecValue, options: PlanOptions | None = None) -> Plan:
+        """What a job of this kind would cost; nothing is submitted."""
+        body, headers = _body(spec), {"Content-Type": "application/json"}
+        params = {} if options is None else options.model_dump(exclude_none=True)
+        path = f"/v1/{KINDS[kind].collection}:plan"
+        answer = self._request("POST", path, content=body, headers=headers, params=params)
+        return TypeAdapter(Plan).validate_json(answer.content)
 
     def _submit(self, kind: JobKind, spec: BaseModel | SpecValue, idempotency_key: str | None) -> JobResource:
         headers = {"Content-Type": "application/json"}

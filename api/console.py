@@ -28,6 +28,7 @@ def note(text: str) -> None:
 
 def large(number: float) -> str:
     """Three digits and k, M, G, T or P: numbers of tokens and of operations are read, not compared digit by digit."""
+    number = float(f"{number:.3g}")
     power = min(max(int(math.log10(number) // 3), 0), 5) if number >= 1 else 0
     return f"{number / 1000**power:.3g}{['', 'k', 'M', 'G', 'T', 'P'][power]}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,28 +13,10 @@ from typing import Any
 import torch
 
 from workers.arithmetic import choose_device, device_name
+from workers.gpus import bf16_tflops
 from workers.vllm_backend.version import vllm_version
 
-# Dense bf16 TFLOP/s of the tensor cores, as NVIDIA's data sheets give them; a name that holds a longer key is that one.
-_BF16_TFLOPS = {
-    "A10": 125.0,
-    "A100": 312.0,
-    "B200": 2250.0,
-    "H100": 989.0,
-    "H100 NVL": 835.0,
-    "H100 PCIe": 756.0,
-    "H200": 989.0,
-    "L4": 121.0,
-    "L40S": 362.0,
-}
 _GIB = 2.0**30
-
-
-def bf16_tflops(name: str) -> float | None:
-    """Dense bf16 peak of the device called `name`; None for one that is not in the table."""
-    words = re.split(r"[\s-]+", name)
-    known = [key for key in _BF16_TFLOPS if all(word in words for word in key.split())]
-    return _BF16_TFLOPS[max(known, key=len)] if known else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from search_space.reading.writer import schema
 from search_space.registry import Row
 from search_space.strategies.registry import STRATEGIES, StrategyRow
 from service.evaluations.measures import MEASURES
+from workers.gpus import GPUS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +52,13 @@ def _measures() -> Iterator[str]:
     for row in MEASURES.values():
         asked_by = "always" if row.asked_by is None else f"`{row.asked_by}`"
         yield f"| {row.name} | {asked_by} | {', '.join(f'`{name}`' for name in row.fields)} | {row.summary} |"
+
+
+def _gpus() -> Iterator[str]:
+    return (
+        f"| `{gpu.name}` | {gpu.bf16_tflops:g} | {gpu.memory_gib:g} | {gpu.summary} | {gpu.source} |"
+        for gpu in GPUS.own.values()
+    )
 
 
 def _settings(rows: Iterable[StrategyRow]) -> Iterator[str]:
@@ -91,6 +99,12 @@ TABLES = (
         name="strategies",
         head="| strategy | setting | default | values | meaning |",
         lines=lambda: _settings(STRATEGIES.own.values()),
+    ),
+    Table(
+        page=DOCS / "cost.md",
+        name="gpus",
+        head="| GPU | dense bfloat16, TFLOP/s | memory, GiB | form | source |",
+        lines=_gpus,
     ),
 )
 

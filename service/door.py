@@ -11,12 +11,16 @@ from service.inspection.making import inspect_model
 from service.pictures.data import SearchPictures
 from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
+from service.plans.data import Plan
+from service.plans.making import plan_evaluation, plan_finetune, plan_search
+from service.plans.work import Device
 from service.reports import SearchReport
 from service.searches.prepare import prepare_search
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.inspection import InspectionSpec
+from service.specs.plan import PlanOptions
 from service.specs.search import SearchSpec
 from storage.errors import JobNotFound, StorageError
 from storage.jobs.statistics import Statistics, read_statistics
@@ -79,6 +83,18 @@ class Door:
             validation_document_passes=validation,
             validation_tokens=validation * spec.target_length,
         )
+
+    def plan_search(self, spec: SearchSpec, options: PlanOptions) -> Plan:
+        """What a search would cost; errors as `service.plans.making.plan_search`."""
+        return plan_search(spec, Device.of(options))
+
+    def plan_finetune(self, spec: FinetuneSpec, options: PlanOptions) -> Plan:
+        """What a fine-tuning job would cost; errors as `service.plans.making.plan_finetune`."""
+        return plan_finetune(spec, Device.of(options), jobs=self._jobs)
+
+    def plan_evaluation(self, spec: EvaluationSpec, options: PlanOptions) -> Plan:
+        """What an evaluation would cost; errors as `service.plans.making.plan_evaluation`."""
+        return plan_evaluation(spec, Device.of(options), jobs=self._jobs)
 
     def submit_search(self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
         """Accept a search; errors as `validate_search`, and IdempotencyConflict."""

@@ -9,6 +9,7 @@ from rich.table import Table
 from api.client import RopewalkClient
 from api.commands import common, live
 from api.commands.offline import SkipGaps, SkipPlaces, SkipTokens
+from api.commands.plan import print_plan
 from api.console import err, out, print_json, print_line
 from api.errors import BadInput
 from api.wire.jobs import JobResource
@@ -54,6 +55,7 @@ def submit(
     finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune with the winner.")] = False,
     label: common.LabelOptions = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check and estimate, submit nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, submit nothing.")] = False,
     idempotency_key: common.IdempotencyKey = None,
     wait: common.Wait = False,
     as_json: common.AsJson = False,
@@ -89,6 +91,9 @@ def submit(
     with common.client() as client:
         if validate_only:
             print_json(client.validate_search(spec))
+            return 0
+        if dry_run:
+            print_plan(client.plan("search", spec), as_json=as_json)
             return 0
         job = client.submit_search(spec, idempotency_key=idempotency_key)
         if not wait:

@@ -12,7 +12,7 @@ from api.http.dashboard import DashboardRoute
 from api.http.handlers import install_handlers
 from api.http.metrics import Metrics
 from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
-from api.http.routes import evaluations, finetunes, health, models, searches
+from api.http.routes import evaluations, finetunes, health, models, plans, searches
 from api.rate_limits import RateLimits
 from api.settings import Settings
 from api.wire.problems import Problem
@@ -54,7 +54,7 @@ def create_app(
     app.state.roots = (*settings.roots, user_path(str(settings.home)).absolute() / "artifacts")
     app.state.metrics = Metrics(door)
     install_handlers(app)
-    for router in (searches.router, finetunes.router, evaluations.router, models.router, health.router):
+    for router in (searches.router, finetunes.router, evaluations.router, models.router, plans.router, health.router):
         app.include_router(router)
     app.router.routes.append(DashboardRoute(open_optuna_storage))
     app.add_middleware(BodyLimitMiddleware)

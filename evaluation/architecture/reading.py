@@ -15,6 +15,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from evaluation.architecture.config import load_config, rope_blocks
+from evaluation.architecture.flops import ForwardFlops, count_flops, guess_flops
 from evaluation.architecture.frequencies import read_rope
 from evaluation.architecture.layers import Layers
 from evaluation.architecture.probing import probe_layers
@@ -53,6 +54,50 @@ def read_architecture(config: Mapping[str, object], *, original_length: int | No
     """
     with _READING, _quietly():
         return _read(json.dumps(config, sort_keys=True), original_length)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outline:
+    """What decides the cost of a model: its operations, weights and caches, and the sizes that activations have."""
+
+    layers: Layers
+    structure: Structure
+    flops: ForwardFlops
+    counted: bool
+    """Whether the operations are those of the model's code; else of its weights."""
+    hidden: int
+    intermediate: int
+    vocabulary: int
+
+
+def read_outline(config: Mapping[str, object]) -> Outline:
+    """Read the dict of a ``config.json`` for what its passes cost.
+
+    Raises:
+        UnsupportedRope: transformers has no language model for it.
+    """
+    with _READING, _quietly():
+        return _outline(json.dumps(config, sort_keys=True))
+
+
+@lru_cache(maxsize=64)
+def _outline(config: str) -> Outline:
+    model = build_skeleton(load_config(json.loads(config)))
+    text, layers = text_config(model), probe_layers(model)
+    try:
+        flops, counted = count_flops(model, layers), True
+    except UnsupportedRope:
+        flops, counted = guess_flops(model, layers), False
+    width = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    return Outline(
+        layers=layers,
+        structure=read_structure(model),
+        flops=flops,
+        counted=counted,
+        hidden=text.hidden_size,
+        intermediate=max(width) if isinstance(width, list) else width,
+        vocabulary=text.vocab_size,
+    )
 
 
 @contextmanager

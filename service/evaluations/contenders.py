@@ -8,8 +8,8 @@ from evaluation.scores.served_rope import ServedRope
 from search_space.candidates.baselines import baseline, baselines, own_attention_factor
 from search_space.candidates.candidate import Candidate
 from search_space.factors.factor_file import FactorFile
+from search_space.rope.config import RopeConfig
 from search_space.rope.scaling import Scaling
-from service.searches.prepare import PreparedModel
 
 BASE = "none"  # the baseline that scales nothing
 FOUND = "found factors"
@@ -47,7 +47,8 @@ class Checkpoint:
 
 
 def contenders(
-    model: PreparedModel,
+    rope: RopeConfig,
+    model: str,
     target: int,
     *,
     baselined: bool,
@@ -55,32 +56,29 @@ def contenders(
     found: FactorFile | None,
     trained: Checkpoint | None,
 ) -> Iterator[Contender]:
-    """In the order of the report. The unchanged model is there whenever others are `compared` with it, or nobody else
-    is; with `baselined` it is one of the baselines."""
-    original = model.rope.original_max_position_embeddings
+    """In the order of the report; `model` as workers load it, `rope` its rotary embedding. The unchanged model is there
+    whenever others are `compared` with it, or nobody else is; with `baselined` it is one of the baselines."""
+    original = rope.original_max_position_embeddings
 
     def of_model(name: str, scaling: Scaling) -> Contender:
-        rope = ServedRope(original_length=original, scaling=scaling)
-        return Contender(name=name, model=model.worker_name, rope=rope)
+        return Contender(name=name, model=model, rope=ServedRope(original_length=original, scaling=scaling))
 
     file = found or (None if trained is None else trained.file)
     if baselined:
         # The formulas at a critical pair get the one that was found: LongRoPE2 table 5, NTK and YaRN at d_rcd.
-        for candidate in baselines(model.rope, target, critical_pair=None if file is None else file.critical_pair):
+        for candidate in baselines(rope, target, critical_pair=None if file is None else file.critical_pair):
             yield of_model(_name(candidate), candidate.scaling)
         if found is not None and found.attention_factor != 1.0:
             # Found with an attention factor: the baseline that has one of its own gets it too.
-            own = own_attention_factor("yarn", model.rope, target)
-            yield of_model(
-                "yarn+attention", replace(baseline("yarn", model.rope, target).scaling, attention_factor=own)
-            )
+            own = own_attention_factor("yarn", rope, target)
+            yield of_model("yarn+attention", replace(baseline("yarn", rope, target).scaling, attention_factor=own))
     elif compared or (found is None and trained is None):
-        yield of_model(BASE, Scaling.identity(model.rope.num_pairs))
+        yield of_model(BASE, Scaling.identity(rope.num_pairs))
     if found is not None:
         yield of_model(FOUND, found.scaling)
     if trained is not None:
-        rope = ServedRope(original_length=original, scaling=trained.file.scaling)
-        yield Contender(name=FINETUNED, model=str(trained.path), rope=rope)
+        served = ServedRope(original_length=original, scaling=trained.file.scaling)
+        yield Contender(name=FINETUNED, model=str(trained.path), rope=served)
 
 
 def _name(candidate: Candidate) -> str:

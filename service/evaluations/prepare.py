@@ -59,7 +59,8 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
         lengths=tuple(sorted(set(lengths))),
         contenders=tuple(
             contenders(
-                model,
+                model.rope,
+                model.worker_name,
                 target,
                 baselined=spec.baselines,
                 compared=any(measure.is_served for measure in asked),

@@ -117,29 +117,8 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
         EvaluationError, SearchSpaceError, WorkersError: the room that refused says why.
     """
     model = _model_of(spec, weights=weights)
-    if spec.target_length <= model.rope.original_max_position_embeddings:
-        raise InvalidSpec(
-            "target_length must be greater than the model's original length, but got "
-            f"target_length={spec.target_length}, original_length={model.rope.original_max_position_embeddings}",
-            pointer="/target_length",
-        )
-    searched = spec.scorer.attention_factor == "search"
+    strategy, cost = strategy_of(spec, model.rope)
     skipping = skipping_of(spec, model.rope)
-    context = StrategyContext(
-        rope=model.rope,
-        target_length=spec.target_length,
-        seed=spec.seed,
-        attention_factor=None if searched else float(spec.scorer.attention_factor),
-        documents=spec.objective.documents,
-        budget=Budget(
-            max_candidates=spec.budget.max_trials,
-            max_document_passes=spec.budget.max_document_passes,
-            max_tokens=spec.budget.max_tokens,
-            patience=spec.budget.patience,
-        ),
-        skipped=None if skipping is None else PassCost(each=skipping.tokens),
-    )
-    strategy = make_strategy(spec.strategy.name, spec.strategy.arguments(), context)
     check_scorer(
         spec.scorer.backend,
         tensor_parallel=spec.scorer.tensor_parallel,
@@ -165,7 +144,40 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             needles=spec.objective.needles_per_document,
             seed=spec.seed,
         )
-    return PreparedSearch(spec=spec, model=model, strategy=strategy, cost=context.cost)
+    return PreparedSearch(spec=spec, model=model, strategy=strategy, cost=cost)
+
+
+def strategy_of(spec: SearchSpec, rope: RopeConfig) -> tuple[Strategy, PassCost]:
+    """How candidates are bred, and what passes over search documents cost.
+
+    Raises:
+        InvalidSpec: L' is not above L, or documents cannot skip as the spec says.
+        InvalidStrategy: what the strategy refuses.
+    """
+    length = rope.original_max_position_embeddings
+    if spec.target_length <= length:
+        raise InvalidSpec(
+            "target_length must be greater than the model's original length, but got "
+            f"target_length={spec.target_length}, original_length={length}",
+            pointer="/target_length",
+        )
+    searched = spec.scorer.attention_factor == "search"
+    skipping = skipping_of(spec, rope)
+    context = StrategyContext(
+        rope=rope,
+        target_length=spec.target_length,
+        seed=spec.seed,
+        attention_factor=None if searched else float(spec.scorer.attention_factor),
+        documents=spec.objective.documents,
+        budget=Budget(
+            max_candidates=spec.budget.max_trials,
+            max_document_passes=spec.budget.max_document_passes,
+            max_tokens=spec.budget.max_tokens,
+            patience=spec.budget.patience,
+        ),
+        skipped=None if skipping is None else PassCost(each=skipping.tokens),
+    )
+    return make_strategy(spec.strategy.name, spec.strategy.arguments(), context), context.cost
 
 
 def _model_of(spec: SearchSpec, *, weights: bool) -> PreparedModel:

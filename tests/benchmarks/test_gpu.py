@@ -15,11 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.corpus import write_installed_text
 from benchmarks.gguf import convert
-from benchmarks.machine import bf16_tflops, forward_flops
+from benchmarks.machine import forward_flops
 from benchmarks.session import Session
 from evaluation.models.source import load_tokenizer, resolve_model
 from tests.helpers.paths import POCKET, ROOT
 from tests.helpers.pocket_gguf import write_pocket_gguf
+from workers.gpus import bf16_tflops
 
 # What a machine with torch and transformers need not have, and the service does.
 MISSING = ("ray", "pydantic", "sqlalchemy", "optuna", "fastapi", "gguf", "datasets", "typer", "matplotlib", "vllm")
@@ -28,6 +29,7 @@ import sys
 sys.modules |= dict.fromkeys({MISSING})
 import benchmarks.scoring.vllm
 from benchmarks.gpu import extend, scoring
+from workers.gpus import bf16_tflops
 small = ["--small", "--device", "cpu"]
 scoring.main([*small, "--repeats", "1", "--peak-tflops", "1", "--report", sys.argv[1] + "/reports/scoring.md"])
 extend.main([*small, "--steps", "1", "--report", sys.argv[1] + "/extend.md"])

@@ -36,6 +36,9 @@ OPERATIONS = {
     "list_trials",
     "pause_finetune",
     "pause_search",
+    "plan_evaluation",
+    "plan_finetune",
+    "plan_search",
     "resume_finetune",
     "resume_search",
 }

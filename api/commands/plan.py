@@ -1,0 +1,145 @@
+"""What a job will cost, before it starts; without a service and without weights."""
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.table import Table
+
+from api.commands import common
+from api.console import large, note, out, print_json
+from api.errors import BadInput
+from storage.kinds import KINDS
+
+if TYPE_CHECKING:
+    from service.plans.data import Plan, PlanRow
+    from service.plans.work import Device
+    from service.specs.plan import PlanOptions
+
+Gpu = Annotated[str | None, typer.Option(help="The GPU by name, such as H100, A100 or L4; default: H100.")]
+Gpus = Annotated[int | None, typer.Option(help="How many there are; default: as many as the spec's workers take.")]
+Utilisation = Annotated[float | None, typer.Option(help="Share of the peak that passes reach; default: 0.4.")]
+Price = Annotated[float | None, typer.Option("--price", help="Of a GPU-hour, in any currency.")]
+
+S = TypeVar("S")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("plan")(plan)
+
+
+def plan(
+    spec_file: Annotated[str | None, typer.Argument(metavar="[SPEC.json]", help="A spec; - for stdin.")] = None,
+    kind: Annotated[str, typer.Option(help=f"Of the spec: {common.any_of(KINDS)}.")] = "search",
+    model: Annotated[str | None, typer.Option(help="pocket, a directory, or a hub id; its config is enough.")] = None,
+    target_length: Annotated[int | None, typer.Option(help="Tokens.")] = None,
+    finetune: Annotated[bool, typer.Option("--finetune", help="Plan a training with the winner, too.")] = False,
+    gpu: Gpu = None,
+    gpus: Gpus = None,
+    utilisation: Utilisation = None,
+    price: Price = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a few passes on this machine instead; needs the weights.")
+    ] = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Say what a job will cost: passes, tokens, operations, memory, hours and money, row by row."""
+    spec: dict[str, Any] = {} if spec_file is None else common.read_json_object(spec_file)
+    given: dict[str, object] = {
+        "model": None if model is None else common.local_path(model),
+        "target_length": target_length,
+        "finetune": {} if finetune and not spec.get("finetune") else None,
+    }
+    for path, value in given.items():
+        common.put(spec, path, value)
+    options = options_of(gpu, gpus, utilisation, price)
+    print_plan(_planned(kind, spec, options, measure=measure), as_json=as_json)
+
+
+def options_of(gpu: str | None, gpus: int | None, utilisation: float | None, price: float | None) -> "PlanOptions":
+    """The options that were given, checked.
+
+    Raises:
+        BadInput: one breaks a rule.
+    """
+    from service.specs.plan import PlanOptions
+
+    given = {"gpu": gpu, "gpus": gpus, "utilisation": utilisation, "price_per_gpu_hour": price}
+    return _checked(PlanOptions, {name: value for name, value in given.items() if value is not None})
+
+
+def _checked(spec: type[S], given: dict[str, Any]) -> S:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(spec).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the spec"
+        raise BadInput(f"{where}: {first['msg']}, but got {first['input']!r}") from error
+
+
+def _planned(kind: str, spec: dict[str, Any], options: "PlanOptions", *, measure: bool) -> "Plan":
+    from service.plans.making import plan_evaluation, plan_finetune, plan_search
+    from service.plans.work import Device
+    from service.specs.evaluation import EvaluationSpec
+    from service.specs.finetune import FinetuneSpec
+    from service.specs.search import SearchSpec
+
+    if kind not in KINDS:
+        raise BadInput(f"--kind must be {common.any_of(KINDS)}, but got {kind!r}")
+    if measure and kind != "search":
+        raise BadInput(f"--measure must be of a search, whose passes are timed, but got --kind {kind}")
+    if kind == "finetune":
+        return plan_finetune(_checked(FinetuneSpec, spec), Device.of(options))
+    if kind == "evaluation":
+        return plan_evaluation(_checked(EvaluationSpec, spec), Device.of(options))
+    search = _checked(SearchSpec, spec)
+    return plan_search(search, _measured(search, options) if measure else Device.of(options))
+
+
+def _measured(search: Any, options: "PlanOptions") -> "Device":
+    from dataclasses import replace
+
+    from service.plans.measuring import measured_device
+
+    return replace(measured_device(search), price_per_hour=options.price_per_gpu_hour)
+
+
+def print_plan(found: "Plan", *, as_json: bool) -> None:
+    """As a table, or as JSON."""
+    if as_json:
+        from pydantic import TypeAdapter
+
+        from service.plans.data import Plan
+
+        print_json(TypeAdapter(Plan).dump_python(found, mode="json"))
+        return
+    priced = any(row.price is not None for row in found.rows)
+    names = ("work", "passes", "tokens", "PFLOP", "GPUs", "GiB each", "hours", *(("price",) if priced else ()))
+    lengths = f"from {found.original_length} to {found.target_length} tokens"
+    table = Table(*names, title=f"{found.model}, {lengths}, on {found.device}")
+    for row in found.rows:
+        table.add_row(*_cells(row, priced=priced))
+    out().print(table)
+    if any(row.bound == "at most" for row in found.rows):
+        note("where there are two numbers, the run's own scores decide: about the first, at most the second")
+    for text in found.notes:
+        note(text)
+
+
+def _cells(row: "PlanRow", *, priced: bool) -> tuple[str, ...]:
+    def both(expected: float, most: float) -> str:
+        shown, bound = (large(value) if value >= 1 else f"{value:.2g}" for value in (expected, most))
+        return bound if row.bound == "exactly" else f"{shown} / {bound}"
+
+    return (
+        row.work,
+        both(row.expected_passes, row.passes),
+        both(row.expected_tokens, row.tokens),
+        both(row.expected_pflop, row.pflop),
+        str(row.gpus),
+        f"{row.memory_gib:.3g}{'' if row.fits else ', does not fit'}",
+        both(row.expected_hours, row.hours),
+        *((both(row.expected_price or 0.0, row.price or 0.0),) if priced else ()),
+    )

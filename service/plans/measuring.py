@@ -1,0 +1,55 @@
+"""How fast this machine is with a model: a few passes, timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from evaluation.documents.needle import NeedleDocument
+from search_space.rope.scaling import Scaling
+from service.plans.model import PlannedModel
+from service.plans.work import GIB, Device
+from service.searches.prepare import prepare_model, scorer_settings
+from service.specs.search import SearchSpec
+from workers.arithmetic import choose_device, device_name
+from workers.base import Scorer
+from workers.factory import make_scorer
+from workers.memory import whole_bytes
+
+_PASSES = 2  # timed, after one that is not
+_MOST_TOKENS = 4096  # of a pass: a longer one is not waited for
+
+
+def measured_device(spec: SearchSpec) -> Device:
+    """One worker of this machine, at the speed of a few passes without scaling over documents as the search has them.
+
+    Raises:
+        EvaluationError, SearchSpaceError, WorkersError: the model cannot be read or scored here; its weights must be.
+    """
+    prepared = prepare_model(spec.model, corpus=spec.objective.corpus, original_length=spec.original_length)
+    model, longest = PlannedModel.of(prepared.source), min(spec.target_length, _MOST_TOKENS)
+    shortest = min(longest, prepared.rope.original_max_position_embeddings)
+    rates: list[tuple[int, float]] = []
+    scorer = make_scorer(scorer_settings(spec.scorer, prepared.worker_name, prepared.rope, longest))
+    try:
+        for tokens in sorted({shortest, longest}):
+            documents = prepared.documents(split="search", length=tokens, count=_PASSES + 1, needles=1, seed=spec.seed)
+            seconds = _seconds(scorer, Scaling.identity(prepared.rope.num_pairs), documents)
+            rates.append((tokens, model.outline.flops.of(tokens) / seconds))
+    finally:
+        scorer.close()
+    device = choose_device()
+    return Device(
+        name=f"{device_name(device)}, measured: {rates[-1][1] / 1e12:.3g} TFLOP/s in passes of {rates[-1][0]} tokens",
+        rates=tuple(rates),
+        count=1,
+        memory_gib=whole_bytes(device) / GIB,
+    )
+
+
+def _seconds(scorer: Scorer, scaling: Scaling, documents: Sequence[NeedleDocument]) -> float:
+    """Of one pass, the first one not counted."""
+    scorer.score(scaling, documents[:1])
+    begun = time.perf_counter()
+    scorer.score(scaling, documents[1:])
+    return (time.perf_counter() - begun) / len(documents[1:])

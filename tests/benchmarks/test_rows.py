@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.extend.rows.arms import ARMS, FULL, ORIGINAL_LENGTH, SEEDS, Arm, Cell, cells
 from benchmarks.extend.rows.cell import Amounts, keep, kept, run_cell
+from benchmarks.extend.rows.cost import compare
 from benchmarks.extend.rows.measure import lengths_of
 from benchmarks.extend.rows.report import report
 from finetune.rows import check_rows, row_tokens
@@ -46,4 +47,11 @@ def test_a_cell_is_trained_measured_kept_and_read_back(tmp_path: Path) -> None:
     with results.open("a") as file:
         file.write('{"cell": {"model"')  # a run that was ended
     assert kept(results) == {cell.name: outcome}
-    assert "### pocket, to 512 tokens, yarn factors, on cpu" in report(results)
+    assert "### pocket, to 512 tokens, yarn factors, 120 steps, on cpu" in report(results)
+
+
+@pytest.mark.slow
+def test_every_arm_is_timed_in_every_round() -> None:
+    found = compare([FULL, "skipped L, equal"], 512, 1)
+    assert [len(seconds) for seconds in found.values()] == [1, 1]
+    assert all(second > 0 for seconds in found.values() for second in seconds)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.extend.rows.arms import ARMS, SEEDS, cells
+from benchmarks.extend.rows.arms import ARMS, SEEDS, STEPS, cells
 
 
 def main() -> None:
@@ -30,7 +30,12 @@ def main() -> None:
     from benchmarks.extend.rows.pool import How, run_all
 
     wanted = cells(
-        tuple(given.models), tuple(given.target_lengths), tuple(given.factors), tuple(given.seeds), tuple(given.arms)
+        tuple(given.models),
+        tuple(given.target_lengths),
+        tuple(given.factors),
+        tuple(given.seeds),
+        tuple(given.arms),
+        steps=given.steps,
     )
     done = kept(results)
     missing = [cell for cell in wanted if cell.name not in done]
@@ -51,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--factors", nargs="+", default=["found"], help="found, or names of baselines")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--arms", nargs="+", default=[arm.label for arm in ARMS])
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--documents", type=int, default=200, help="held-out ones of each length")
     parser.add_argument("--windows", type=int, default=60, help="of plain text, of each length")
     parser.add_argument("--ruler-prompts", type=int, default=0, help="of each task; 0 asks none")

@@ -35,13 +35,13 @@ class Arm:
     given: Mapping[str, Any] = field(default_factory=dict)
     rank: int = 1
 
-    def settings(self, *, target_length: int, seed: int, device: str) -> FinetuneSettings:
-        """Of the training: everything but the rows is the same for all arms."""
+    def settings(self, *, target_length: int, seed: int, device: str, steps: int = STEPS) -> FinetuneSettings:
+        """Of the training: everything but the rows is the same for all arms, where they do not say otherwise."""
         tokens = self.original_lengths * ORIGINAL_LENGTH
         skipped = round(self.long_tokens * FULL_ROWS * target_length / tokens)
         share = {"long_loss_share": 0.25, "skipped_loss_share": 0.25} if skipped and self.full_rows else {}
         fields: dict[str, Any] = {
-            "steps": STEPS,
+            "steps": steps,
             "long_documents_per_step": self.full_rows,
             "skipped_rows_per_step": skipped,
             "skipped_tokens": tokens,
@@ -100,11 +100,12 @@ class Cell:
     factors: str
     arm: str
     seed: int
+    steps: int = STEPS
 
     @property
     def name(self) -> str:
         """One line, in which no two cells agree."""
-        return f"{Path(self.model).name} {self.target_length} {self.factors} {self.arm} {self.seed}"
+        return f"{Path(self.model).name} {self.target_length} {self.factors} {self.arm} {self.seed} {self.steps}"
 
 
 def cells(
@@ -113,10 +114,12 @@ def cells(
     factors: tuple[str, ...],
     seeds: tuple[int, ...],
     arms: tuple[str, ...],
+    *,
+    steps: int = STEPS,
 ) -> list[Cell]:
     """All of them: those that are to be shown first, the seeds in turn."""
     return [
-        Cell(model=model, target_length=length, factors=name, arm=arm.label, seed=seed)
+        Cell(model=model, target_length=length, factors=name, arm=arm.label, seed=seed, steps=steps)
         for rank in sorted({arm.rank for arm in ARMS})
         for length in target_lengths
         for seed in seeds

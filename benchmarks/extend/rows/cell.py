@@ -65,7 +65,7 @@ def factors_of(cell: Cell, store: Path) -> FactorFile:
 def run_cell(cell: Cell, store: Path, device: str, amounts: Amounts) -> Outcome:
     """Train and measure; the checkpoint is not kept."""
     arm = next(arm for arm in ARMS if arm.label == cell.arm)
-    settings = arm.settings(target_length=cell.target_length, seed=cell.seed, device=device)
+    settings = arm.settings(target_length=cell.target_length, seed=cell.seed, device=device, steps=cell.steps)
     documents = held_out(cell.model, cell.target_length, amounts.documents, amounts.windows)
     source = resolve_model(cell.model, original_length=ORIGINAL_LENGTH)
     with tempfile.TemporaryDirectory(prefix="rows-") as scratch:

@@ -20,17 +20,17 @@ Group = dict[str, dict[int, Outcome]]
 
 def report(results: Path) -> str:
     """Markdown of everything that was kept."""
-    groups: dict[tuple[str, int, str, str], Group] = {}
+    groups: dict[tuple[str, int, str, int, str], Group] = {}
     for outcome in kept(results).values():
         cell = outcome.cell
-        key = (Path(cell.model).name, cell.target_length, cell.factors, outcome.device)
+        key = (Path(cell.model).name, cell.target_length, cell.factors, cell.steps, outcome.device)
         groups.setdefault(key, {}).setdefault(cell.arm, {})[cell.seed] = outcome
     return "\n".join(line for key, group in groups.items() for line in _group(key, group))
 
 
-def _group(key: tuple[str, int, str, str], group: Group) -> Iterator[str]:
-    model, target, factors, device = key
-    yield from (f"### {model}, to {target} tokens, {factors} factors, on {device}", "")
+def _group(key: tuple[str, int, str, int, str], group: Group) -> Iterator[str]:
+    model, target, factors, steps, device = key
+    yield from (f"### {model}, to {target} tokens, {factors} factors, {steps} steps, on {device}", "")
     yield from _arms(group, target)
     yield ""
     yield from _depths(group)

@@ -28,11 +28,12 @@ class Table:
     name: str
     head: str
     lines: Callable[[], Iterable[str]]
+    script: str = "tables"
 
     @property
     def begin(self) -> str:
         """The comment that the table follows."""
-        return f"<!-- begin {self.name}: written by scripts/tables -->"
+        return f"<!-- begin {self.name}: written by scripts/{self.script} -->"
 
     def text(self) -> str:
         """The table as Markdown."""

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from scripts import prices
 from scripts.tables import TABLES, Table
 from tests.helpers.paths import ROOT
 
@@ -48,6 +49,16 @@ def test_tables_of_rows_are_what_the_rows_say(table: Table) -> None:
     page = table.page.read_text()
     assert table.begin in page
     assert page == table.written(page), "run scripts/tables"
+
+
+@pytest.mark.slow
+def test_the_table_of_prices_is_what_plans_say() -> None:
+    """The smallest model's rows: the others take a minute."""
+    page = prices.TABLE.page.read_text()
+    assert prices.TABLE.begin in page
+    assert [line for line in page.splitlines() if line.startswith("| 1B |")] == list(prices.rows(["1B"])), (
+        "run scripts/prices"
+    )
 
 
 BLOCK = re.compile(r"^```python\n# ([\w/]+\.py)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)

@@ -69,8 +69,13 @@ def test_pauses_grow_to_a_bound_and_differ() -> None:
 
 
 def test_writes_go_on_while_every_session_is_ended(
-    database: Database, database_url: str, store: JobStore, claimed_job: ClaimedJob
+    database: Database,
+    database_url: str,
+    store: JobStore,
+    claimed_job: ClaimedJob,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(retries, "PATIENCE", 60.0)  # on a busy machine a transaction takes longer than a session lives
     lease = claimed_job(JobState.searching)
     with ending_sessions(database_url, every_seconds=0.05):
         for number in range(60):

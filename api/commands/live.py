@@ -73,11 +73,11 @@ class _Watch:
 
     def _show(self, task: TaskID, job: JobResource) -> None:
         progress = job.progress
-        passes = f"{progress.document_passes}"
+        passes = f"{progress.document_passes}" if progress.document_passes or not progress.tokens else ""
         if progress.total_document_passes:
             passes += f"/{progress.total_document_passes} passes"
         if progress.tokens:
-            passes += f", {large(progress.tokens)} tokens"
+            passes += f"{', ' if passes else ''}{large(progress.tokens)} tokens"
         best = "" if progress.best_nll is None else f"best NLL {progress.best_nll:.4f}"
         done = 1.0 if job.is_final else progress.fraction or 0.0
         left = _time_left(job)

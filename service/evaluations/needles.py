@@ -39,8 +39,9 @@ class NeedleWork(OwnWork):
             ours = [one for one in prepared.contenders if one.model == model]
             wanted = tuple(setups_at(ours, prepared.lengths))
             scores = _scores(runtime, _tasks(wanted, documents), opened, prepared.spec.workers)
-            ordered = _in_order(scores, progress, note=f"needles: {', '.join(one.name for one in ours)}")
             count = prepared.spec.documents
+            lengths = [setup.length for setup in wanted for _ in range(count)]
+            ordered = _in_order(scores, progress, lengths, note=f"needles: {', '.join(one.name for one in ours)}")
             known |= {setup: ordered[place * count : (place + 1) * count] for place, setup in enumerate(wanted)}
         return {
             "rows": tuple(
@@ -79,12 +80,12 @@ def _scores(
 
 
 def _in_order(
-    scores: Iterator[tuple[int, DocumentScore]], progress: EvaluationProgress, *, note: str
+    scores: Iterator[tuple[int, DocumentScore]], progress: EvaluationProgress, lengths: Sequence[int], *, note: str
 ) -> tuple[DocumentScore, ...]:
     found: dict[int, DocumentScore] = {}
     for place, score in scores:
         found[place] = score
-        progress.advance(note)
+        progress.advance(note, tokens=lengths[place])
     return tuple(found[place] for place in range(len(found)))
 
 

@@ -12,11 +12,18 @@ class EvaluationProgress:
         self._pace = Pace()
         self._pace.seconds_left(0, total)
         self._done = 0
+        self._tokens = 0
         self._total = total
 
-    def advance(self, note: str) -> None:
-        """One more; `note` says of what."""
+    @property
+    def tokens(self) -> int:
+        """What was read so far, prompts counted as long as their length."""
+        return self._tokens
+
+    def advance(self, note: str, *, tokens: int = 0) -> None:
+        """One more of so many tokens, where that is known; `note` says of what."""
         self._done += 1
+        self._tokens += tokens
         self._write(note, flush=self._done == self._total)
 
     def note(self, note: str) -> None:
@@ -28,6 +35,7 @@ class EvaluationProgress:
             stage="evaluating",
             document_passes=self._done,
             total_document_passes=self._total,
+            tokens=self._tokens,
             fraction=self._done / self._total,
             seconds_left=self._pace.seconds_left(self._done, self._total),
             note=note,

@@ -70,6 +70,9 @@ class EvaluationReport(Report):
     original_length: int
     target_length: int
     threshold: float = 0.0
+    tokens: int | None = Field(
+        None, exclude_if=lambda tokens: tokens is None, description="read for it; prompts are counted as their length"
+    )
     rows: tuple[EvaluationRow, ...]
     ruler: tuple[RulerRow, ...] = ()
     effective_lengths: dict[str, int | None] = Field(default_factory=dict)

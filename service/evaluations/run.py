@@ -31,6 +31,7 @@ def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> Evaluation
             "original_length": prepared.original_length,
             "target_length": prepared.target_length,
             "threshold": prepared.spec.threshold,
+            "tokens": progress.tokens,
             **found,
         }
     )

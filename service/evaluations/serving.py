@@ -48,7 +48,7 @@ def serve(
                 asked = waiting.pop(outcome.task_key)
                 score = works[asked.work].score(asked.question, outcome.answer)
                 scores[asked.work].setdefault(asked.setup, {})[asked.place] = score
-                progress.advance(note)
+                progress.advance(note, tokens=asked.setup.length)
     return {
         field: value for name, work in works.items() for field, value in work.found(_in_order(scores[name])).items()
     }

@@ -18,7 +18,9 @@ from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import RayError, RayTaskError
 
 from finetune.results import FinetuneResult, TrainingProgress
+from finetune.rows import step_tokens
 from finetune.worker_task import WorkerTask
+from search_space.factors.exports.hf import switch_length
 from service.errors import RunFailed, RunStopped
 from service.finetunes.actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
 from service.finetunes.prepare import PreparedFinetune
@@ -78,7 +80,7 @@ def _run(runtime: Runtime, task: WorkerTask) -> FinetuneResult:
     actor = start_actor()
     try:
         result = actor.run.remote(task, f"owner-{runtime.keeper.lease.epoch}", use_gpu)
-        return _follow(runtime, actor, result, steps_kept=task.settings.checkpoint_every)
+        return _follow(runtime, actor, result, task)
     except RayTaskError as error:
         raise _failure(error.cause) from error
     except RayError as error:
@@ -130,10 +132,9 @@ def _follow(
     runtime: Runtime,
     actor: ActorProxy[FinetuneActor],
     result: ray.ObjectRef[FinetuneResult],
-    *,
-    steps_kept: int,
+    task: WorkerTask,
 ) -> FinetuneResult:
-    book = _ProgressBook(runtime, steps_kept=steps_kept)
+    book = _ProgressBook(runtime, task)
     while True:
         runtime.keeper.check()
         done, _ = ray.wait([result], timeout=POLL_SECONDS)
@@ -148,9 +149,12 @@ def _follow(
 class _ProgressBook:
     """Writes down how a training goes, as often as it is looked at."""
 
-    def __init__(self, runtime: Runtime, *, steps_kept: int) -> None:
+    def __init__(self, runtime: Runtime, task: WorkerTask) -> None:
         self._runtime = runtime
-        self._steps_kept = steps_kept
+        self._steps_kept = task.settings.checkpoint_every
+        self._step_tokens = step_tokens(
+            task.settings, original_length=switch_length(task.file), target_length=task.file.target_length
+        )
         self._writer = ProgressWriter(runtime)
         self._last: TrainingProgress | None = None
         self._kept = 0
@@ -167,11 +171,12 @@ class _ProgressBook:
         self._last = progress
         if progress.step >= self._kept:
             self._runtime.keeper.accepted(self._runtime.keeper.request)
-        self._writer.write(_to_record(progress), flush=progress.step == progress.total)
+        self._writer.write(_to_record(progress, self._step_tokens), flush=progress.step == progress.total)
         self._runtime.event(
             "training.step",
             step=progress.step,
             steps=progress.total,
+            tokens=progress.step * self._step_tokens,
             loss_long=progress.loss_long,
             loss_middle=progress.loss_middle,
             loss_short=progress.loss_short,
@@ -180,9 +185,11 @@ class _ProgressBook:
         )
 
 
-def _to_record(progress: TrainingProgress) -> Progress:
+def _to_record(progress: TrainingProgress, step_tokens: int) -> Progress:
     return Progress(
         stage="training",
+        tokens=progress.step * step_tokens,
+        total_tokens=progress.total * step_tokens,
         fraction=progress.step / progress.total,
         seconds_left=progress.seconds / progress.step * (progress.total - progress.step),
         note=f"step {progress.step} of {progress.total}",

@@ -83,6 +83,8 @@ def evaluate(database: Database, home: Path, spec: dict[str, Any]) -> dict[str, 
     assert ended.result_json is not None
     assert ended.progress.document_passes == ended.progress.total_document_passes
     result: dict[str, Any] = json.loads(ended.result_json)
+    assert result["tokens"] == ended.progress.tokens >= sum(row["documents"] for row in result["rows"][:1])
+    assert ended.progress.seconds_left == 0.0
     return result
 
 

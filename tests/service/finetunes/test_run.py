@@ -24,6 +24,7 @@ from search_space.factors.factor_file import FactorFile
 from service.door import Door
 from service.finetunes import run as finetuning
 from service.finetunes.run import _failure
+from service.reports import FinetuneReport
 from service.runtime.failures import is_infrastructure
 from service.specs.finetune import FinetuneSpec
 from storage.errors import DatabaseUnreachable
@@ -110,7 +111,9 @@ def test_a_pause_another_controller_and_a_killed_worker_change_nothing(
     assert _weights(ended) == expected
     resumed = _seen(door, job_id, "training.resumed")
     assert KEPT_EVERY <= resumed[0] < resumed[1] < STEPS, "by the second controller, then by Ray Train"
-    assert ended.progress.fraction == 1.0
+    progress, report = ended.progress, FinetuneReport.from_json(ended.result_json or "")
+    assert (progress.fraction, progress.seconds_left) == (1.0, 0.0)
+    assert progress.tokens == progress.total_tokens == report.tokens
     assert not states.exists()
 
 

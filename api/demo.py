@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgre
 from rich.table import Table
 
 from api.client import ApiError, RopewalkClient
-from api.console import err, out, print_json
+from api.console import err, large, out, print_json
 from api.drawing.search import HeatMapRow, draw_needle_heat_map, draw_search
 from api.errors import ApiRoomError, BadInput, ServerUnreachable
 from api.settings import Settings
@@ -30,6 +30,7 @@ from api.wire.jobs import JobResource
 from evaluation.models.user_path import user_path
 from search_space.factors.factor_file import FactorFile
 from service.evaluations.report import EvaluationReport, EvaluationRow
+from service.plans.data import Plan
 from service.reports import FinetuneReport, SearchReport
 from storage.kinds import JOB_KINDS
 
@@ -104,6 +105,8 @@ def run_demo(settings: Settings, *, output: Path | None = None, seed: int = 0, a
     with _server(directory, console) as url, RopewalkClient(url) as client:
         console.print(f"server       {url}  (API: {url}/docs, dashboard: {url}/dashboard)")
         _cancel_leftovers(client)
+        for line in plan_lines(client.plan("search", {**SPEC, "seed": seed})):
+            console.print(line, highlight=False)
         search = client.submit_search({**SPEC, "seed": seed})
         console.print(f"search       {search.id}: the pocket model, {LENGTHS[0]} to {LENGTHS[-1]} tokens")
         search = _follow_search(client, search.id, console)
@@ -123,6 +126,17 @@ def run_demo(settings: Settings, *, output: Path | None = None, seed: int = 0, a
     else:
         _show(report, console)
     return 0
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """What the demo's jobs will take, a line for each kind of work."""
+    for label, row in zip(("plan", *[""] * len(plan.rows)), plan.rows, strict=False):
+        unit = "rows" if row.work == "training" else "passes"
+        passes, tokens = large(row.passes), large(row.tokens)
+        amount = f"{passes} {unit}, {tokens} tokens"
+        if row.bound == "at most":
+            amount = f"about {large(row.expected_passes)} {unit}, {large(row.expected_tokens)} tokens; at most {amount}"
+        yield f"{label:<12} {row.work}: {amount}; {large(row.pflop * 1e15)}FLOP"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from api.client import RopewalkClient
 from api.commands import common, live
 from api.commands.offline import SkipGaps, SkipPlaces, SkipTokens
 from api.commands.plan import print_plan
-from api.console import err, out, print_json, print_line
+from api.console import err, large, out, print_json, print_line
 from api.errors import BadInput
 from api.wire.jobs import JobResource
 from search_space.strategies.registry import STRATEGIES
@@ -135,12 +135,13 @@ def list_jobs(
     if as_json:
         print_json(page)
         return
-    table = Table("id", "state", "passes", "best NLL", "created", "labels")
+    table = Table("id", "state", "passes", "tokens", "best NLL", "created", "labels")
     for job in page.items:
         best = "" if job.progress.best_nll is None else f"{job.progress.best_nll:.4f}"
         labels = " ".join(f"{name}={value}" for name, value in job.labels.items())
+        tokens = large(job.progress.tokens) if job.progress.tokens else ""
         created = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(job.id, job.state.value, str(job.progress.document_passes), best, created, labels)
+        table.add_row(job.id, job.state.value, str(job.progress.document_passes), tokens, best, created, labels)
     out().print(table)
     if page.next_page_token:
         err().print(f"more: --page-token {page.next_page_token}", markup=False)

@@ -51,16 +51,20 @@ class _StatisticsCollector(Collector):
             "Document passes whose scores were accepted, by what paid for them: a forward pass, or the score cache",
             labels=["kind", "source"],
         )
+        tokens = CounterMetricFamily(
+            "ropewalk_tokens", "Tokens of those passes, and of rows that were trained on", labels=["kind"]
+        )
         for kind in JOB_KINDS:
             passes, cached = self._found.passes.get(kind, (0, 0))
             scores.add_metric([kind, "forward"], passes - cached)
             scores.add_metric([kind, "cache"], cached)
+            tokens.add_metric([kind], self._found.tokens.get(kind, 0))
         stages = SummaryMetricFamily(
             "ropewalk_stage_seconds", "Seconds that jobs spent in a state before the next", labels=["kind", "stage"]
         )
         for (kind, stage), time_in in sorted(self._found.stages.items()):
             stages.add_metric([kind, stage], count_value=time_in.times, sum_value=time_in.seconds)
-        yield from (scores, stages)
+        yield from (scores, tokens, stages)
 
     def _failures(self) -> Iterator[Metric]:
         jobs = CounterMetricFamily("ropewalk_job_failures", "Jobs that failed, by error code", labels=["kind", "code"])

@@ -16,7 +16,8 @@ from storage.transitions import CLAIMABLE
 _JOBS = sa.text("SELECT kind, state, count(*) FROM ropewalk.jobs GROUP BY kind, state")
 _PASSES = sa.text("""
     SELECT kind, coalesce(sum(CAST(progress->>'document_passes' AS bigint)), 0),
-           coalesce(sum(CAST(progress->>'cached_passes' AS bigint)), 0)
+           coalesce(sum(CAST(progress->>'cached_passes' AS bigint)), 0),
+           coalesce(sum(CAST(progress->>'tokens' AS bigint)), 0)
     FROM ropewalk.jobs GROUP BY kind
 """)
 _JOB_FAILURES = sa.text(
@@ -75,6 +76,8 @@ class Statistics:
     jobs: Mapping[tuple[JobKind, JobState], int]
     #: by kind: document passes, and those of them that the score cache answered
     passes: Mapping[JobKind, tuple[int, int]]
+    #: by kind: what those passes read, and trainings were trained on
+    tokens: Mapping[JobKind, int]
     #: by kind and error code: jobs in state failed
     failed_jobs: Mapping[tuple[JobKind, str], int]
     #: by reason: how often a job was requeued because the infrastructure failed
@@ -95,10 +98,12 @@ def read_statistics(database: Database) -> Statistics:
     """Count everything anew. Raises: DatabaseUnreachable, SchemaOutdated."""
     claimable = sorted(state.value for state in CLAIMABLE)
     with database.transaction() as connection:
+        work = connection.execute(_PASSES).all()
         events = {kind: count for kind, count in connection.execute(_EVENTS)}  # noqa: C416 (rows are no pairs to mypy)
         return Statistics(
             jobs={(kind, JobState(state)): count for kind, state, count in connection.execute(_JOBS)},
-            passes={kind: (int(passes), int(cached)) for kind, passes, cached in connection.execute(_PASSES)},
+            passes={kind: (int(passes), int(cached)) for kind, passes, cached, _ in work},
+            tokens={kind: int(tokens) for kind, _, _, tokens in work},
             failed_jobs={(kind, code): count for kind, code, count in connection.execute(_JOB_FAILURES)},
             infrastructure_failures={reason: count for reason, count in connection.execute(_INFRASTRUCTURE)},  # noqa: C416
             failed_trials=events.get("trial.failed", 0),

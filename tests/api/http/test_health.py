@@ -43,7 +43,7 @@ def test_metrics_tell_what_controllers_did_and_what_waits(server: RunningServer)
     jobs.request(jobs.create("search", "{}").job.id, "cancel")
     lease = claimed_search(jobs)
     jobs.create("evaluation", "{}")
-    jobs.update_progress(lease, Progress(document_passes=12, cached_passes=5))
+    jobs.update_progress(lease, Progress(document_passes=12, cached_passes=5, tokens=12_288))
     jobs.append_event(lease, "trial.failed", "{}")
     expire_lease(database, lease.job_id)
     taken = jobs.claim("another", 60, ["search"])
@@ -67,6 +67,7 @@ def test_metrics_tell_what_controllers_did_and_what_waits(server: RunningServer)
     assert told["ropewalk_queue_longest_seconds", "evaluation"] > 0
     assert told["ropewalk_document_passes_total", "search", "forward"] == 7
     assert told["ropewalk_document_passes_total", "search", "cache"] == 5
+    assert told["ropewalk_tokens_total", "search"] == 12_288
     assert told["ropewalk_job_failures_total", "FAILURE_BUDGET_SPENT", "search"] == 1
     assert told["ropewalk_infrastructure_failures_total", "WorkerLost"] == 1
     assert (told["ropewalk_trial_failures_total",], told["ropewalk_lease_losses_total",]) == (1, 1)

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from evaluation.models.fitting import resolve_for
@@ -23,6 +25,8 @@ from finetune.output.model_card import MERGE_SECTION
 from finetune.output.output_files import ADAPTER_CONFIG, CARD_NAME, FACTORS_NAME, is_adapter
 from search_space.errors import SearchSpaceError
 from search_space.factors.factor_file import FactorFile
+
+_FROZEN_MATRIX = ".base_layer.weight"  # peft's name of what an adapter is beside
 
 
 def _peft() -> ModuleType:
@@ -44,6 +48,15 @@ def add_adapters(model: PreTrainedModel, settings: FinetuneSettings) -> Any:
         r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     return peft.get_peft_model(model, config)
+
+
+def hold_frozen(model: nn.Module, dtype: torch.dtype) -> None:
+    """Hold the matrices under adapters in the type that a pass casts them to anyway: no result changes, and half of the
+    memory is free. To be called once all passes are under autocast; embeddings, head and norms stay as they are.
+    """
+    for name, weight in model.named_parameters():
+        if name.endswith(_FROZEN_MATRIX) and not weight.requires_grad:
+            weight.data = weight.data.to(dtype)
 
 
 def write_adapter(adapted: Any, *, source: ModelSource, file: FactorFile, model_card: str, output: Path) -> None:

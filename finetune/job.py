@@ -14,7 +14,7 @@ import torch
 
 from evaluation.documents.corpus import load_corpus
 from evaluation.models.source import ModelSource, load_tokenizer
-from finetune.adapters import add_adapters, write_adapter
+from finetune.adapters import add_adapters, hold_frozen, write_adapter
 from finetune.config import FinetuneSettings
 from finetune.data import TrainingData
 from finetune.errors import InvalidFinetuneSettings, ModelNotTrainable
@@ -146,6 +146,8 @@ def _trainee(
     check_sharding(loss, settings)
     if _checkpoints(loss, settings, file, device, dtype):
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.lora_rank:
+        hold_frozen(model, dtype)
     switch = RotarySwitch(model, rope=file.rope, scaling=file.scaling, switch_length=switch_length(file))
     try:
         if settings.sharding == "fsdp":

@@ -1,13 +1,14 @@
 """How much memory a training takes on each device, estimated before it starts.
 
-Symbols: P weights, P' those that are trained, B rows in a pass, T tokens per row, H hidden size, V vocabulary size.
+Symbols: P weights, P' those that are trained, B rows in a pass, T tokens per row, H hidden size, I numbers between the
+two halves of a feed-forward layer, V vocabulary size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import NotEnoughMemory
@@ -20,8 +21,16 @@ if TYPE_CHECKING:  # whoever plans a training need not wait for them
 GIB = 2**30
 CHECKPOINTING_FROM = 4 * GIB
 """Activations of one pass from which on `gradient_checkpointing="auto"` recomputes them."""
-_ACTIVATION_NUMBERS = 17  # per token, layer and hidden number, without attention matrices: arXiv 2205.05198, eq. 2
 _FLOAT32_BYTES = 4
+# What a gated layer of a decoder keeps of a token for the backward pass, without attention matrices, counted in its
+# operations: each of two norms its input and its normalised input, always in float32; what enters the linear layers,
+# queries, keys, values, and what attention gives, before and after the heads are put together. In shorter types each
+# of the linear layers has an input of its own, cast for it. I: gate, its activation, up, their product.
+_NORM_NUMBERS = 4
+_LINEAR_NUMBERS = 7
+_CAST_LINEAR_NUMBERS = 10
+_GATED_NUMBERS = 4
+_USUAL_INTERMEDIATE = 3  # times H, where a config does not say
 CHUNK_ELEMENTS = 2**26
 """Logits that may exist at once, chunk times V: 256 MiB in float32."""
 
@@ -35,11 +44,13 @@ class MemoryEstimate:
     optimizer: int
     activations: int
     logits: int
+    casts: int = 0
+    """Weights once more, in the shorter type that a pass computes in."""
 
     @property
     def total(self) -> int:
         """All parts together."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        return sum(getattr(self, part.name) for part in fields(self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +64,8 @@ class ModelSize:
     vocabulary: int
     unfused_heads: int = 0
     """Heads of each layer whose matrices of T x T numbers no fused kernel spares."""
+    intermediate: int | None = None
+    """I, of all experts that a token goes through; None where nothing says."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, *, unfused_heads: int = 0) -> ModelSize:
@@ -65,7 +78,27 @@ class ModelSize:
             layers=config.num_hidden_layers,
             vocabulary=config.vocab_size,
             unfused_heads=unfused_heads,
+            intermediate=_intermediate(config),
         )
+
+    def layer_bytes(self, number_bytes: int) -> int:
+        """What one layer keeps of one token, where a pass computes in numbers of so many bytes."""
+        cast = number_bytes < _FLOAT32_BYTES
+        linear = (_CAST_LINEAR_NUMBERS if cast else _LINEAR_NUMBERS) * self.hidden
+        gated = _GATED_NUMBERS * (self.intermediate or _USUAL_INTERMEDIATE * self.hidden)
+        return _NORM_NUMBERS * self.hidden * _FLOAT32_BYTES + (linear + gated) * number_bytes
+
+    def weight_bytes(self, number_bytes: int) -> int:
+        """Float32, but for the matrices that adapters freeze (`finetune.adapters.hold_frozen`)."""
+        frozen = self.weights - self.trained
+        held = max(0, frozen - 2 * self.vocabulary * self.hidden)
+        return (self.weights - held) * _FLOAT32_BYTES + held * number_bytes
+
+
+def _intermediate(config: Any) -> int | None:
+    experts = getattr(config, "num_experts_per_tok", None) or 1
+    size = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None)
+    return size * experts if isinstance(size, int) and isinstance(experts, int) else None
 
 
 def estimate(
@@ -77,7 +110,8 @@ def estimate(
     number_bytes: int,
     checkpointing: bool,
 ) -> MemoryEstimate:
-    """What one worker will hold: weights and gradients in float32, AdamW's two moments, one pass's activations.
+    """What one worker will hold: weights and gradients in float32, AdamW's two moments, one pass's activations, and
+    those of a layer once more while its gradients are computed.
 
     number_bytes: of one number in the forward pass.
     """
@@ -89,15 +123,18 @@ def estimate(
         for length in [row_tokens(settings, kind, original_length=original_length, target_length=target_length)]
     ]
     tokens = max(tokens for tokens, _ in passes)
-    layer = tokens * size.hidden * number_bytes
+    layer = tokens * size.layer_bytes(number_bytes)
+    between = tokens * size.hidden * _FLOAT32_BYTES
     matrices = max(tokens * length for tokens, length in passes) * size.unfused_heads * _FLOAT32_BYTES
     return MemoryEstimate(
-        weights=size.weights * _FLOAT32_BYTES // shards,
+        weights=size.weight_bytes(number_bytes) // shards,
         gradients=size.trained * _FLOAT32_BYTES // shards,
         optimizer=2 * size.trained * _FLOAT32_BYTES // shards,
-        activations=matrices * (1 if checkpointing else size.layers)
-        + layer * (size.layers + _ACTIVATION_NUMBERS if checkpointing else size.layers * _ACTIVATION_NUMBERS),
+        activations=(matrices + layer if checkpointing else size.layers * (matrices + layer))
+        + (size.layers * between if checkpointing else 0)
+        + layer,
         logits=3 * _FLOAT32_BYTES * min(CHUNK_ELEMENTS, tokens * size.vocabulary),
+        casts=size.trained * number_bytes // (size.layers if shards > 1 else 1) if number_bytes < _FLOAT32_BYTES else 0,
     )
 
 

@@ -55,4 +55,5 @@ class PlannedModel:
             hidden=outline.hidden,
             layers=layers,
             vocabulary=outline.vocabulary,
+            intermediate=outline.intermediate,
         )

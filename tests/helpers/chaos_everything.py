@@ -17,6 +17,7 @@ import psutil
 
 from storage.embedded.server import EmbeddedPostgres
 from tests.helpers.paths import ROOT
+from tests.helpers.server_process import own_environment
 
 WORKER = "ray::ScoringActor"
 
@@ -87,8 +88,7 @@ def _title(process: psutil.Process) -> str:
 
 def environment(home: Path, database_url: str) -> dict[str, str]:
     """What one of our commands is started with."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ROPEWALK_", "RAY_"))}
-    return kept | {
+    return own_environment() | {
         "ROPEWALK_HOME": str(home),
         "ROPEWALK_DATABASE_URL": database_url,
         # A machine that is gone is noticed within seconds.

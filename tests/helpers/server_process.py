@@ -20,10 +20,15 @@ START_SECONDS = 120.0
 SEARCH_SECONDS = 240.0
 
 
+def own_environment() -> dict[str, str]:
+    """Without settings of ours and of Ray, but for how nice its workers are: tests/conftest.py says why."""
+    ours = ("ROPEWALK_", "RAY_")
+    return {key: value for key, value in os.environ.items() if key == "RAY_worker_niceness" or not key.startswith(ours)}
+
+
 @contextmanager
 def server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ROPEWALK_", "RAY_"))}
-    environment |= {"ROPEWALK_HOME": str(home), "ROPEWALK_PORT": str(port)}
+    environment = own_environment() | {"ROPEWALK_HOME": str(home), "ROPEWALK_PORT": str(port)}
     with (home.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "serve"],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
+from tests.helpers.vllm_forked import loaded_vllm
 from tests.helpers.vllm_models import save_phi3, save_smollm2, vllm_settings
 from workers.base import ScorerSettings
 from workers.vllm_backend import process as vllm_process
@@ -44,6 +45,18 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Make engines start as one of tests/helpers/vllm_children.py."""
     return lambda kind: monkeypatch.setattr(vllm_process, "_CHILD", ("tests.helpers.vllm_children", kind))
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    with loaded_vllm(tmp_path_factory.mktemp("vllm")) as instead:
+        yield instead
+
+
+@pytest.fixture
+def forked_engines(loaded: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For engines that are about a model and not about their process: they start with vLLM loaded."""
+    monkeypatch.setattr(vllm_process, "_CHILD", loaded)
 
 
 def _opened(settings: ScorerSettings) -> Iterator[VllmScorer]:

@@ -36,6 +36,8 @@ LOADED = (
 _WITH_PICTURES = pytest.mark.skipif(not HAS_TORCHVISION, reason="vLLM opens models of pictures with torchvision alone")
 NESTED = [pytest.param(name, marks=_WITH_PICTURES) for name in ("nested with axes", "nested, scaled queries")]
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
+
 
 @pytest.mark.parametrize("name", [*LOADED, *NESTED])
 def test_a_family_scores_as_with_transformers(name: str, tmp_path: Path) -> None:

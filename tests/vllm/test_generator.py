@@ -52,6 +52,7 @@ class TestVllmGenerator(GeneratorConformance):
     test_closed_means_closed = None  # type: ignore[assignment]
 
 
+@pytest.mark.usefixtures("forked_engines")
 def test_an_end_token_ends_the_text_and_is_no_part_of_it(settings: ScorerSettings, tmp_path: Path) -> None:
     plain = make_generator(dataclasses.replace(settings, backend="transformers"))
     written = plain.generate(ROPE, prompt(60), 12)

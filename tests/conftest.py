@@ -19,7 +19,7 @@ from tests.helpers.needs import needs
 from tests.helpers.paths import STARTUP
 from tests.helpers.postgres import database, database_url, empty_database_url, postgres_url, template_database
 from tests.helpers.ray_cluster import ray_cluster
-from tests.helpers.scheduling import FewClusters
+from tests.helpers.scheduling import TwoClusters
 from tests.helpers.undisturbed import undisturbed
 
 __all__ = [
@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """See there."""
-    return FewClusters(config, log)
+    return TwoClusters(config, log)
 
 
 def pytest_unconfigure() -> None:

@@ -18,10 +18,10 @@ _STARTS_RAY = re.compile(r"\bimport ray\b|\bensure_ray\b|helpers\.server_process
 _BY_PARAMETER = ("tests/families/test_scoring.py", "tests/families/test_training.py")
 
 
-class FewClusters(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Files that share a cluster go to one process, those that train on one to a second, and those that start Ray for
-    themselves to a third, so that there are no more at once, and none is the last to end; any other file stays
-    together, for what its tests share, and so do a family's tests."""
+class TwoClusters(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Files that share a cluster go to one process, and those that start Ray for themselves to another, after them the
+    one that trains on a cluster, so that there are two at once and no more, and both end at about the same time; any
+    other file stays together, for what its tests share, and so do a family's tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -32,6 +32,6 @@ class FewClusters(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no 
 @functools.cache
 def _ray(file: str) -> str | None:
     text = (ROOT / file).read_text(encoding="utf-8")
-    if _SHARES_A_CLUSTER.search(text):
-        return "a cluster to train on" if _TRAINS.search(text) else "the shared cluster"
-    return "clusters of their own" if _STARTS_RAY.search(text) else None
+    if _SHARES_A_CLUSTER.search(text) and not _TRAINS.search(text):
+        return "the shared cluster"
+    return "clusters of their own" if _STARTS_RAY.search(text) or _TRAINS.search(text) else None

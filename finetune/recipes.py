@@ -48,7 +48,11 @@ def _pocket(original_length: int, target_length: int) -> dict[str, Any]:
 
 
 def _one_gpu(original_length: int, target_length: int) -> dict[str, Any]:
-    """A billion tokens in rows of L: what trains at L trains here. The peak rate is LongRoPE2's."""
+    """A billion tokens in rows of L: what trains at L trains here.
+
+    The peak rate is LongRoPE2's; rows, shares and gaps are a first choice. On the pocket model rows of L alone taught
+    less than full ones (benchmarks/reports/2026-11-26-skipped-rows.md).
+    """
     rows = {"skipped_rows_per_step": 40, "short_sequences_per_step": 24}
     return {
         **_PLAIN_TEXT,

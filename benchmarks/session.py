@@ -14,11 +14,12 @@ from benchmarks.machine import Machine, Report, software
 from evaluation.documents.corpus import Corpus, load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.needle import NeedleDocument, Split
+from evaluation.documents.skipping import Skipping
 from evaluation.models.source import ModelSource, load_tokenizer, model_sha256, resolve_model
 from evaluation.models.tokenizer import Tokenizer
 from search_space.candidates.baselines import baseline
 from search_space.candidates.candidate import Candidate
-from workers.base import ScorerSettings
+from workers.base import DType, ScorerSettings
 
 
 class Session:
@@ -75,16 +76,28 @@ class Session:
     def _factory(self) -> DocumentFactory:
         return DocumentFactory(self.tokenizer, self.corpus)
 
-    def documents(self, length: int, count: int, *, split: Split = "validation") -> tuple[NeedleDocument, ...]:
-        """The first ones of this length and split, with one needle each; always the same."""
-        return self._factory.build(DocumentRequest(target_length=length, count=count, seed=0, split=split))
+    def documents(
+        self,
+        length: int,
+        count: int,
+        *,
+        split: Split = "validation",
+        seed: int = 0,
+        skipping: Skipping | None = None,
+    ) -> tuple[NeedleDocument, ...]:
+        """The first ones of this length, split and seed, with one needle each; always the same."""
+        request = DocumentRequest(target_length=length, count=count, seed=seed, split=split, skipping=skipping)
+        return self._factory.build(request)
 
-    def settings(self, backend: str, *, model: str | None = None) -> ScorerSettings:
-        """A scorer of the model, or of one made from it, in the device's own dtype."""
+    def settings(
+        self, backend: str, *, model: str | None = None, dtype: DType = "auto", target_length: int | None = None
+    ) -> ScorerSettings:
+        """A scorer of the model, or of one made from it, in the device's own dtype where none is given."""
         return ScorerSettings(
             model=self.source.name if model is None else model,
             backend=backend,
-            target_length=max(self.target_length, self.original_length),
+            dtype=dtype,
+            target_length=target_length or max(self.target_length, self.original_length),
             original_length=self.original_length,
             threads=self._threads,
         )

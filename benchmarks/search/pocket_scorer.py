@@ -10,17 +10,18 @@ TransformersScorer's.
 from __future__ import annotations
 
 import math
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from torch.nn import functional
 
+from benchmarks.search.score_store import Found, ScoreStore
 from evaluation.documents.needle import NeedleDocument
-from evaluation.documents.score_key import candidate_digest, document_digest, score_key
+from evaluation.documents.skipping import positions_of
 from evaluation.models.source import config_sha256, model_sha256, resolve_model
 from evaluation.scores.score import DocumentScore
 from search_space.rope.config import compute_inv_freq
@@ -29,37 +30,40 @@ from workers.base import ScorerInfo, ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer
 
 ORIGINAL_LENGTH = 256  # L of the pocket model, tokens
-_REVISION = "pocket forward 1"  # raise it with every change that moves a score
+_TOKENS_ON_A_GPU = 2**18  # of a forward pass
+_REVISION = "pocket forward 2"  # raise it with every change that moves a score
 
 
 class PocketScorer:
-    """Implements :class:`workers.base.DifferentiableScorer` with one thread, on the CPU, for the pocket model or a
-    directory with weights trained from it.
-
-    `passes` counts the forward passes that were really run.
+    """Implements :class:`workers.base.DifferentiableScorer` for the pocket model or a directory with a model of its
+    kind: with one thread on a CPU, in large batches on a GPU.
     """
 
-    def __init__(self, store: Path, model_name: str = "pocket") -> None:
+    def __init__(self, store: Path, model_name: str = "pocket", *, device: str = "cpu") -> None:
         torch.set_num_threads(1)
         source = resolve_model(model_name, original_length=ORIGINAL_LENGTH)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(str(source.path), dtype=torch.float32)
         self._name = model_name
         self._rope = source.rope
-        self._forward = _Forward(model)
-        self._store = _Store(store)
-        self._digests: dict[str, bytes] = {}
+        self._forward = _Forward(model.to(device), torch.device(device))
+        self._at_once = 1 if device == "cpu" else _TOKENS_ON_A_GPU
         self._differentiable: TransformersScorer | None = None
         self._length = 0
-        self.passes = 0
         self._info = ScorerInfo(
             backend="pocket",
             dtype="float32",
-            device="cpu",
-            arithmetic="1 thread",
+            device=device,
+            arithmetic="1 thread" if device == "cpu" else "batches",
             model_sha256=model_sha256(source),
             config_sha256=config_sha256(source),
             version=_REVISION,
         )
+        self._store = ScoreStore(store, self._info)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that were really run, those with derivatives left out."""
+        return self._store.passes
 
     @property
     def info(self) -> ScorerInfo:
@@ -68,21 +72,16 @@ class PocketScorer:
 
     def score(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.Scorer.score`."""
-        candidate = candidate_digest(scaling)
-        keys = [self._key(document, candidate) for document in documents]
-        known = self._store.get(keys)
         inv_freq = torch.from_numpy(compute_inv_freq(self._rope, scaling.factors)).float()
-        new: dict[bytes, tuple[float, int, bool]] = {}
-        for key, document in zip(keys, documents, strict=True):
-            if key not in known and key not in new:
-                new[key] = self._forward.score(inv_freq, scaling.attention_factor, document)
-        self.passes += len(new)
-        self._store.put(new)
-        found = {**known, **new}
-        return tuple(
-            DocumentScore(document_id=document.id, nats=nats, tokens=tokens, exact=exact)
-            for document, (nats, tokens, exact) in zip(documents, (found[key] for key in keys), strict=True)
-        )
+
+        def compute(missing: Sequence[NeedleDocument]) -> list[Found]:
+            found: dict[int, Found] = {}
+            for alike in _alike(missing, at_once=self._at_once):
+                group = [missing[index] for index in alike]
+                found |= zip(alike, self._forward.score(inv_freq, scaling.attention_factor, group), strict=True)
+            return [found[index] for index in range(len(missing))]
+
+        return self._store.score(scaling, documents, compute)
 
     def score_with_gradients(self, scaling: Scaling, documents: Sequence[NeedleDocument]) -> tuple[DocumentScore, ...]:
         """See :meth:`workers.base.DifferentiableScorer.score_with_gradients`: transformers' own, kept nowhere."""
@@ -93,62 +92,18 @@ class PocketScorer:
             self._differentiable = TransformersScorer(
                 ScorerSettings(model=self._name, target_length=length, original_length=original_length, threads=1)
             )
-        self.passes += len(documents)
         return self._differentiable.score_with_gradients(scaling, documents)
 
     def close(self) -> None:
         """Close the file."""
         self._store.close()
 
-    def _key(self, document: NeedleDocument, candidate: bytes) -> bytes:
-        if document.id not in self._digests:
-            self._digests[document.id] = document_digest(document)
-        return score_key(
-            model_sha256=self._info.model_sha256,
-            scorer=self._info.fingerprint(),
-            document=self._digests[document.id],
-            candidate=candidate,
-        )
-
-
-class _Store:
-    """Scores in an SQLite file that several processes share."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=120.0, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode = wal")
-        self._connection.execute("PRAGMA synchronous = off")  # a lost score costs one pass
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS pocket_scores "
-            "(key BLOB PRIMARY KEY, nats REAL, tokens INTEGER, exact INTEGER) WITHOUT ROWID"
-        )
-
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, tuple[float, int, bool]]:
-        """Those of `keys` that are known: (nats, answer tokens, exact)."""
-        found: dict[bytes, tuple[float, int, bool]] = {}
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT key, nats, tokens, exact FROM pocket_scores WHERE key IN ({marks})"
-            for key, nats, tokens, exact in self._connection.execute(query, part):
-                found[key] = (nats, tokens, bool(exact))
-        return found
-
-    def put(self, scores: dict[bytes, tuple[float, int, bool]]) -> None:
-        """Keep `scores`."""
-        rows = [(key, nats, tokens, int(exact)) for key, (nats, tokens, exact) in scores.items()]
-        if rows:
-            self._connection.executemany("INSERT OR IGNORE INTO pocket_scores VALUES (?, ?, ?, ?)", rows)
-
-    def close(self) -> None:
-        self._connection.close()
-
 
 class _Forward:
     """The forward pass of a small Llama, as transformers does it; weights are transposed once."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._device = device
         config = model.config
         self._heads, self._head_dim = config.num_attention_heads, config.head_dim
         if config.num_key_value_heads != self._heads:
@@ -160,44 +115,50 @@ class _Forward:
 
     @torch.inference_mode()
     def score(
-        self, inv_freq: torch.Tensor, attention_factor: float, document: NeedleDocument
-    ) -> tuple[float, int, bool]:
-        """(nats, answer tokens, exact) of one document; `inv_freq` is (rotary_dim / 2,)."""
-        token_ids = torch.tensor(document.token_ids)
-        answers = torch.tensor([p for span in document.answer_spans for p in range(*span)])
-        angles = torch.arange(len(token_ids), dtype=torch.float32)[:, None] * inv_freq[None]
-        cos, sin = angles.cos()[:, None] * attention_factor, angles.sin()[:, None] * attention_factor
+        self, inv_freq: torch.Tensor, attention_factor: float, documents: Sequence[NeedleDocument]
+    ) -> list[Found]:
+        """Of documents that are alike in length and answers; `inv_freq` is (rotary_dim / 2,). Hidden states are
+        (documents, tokens, hidden)."""
+        token_ids = torch.tensor([document.token_ids for document in documents], device=self._device)
+        answers = torch.tensor([p for span in documents[0].answer_spans for p in range(*span)], device=self._device)
+        positions = np.stack([positions_of(len(one.token_ids), one.jumps) for one in documents])
+        angles = torch.from_numpy(positions).float()[:, :, None, None] * inv_freq
+        cos, sin = (part.to(self._device) * attention_factor for part in (angles.cos(), angles.sin()))
         hidden = self._embedding[token_ids]
         for layer in self._layers[:-1]:
             normed = self._norm(hidden, layer.attention_norm)
-            query, key, value = (normed @ layer.qkv).view(-1, 3, self._heads, self._head_dim).unbind(1)
-            query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
-            q, k, v = (part.transpose(0, 1)[None] for part in (query, key, value))
+            query, key, value = self._split(normed @ layer.qkv, 3).unbind(2)
+            q, k, v = (part.transpose(1, 2) for part in (_rotate(query, cos, sin), _rotate(key, cos, sin), value))
             mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            hidden = self._after_attention(hidden, mixed[0].transpose(0, 1), layer)
+            hidden = self._after_attention(hidden, mixed.transpose(1, 2), layer)
         hidden = self._last_layer(hidden, cos, sin, asked=answers - 1)
         logits = self._norm(hidden, self._last_norm) @ self._embedding.t()
-        targets = token_ids[answers]
-        log_probabilities = torch.log_softmax(logits, dim=-1).gather(-1, targets[:, None])[:, 0]
-        nats = -float(log_probabilities.double().sum())
-        return nats, len(targets), bool((logits.argmax(dim=-1) == targets).all())
+        targets = token_ids[:, answers]
+        log_probabilities = torch.log_softmax(logits, dim=-1).gather(-1, targets[..., None])[..., 0]
+        nats = -log_probabilities.double().sum(dim=1)
+        exact = (logits.argmax(dim=-1) == targets).all(dim=1)
+        return [(float(one), len(answers), bool(all_)) for one, all_ in zip(nats, exact, strict=True)]
 
     def _last_layer(
         self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, asked: torch.Tensor
     ) -> torch.Tensor:
-        """The last layer at the positions `asked` (answers,) only: (answers, hidden)."""
+        """The last layer at the positions `asked` (answers,) only: (documents, answers, hidden)."""
         layer = self._layers[-1]
         normed = self._norm(hidden, layer.attention_norm)
-        query = (normed[asked] @ layer.query).view(-1, self._heads, self._head_dim)
-        key, value = (normed @ layer.key_value).view(-1, 2, self._heads, self._head_dim).unbind(1)
-        query, key = _rotate(query, cos[asked], sin[asked]), _rotate(key, cos, sin)
-        weights = torch.einsum("qhd,khd->hqk", query, key) / math.sqrt(self._head_dim)
-        later = torch.arange(len(hidden))[None, None] > asked[None, :, None]
-        mixed = torch.einsum("hqk,khd->qhd", weights.masked_fill(later, -math.inf).softmax(-1), value)
-        return self._after_attention(hidden[asked], mixed, layer)
+        query = self._split(normed[:, asked] @ layer.query, 1)[:, :, 0]
+        key, value = self._split(normed @ layer.key_value, 2).unbind(2)
+        query, key = _rotate(query, cos[:, asked], sin[:, asked]), _rotate(key, cos, sin)
+        weights = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(self._head_dim)
+        later = torch.arange(hidden.shape[1], device=self._device)[None] > asked[:, None]
+        mixed = torch.einsum("bhqk,bkhd->bqhd", weights.masked_fill(later, -math.inf).softmax(-1), value)
+        return self._after_attention(hidden[:, asked], mixed, layer)
+
+    def _split(self, projected: torch.Tensor, parts: int) -> torch.Tensor:
+        """(documents, tokens, parts, heads, head_dim)."""
+        return projected.view(*projected.shape[:2], parts, self._heads, self._head_dim)
 
     def _after_attention(self, hidden: torch.Tensor, mixed: torch.Tensor, layer: _Layer) -> torch.Tensor:
-        hidden = hidden + mixed.reshape(len(hidden), -1) @ layer.output
+        hidden = hidden + mixed.flatten(-2) @ layer.output
         gate, up = (self._norm(hidden, layer.mlp_norm) @ layer.gate_up).chunk(2, dim=-1)
         result: torch.Tensor = hidden + (functional.silu(gate) * up) @ layer.down
         return result
@@ -223,6 +184,19 @@ class _Layer:
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """x (tokens, heads, head_dim), cos and sin (tokens, 1, head_dim / 2): transformers' half-split rotation."""
+    """x (documents, tokens, heads, head_dim), cos and sin (documents, tokens, 1, head_dim / 2).
+
+    transformers' half-split rotation.
+    """
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def _alike(documents: Sequence[NeedleDocument], *, at_once: int) -> Iterator[list[int]]:
+    """Indices of documents that are alike in length and answers, at most `at_once` tokens of them together."""
+    groups: dict[tuple[int, tuple[tuple[int, int], ...]], list[int]] = {}
+    for index, document in enumerate(documents):
+        groups.setdefault((len(document.token_ids), document.answer_spans), []).append(index)
+    for (length, _), group in groups.items():
+        count = max(at_once // length, 1)
+        yield from (group[first : first + count] for first in range(0, len(group), count))

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.agreement.ranks import Agreement
 from benchmarks.corpus import write_installed_text
 from benchmarks.gguf import convert
 from benchmarks.machine import forward_flops
@@ -33,6 +35,10 @@ from workers.gpus import bf16_tflops
 small = ["--small", "--device", "cpu"]
 scoring.main([*small, "--repeats", "1", "--peak-tflops", "1", "--report", sys.argv[1] + "/reports/scoring.md"])
 extend.main([*small, "--steps", "1", "--report", sys.argv[1] + "/extend.md"])
+from benchmarks.agreement.__main__ import main
+forms = ["--forms", "128x1h", "100x2a"]
+kept = ["--store", sys.argv[1] + "/scores", "--report", sys.argv[1] + "/agreement.md"]
+main([*small, *forms, *kept, "--finalists", "2"])
 """
 
 
@@ -77,6 +83,24 @@ def test_extend(reports: Path) -> None:
     assert (rows[0][3], rows[0][5]) == ("100.0 %", "100.0 %")
     assert re.search(r"Search: \d+ candidates, .* winner is", report)
     assert "Fine-tuning: 1 steps" in report
+
+
+def test_agreement(reports: Path) -> None:
+    ranks, means, held_out = tables((reports / "agreement.md").read_text())
+    assert [row[0] for row in ranks] == ["full, 2 documents: one half ranks the other", "skip128x1h", "skip100x2a"]
+    assert [row[1] for row in ranks] == ["512", "128", "100"]
+    assert all(-1.0 <= float(row[4]) <= 1.0 for row in ranks)
+    assert len(means[0]) == 4
+    assert [row[0] for row in held_out] == ["full, 2 documents", "skip128x1h", "skip100x2a"]
+    assert (reports / "scores").stat().st_size > 0
+
+
+def test_ranks_of_one_order_agree() -> None:
+    measure = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    found = Agreement.of(10.0 * measure**2, measure)
+    assert (found.correlation, found.best_half, found.kept) == (1.0, 1.0, (1.0, 1.0, 1.0))
+    turned = Agreement.of(-measure, measure)
+    assert (turned.correlation, turned.kept[0]) == (-1.0, pytest.approx(8.0))
 
 
 def test_a_gguf_in_parts_is_the_model(tmp_path: Path) -> None:

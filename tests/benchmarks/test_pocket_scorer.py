@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.search.pocket_scorer import PocketScorer
 from evaluation.documents.needle import NeedleDocument
+from evaluation.documents.skipping import Skipping
 from search_space.candidates.baselines import baseline
 from search_space.rope.rescale_factors import RescaleFactors
 from search_space.rope.scaling import Scaling
@@ -21,7 +22,13 @@ TARGET_LENGTH = 512
 def documents() -> tuple[NeedleDocument, ...]:
     model = prepare_model("pocket", corpus=None, target_length=TARGET_LENGTH)
     one = model.documents(split="search", length=TARGET_LENGTH, count=3, needles=1, seed=3)
-    return one + model.documents(split="validation", length=TARGET_LENGTH, count=1, needles=3, seed=3)
+    several = model.documents(split="validation", length=TARGET_LENGTH, count=1, needles=3, seed=3)
+    skipping = Skipping(tokens=200, gaps=2)
+    return (
+        one
+        + several
+        + model.documents(split="search", length=TARGET_LENGTH, count=2, needles=1, seed=3, skipping=skipping)
+    )
 
 
 @pytest.mark.parametrize(("name", "attention_factor"), [("none", 1.0), ("yarn", 1.2), ("pi", 0.9)])

@@ -1,0 +1,1 @@
+"""Whether cheap documents rank candidates as full ones do."""

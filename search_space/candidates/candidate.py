@@ -86,20 +86,22 @@ class Candidate:
 class DocumentNats:
     """What one search document says about a candidate: the sum of nats over its answer tokens, and their number.
 
-    `gradient`, where it was asked for: d nats / d ln lambda_i for each pair, then d nats / d ln A.
+    `gradient`, where it was asked for: d nats / d ln lambda_i for each pair, then d nats / d ln A. `skipped`: the
+    document's positions jump, so that the score ranks and does not measure.
     """
 
     index: int
     nats: float
     tokens: int
     gradient: tuple[float, ...] | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredCandidate:
     """A candidate with its trial number and mean NLL in nats per answer token (+inf when it could not be scored).
 
-    `scores` are the documents that the mean is over, by index; `pruned` when a step raced it out.
+    `scores` are its documents, by index; the mean is over :attr:`measured`; `pruned` when a step raced it out.
     """
 
     trial: int
@@ -114,6 +116,11 @@ class ScoredCandidate:
             raise InvalidStrategy(f"nll must be a number (+inf when failed), but got nan for trial {self.trial}")
 
     @property
+    def measured(self) -> tuple[DocumentNats, ...]:
+        """The scores on full documents where there are any, and all of them otherwise."""
+        return measured(self.scores)
+
+    @property
     def document_passes(self) -> int:
         """What its scores cost, in forward passes."""
         return self.cost(PASSES)
@@ -126,3 +133,9 @@ class ScoredCandidate:
     def failed(self) -> bool:
         """Whether it could not be scored."""
         return math.isinf(self.nll)
+
+
+def measured(scores: tuple[DocumentNats, ...]) -> tuple[DocumentNats, ...]:
+    """Those on full documents where there are any, and all of them otherwise."""
+    full = tuple(score for score in scores if not score.skipped)
+    return full or scores

@@ -22,18 +22,26 @@ class PassCost:
 
     each: int
     """L' of full documents, fewer of skipped ones."""
+    longer: int = 0
+    """The first so many documents are full ones before skipped ones."""
+    longer_each: int = 1
+    """Tokens of each of those."""
 
     def __post_init__(self) -> None:
-        if self.each < 1:
-            raise InvalidStrategy(f"a document must have tokens, but got each={self.each}")
+        for name, tokens in (("each", self.each), ("longer_each", self.longer_each)):
+            if tokens < 1:
+                raise InvalidStrategy(f"a document must have tokens, but got {name}={tokens}")
 
     def of(self, documents: Sequence[int], *, gradients: bool = False) -> int:
         """A pass over each of `documents`; with gradients it costs as much as ``GRADIENT_COST`` of them."""
-        return len(documents) * self.each * (GRADIENT_COST if gradients else 1)
+        longer = sum(index < self.longer for index in documents) if self.longer else 0
+        tokens = (len(documents) - longer) * self.each + longer * self.longer_each
+        return tokens * (GRADIENT_COST if gradients else 1)
 
     def extremes(self, documents: int) -> tuple[int, int]:
         """(the least, the most) that a pass over one of the first `documents` costs."""
-        return self.each, self.each
+        kinds = [self.longer_each] * bool(self.longer) + [self.each] * (documents > self.longer)
+        return min(kinds), max(kinds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

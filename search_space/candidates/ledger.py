@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
+from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate, measured
 from search_space.candidates.step import Step
 from search_space.errors import InvalidStrategy
 
@@ -74,11 +74,12 @@ class Ledger:
         entry = self._entries[trial]
         found = {} if failed else scores(trial)
         known = tuple(found[index] for index in sorted(entry.documents) if index in found)
+        decisive = measured(known)
         return ScoredCandidate(
             trial=trial,
             generation=entry.generation,
             candidate=entry.candidate,
-            nll=sum(s.nats for s in known) / sum(s.tokens for s in known) if known else float("inf"),
+            nll=sum(s.nats for s in decisive) / sum(s.tokens for s in decisive) if decisive else float("inf"),
             scores=known,
             pruned=entry.pruned,
         )
@@ -87,8 +88,14 @@ class Ledger:
 def leader(history: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
     """The lowest NLL among the trials that were scored on at least half as many documents as any; the first of equals.
 
-    None when nothing was scored.
+    Where there are trials with full documents, among those and by those. None when nothing was scored.
     """
-    most = max((len(scored.scores) for scored in history), default=0)
-    known = [scored for scored in history if scored.scores and not scored.pruned and 2 * len(scored.scores) >= most]
+    known = comparable([one for one in history if one.scores and not one.pruned])
     return min(known, key=lambda scored: (scored.nll, scored.trial), default=None)
+
+
+def comparable(scored: Sequence[ScoredCandidate]) -> list[ScoredCandidate]:
+    """Those whose means can be compared: of full documents where any has them, at least half as many as any has."""
+    full = [one for one in scored if not all(score.skipped for score in one.scores)] or scored
+    most = max((len(one.measured) for one in full), default=0)
+    return [one for one in full if 2 * len(one.measured) >= most]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.cost import PassCost
@@ -50,13 +50,27 @@ class Strategy(Protocol):
         """
 
 
+@runtime_checkable
+class TwoKinds(Protocol):
+    """A strategy that races on skipped documents first and takes what is left to full ones."""
+
+    takes_two_kinds: ClassVar[bool]
+
+    def agreement(self, history: Sequence[ScoredCandidate]) -> float | None:
+        """Rank correlation of the two kinds; None before it was measured."""
+
+    def trusts_skipped(self, history: Sequence[ScoredCandidate]) -> bool:
+        """Whether they were seen to rank alike."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StrategyContext:
     """What every strategy gets to know about the job.
 
     `attention_factor` None means that the attention factor is searched too, as a gene. `documents` is how many search
-    documents a candidate is scored on, at most where the strategy races; `skipped` is what passes over them cost where
-    they are not full ones.
+    documents a candidate is scored on, at most where the strategy races; after them, by index, there may be
+    `skipped_documents` position-skipped ones, which cost less and rank alike or not. `skipped` is what passes cost
+    where not all documents are full ones.
 
     Raises:
         InvalidTargetLength: `target_length` is shorter than the original length.
@@ -68,6 +82,7 @@ class StrategyContext:
     seed: int
     attention_factor: float | None
     documents: int = 24
+    skipped_documents: int = 0
     budget: Budget = field(default_factory=Budget)
     skipped: PassCost | None = None
 

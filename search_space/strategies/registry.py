@@ -32,7 +32,7 @@ class StrategyRow:
 
 
 def _auto() -> StrategyClass:
-    from search_space.strategies.auto import AutoStrategy
+    from search_space.strategies.auto.strategy import AutoStrategy
 
     return AutoStrategy
 

@@ -154,9 +154,10 @@ class SearchLoop:
                 if step.is_last:  # entered all the same: it may send trials home
                     break
                 self._score(step, assigned)
+        nll = {one.trial: one.nll for one in self.history()}
         for trial in self._ledger.open_trials():
             if trial not in self._failed:
-                self._book.finish(trial, self._scores.summary(trial).nll)
+                self._book.finish(trial, nll[trial])
         self._watcher.search_ended(self._point())
 
     def history(self) -> tuple[ScoredCandidate, ...]:
@@ -165,7 +166,13 @@ class SearchLoop:
 
     def _nats(self, trial: int) -> Mapping[int, DocumentNats]:
         return {
-            index: DocumentNats(index=index, nats=score.nats, tokens=score.tokens, gradient=score.gradient)
+            index: DocumentNats(
+                index=index,
+                nats=score.nats,
+                tokens=score.tokens,
+                gradient=score.gradient,
+                skipped=bool(self._scores.documents[index].jumps),
+            )
             for index, score in self._scores.by_index(trial).items()
         }
 

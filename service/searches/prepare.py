@@ -23,7 +23,7 @@ from search_space.errors import InvalidOriginalLength, SearchSpaceError
 from search_space.factors.factor_file import ModelIdentity
 from search_space.rope.config import RopeConfig
 from search_space.strategies.base import Strategy, StrategyContext
-from search_space.strategies.registry import make_strategy
+from search_space.strategies.registry import STRATEGIES, make_strategy
 from service.errors import InvalidSpec
 from service.specs.finetune import FinetuneOptions
 from service.specs.search import ScorerSpec, SearchSpec
@@ -91,13 +91,22 @@ class PreparedSearch:
 
     def documents(self, split: Split) -> tuple[NeedleDocument, ...]:
         """The documents that candidates (split "search") or finalists (split "validation") are scored on."""
-        objective = self.spec.objective
+        objective, skipping = self.spec.objective, self.skipping
+        if split == "validation":
+            return self._of(split, objective.validation_documents, None)
+        if skipping is None or not takes_two_kinds(self.spec):
+            return self._of(split, self.strategy.max_documents, skipping)
+        full = objective.documents
+        skipped = self._of(split, max(self.strategy.max_documents - full, 1), skipping)
+        return (*self._of(split, full, None), *skipped)
+
+    def _of(self, split: Split, count: int, skipping: Skipping | None) -> tuple[NeedleDocument, ...]:
         return self.model.documents(
             split=split,
-            skipping=self.skipping if split == "search" else None,
+            skipping=skipping,
             length=self.spec.target_length,
-            count=self.strategy.max_documents if split == "search" else objective.validation_documents,
-            needles=objective.needles_per_document,
+            count=count,
+            needles=self.spec.objective.needles_per_document,
             seed=self.spec.seed,
         )
 
@@ -169,13 +178,14 @@ def strategy_of(spec: SearchSpec, rope: RopeConfig) -> tuple[Strategy, PassCost]
         seed=spec.seed,
         attention_factor=None if searched else float(spec.scorer.attention_factor),
         documents=spec.objective.documents,
+        skipped_documents=spec.objective.skipped.documents if spec.objective.skipped and takes_two_kinds(spec) else 0,
         budget=Budget(
             max_candidates=spec.budget.max_trials,
             max_document_passes=spec.budget.max_document_passes,
             max_tokens=spec.budget.max_tokens,
             patience=spec.budget.patience,
         ),
-        skipped=None if skipping is None else PassCost(each=skipping.tokens),
+        skipped=_pass_cost(spec, skipping),
     )
     return make_strategy(spec.strategy.name, spec.strategy.arguments(), context), context.cost
 
@@ -191,6 +201,32 @@ def _model_of(spec: SearchSpec, *, weights: bool) -> PreparedModel:
         )
     except InvalidOriginalLength as error:
         raise InvalidSpec(str(error), pointer="/original_length") from error
+
+
+def takes_two_kinds(spec: SearchSpec) -> bool:
+    """Whether survivors of the skipped documents go on to full ones within the search.
+
+    Raises:
+        InvalidSpec: they shall, and the strategy scores candidates on one kind of document.
+    """
+    skipped = spec.objective.skipped
+    if skipped is None or skipped.alone:
+        return False
+    able = bool(getattr(STRATEGIES.find(spec.strategy.name).load(), "takes_two_kinds", False))
+    if skipped.alone is False and not able:
+        raise InvalidSpec(
+            f"skipped.alone must be true with strategy {spec.strategy.name}, which scores candidates on one kind of "
+            "document, but got alone=false",
+            pointer="/objective/skipped/alone",
+        )
+    return able
+
+
+def _pass_cost(spec: SearchSpec, skipping: Skipping | None) -> PassCost | None:
+    if skipping is None:
+        return None
+    full = spec.objective.documents if takes_two_kinds(spec) else 0
+    return PassCost(each=skipping.tokens, longer=full, longer_each=spec.target_length)
 
 
 def skipping_of(spec: SearchSpec, rope: RopeConfig) -> Skipping | None:

@@ -1,11 +1,12 @@
 """One search of the service: the loop over the stored book, and what its job shows of it."""
 
 from search_space.candidates.cost import Spent
+from search_space.strategies.base import TwoKinds
 from service.pictures.plots import draw_dashboard
 from service.pictures.reading import PictureReader
 from service.runtime.job import Pace, ProgressWriter, Runtime
 from service.runtime.tracing import span
-from service.searches.loop import SearchLoop, TracePoint, Watcher
+from service.searches.loop import FinishedSearch, SearchLoop, TracePoint, Watcher
 from service.searches.prepare import PreparedSearch
 from service.searches.results import SearchResult, decide
 from service.searches.stored_book import StoredBook
@@ -39,11 +40,22 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
         with span("searching"):
             runtime.enter(JobState.searching, unless=JobState.validating)
             loop.search()
+            _tell_agreement(runtime, prepared, loop)
         with span("validating"):
             runtime.enter(JobState.validating)
-            result = decide(prepared, runtime.job.id, loop.validate())
+            found = loop.validate()
+            reporter.validated(found)
+            result = decide(prepared, runtime.job.id, found)
     reporter.draw(winner=result.winner.trial)
     return result
+
+
+def _tell_agreement(runtime: Runtime, prepared: PreparedSearch, loop: SearchLoop) -> None:
+    """How far skipped documents ranked the baselines as full ones do, where a search asked both."""
+    strategy = prepared.strategy
+    if isinstance(strategy, TwoKinds) and (agreed := strategy.agreement(loop.history())) is not None:
+        trusted = strategy.trusts_skipped(loop.history())
+        runtime.event("documents.agreement", rank_correlation=round(agreed, 3), trusted=trusted)
 
 
 class _Reporter(Watcher):
@@ -110,6 +122,12 @@ class _Reporter(Watcher):
             fraction=min(1.0, done.tokens / most.tokens),
             note=f"{len(current.trials)} finalists on {current.documents} held-out documents",
         )
+
+    def validated(self, found: FinishedSearch) -> None:
+        """Everything is scored: a search ends with all of its passes counted, however few it needed."""
+        passes, tokens = found.search_passes + found.validation_passes, found.search_tokens + found.validation_tokens
+        every = Spent(passes=passes, tokens=tokens)
+        self._write("validating", done=every, most=every, fraction=1.0, note="the winner is known", flush=True)
 
     def draw(self, *, winner: int | None = None) -> None:
         """Draw the dashboard's pictures as things are now."""

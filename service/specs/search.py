@@ -31,6 +31,12 @@ class SkippedSpec(Spec):
         "haystack",
         description="where: between tokens of the haystack alone, anywhere, or the one gap before the questions (tail)",
     )
+    documents: int = Field(64, ge=1, le=MAX_DOCUMENTS, description="per candidate, at most, before full ones")
+    alone: bool | None = Field(
+        None,
+        description="whether candidates see no full document before validation; "
+        "null: so with every strategy but auto, whose best shapes go on to full ones",
+    )
 
     def skipping(self, original_length: int) -> Skipping:
         """How documents skip."""

@@ -4,7 +4,7 @@ import pytest
 
 from search_space.errors import InvalidStrategy
 from search_space.rope.config import RopeConfig
-from search_space.strategies.auto import AutoSettings
+from search_space.strategies.auto.settings import AutoSettings
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy
 from tests.helpers.breeding import play, smooth

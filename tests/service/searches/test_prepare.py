@@ -63,11 +63,16 @@ def test_a_good_spec_is_accepted() -> None:
             r"first generation, .* \(53248\), .*max_tokens=53247",
         ),
         (
-            {"budget": {"max_tokens": 104 * 256 - 1}, "objective": {"skipped": {}}},
+            {"budget": {"max_tokens": 104 * 256 - 1}, "objective": {"skipped": {"alone": True}}},
             InvalidStrategy,
             r"26 candidates on 1024 tokens each \(26624\)",
         ),
         ({"strategy": {"name": "evolution"}, "budget": {"max_trials": 63}}, InvalidStrategy, "at least the 64"),
+        (
+            {"objective": {"skipped": {"alone": False}}, "strategy": {"name": "evolution"}},
+            InvalidSpec,
+            "skipped.alone must be true with strategy evolution",
+        ),
         ({"objective": {"skipped": {"tokens": 511}}}, InvalidSpec, "tokens=511, gaps=2, target_length=512"),
         ({"objective": {"skipped": {"tokens": 20}}}, InvalidDocumentRequest, "skipped tokens must leave at least 8"),
         ({"target_length": 10_000_000}, CorpusTooShort, r"must have at least the \d+ tokens"),
@@ -79,7 +84,9 @@ def test_the_rule_and_the_value_are_named(fields: dict[str, object], error: type
 
 
 def test_only_search_documents_skip_positions() -> None:
-    spec = SearchSpec.model_validate({**MINIMAL, "objective": {"skipped": {"gaps": 1}, "validation_documents": 2}})
+    spec = SearchSpec.model_validate(
+        {**MINIMAL, "objective": {"skipped": {"gaps": 1, "alone": True}, "validation_documents": 2}}
+    )
     prepared = prepare_search(spec, weights=False)
     searched, validated = prepared.documents("search")[0], prepared.documents("validation")[0]
     assert (len(searched.token_ids), searched.length, len(searched.jumps)) == (256, 512, 1)
@@ -87,10 +94,18 @@ def test_only_search_documents_skip_positions() -> None:
 
 
 def test_a_skipped_document_costs_its_own_tokens() -> None:
-    for objective, tokens in (({}, 512), ({"skipped": {"tokens": 128}}, 128)):
+    for objective, tokens in (({}, 512), ({"skipped": {"tokens": 128, "alone": True}}, 128)):
         prepared = prepare_search(SearchSpec.model_validate({**MINIMAL, "objective": objective}), weights=False)
         assert prepared.cost.of(range(3)) == 3 * tokens
         assert prepared.strategy.max_tokens == prepared.strategy.max_document_passes * tokens
+
+
+def test_full_documents_come_before_skipped_ones() -> None:
+    objective = {"documents": 3, "skipped": {"tokens": 128, "documents": 5}, "validation_documents": 2}
+    prepared = prepare_search(SearchSpec.model_validate({**MINIMAL, "objective": objective}), weights=False)
+    tokens = [len(document.token_ids) for document in prepared.documents("search")]
+    assert tokens == [512] * 3 + [128] * 5
+    assert prepared.cost.of(range(8)) == sum(tokens)
 
 
 def test_a_model_without_rope_is_refused_with_the_reason(tmp_path: Path) -> None:

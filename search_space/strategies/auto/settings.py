@@ -1,0 +1,56 @@
+"""What a spec may give the default strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from search_space.errors import InvalidStrategy
+from search_space.reading.annotations import Range
+from search_space.strategies.arguments import AT_ONCE, LARGEST, Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoSettings(Settings):
+    """The knobs.
+
+    Raises:
+        InvalidStrategy: a value out of its range.
+    """
+
+    owner: ClassVar[str] = "auto"
+
+    startup: Annotated[int, AT_ONCE] = 16
+    """Shapes of the first generation, beside the baselines."""
+    batch: Annotated[int, AT_ONCE] = 8
+    """Shapes of each later generation."""
+    generations: Annotated[int, Range(0, LARGEST)] = 12
+    """Generations after the first that may add shapes."""
+    first_documents: Annotated[int, Range(1, LARGEST)] = 4
+    """Documents of a new candidate."""
+    first_skipped: Annotated[int, Range(1, LARGEST)] = 8
+    """The same where they are skipped ones."""
+    leaders: Annotated[int, AT_ONCE] = 4
+    """Shapes whose documents are doubled in each generation."""
+    promoted: Annotated[int, AT_ONCE] = 8
+    """Shapes that go on to full documents when no more are added on skipped ones."""
+    promoted_documents: Annotated[int, Range(1, LARGEST)] = 8
+    """Full documents that the best of them get, at most."""
+    min_agreement: Annotated[float, Range(-1, 1)] = 0.5
+    """Rank correlation of the baselines' NLL on the two kinds of documents, below which the search goes back to full
+    ones."""
+    alpha: Annotated[float, Range(above=0, below=1)] = 0.05
+    """Level of the test that drops a candidate."""
+    min_gain: Annotated[float, Range(0)] = 0.1
+    """Expected improvement (of the logarithm of the NLL, roughly) below which no more shapes are added."""
+    surrogate: Literal["gp", "none"] = "gp"
+    """"gp" proposes shapes by a Gaussian process; "none" draws them evenly."""
+    race: bool = True
+    """Without it every candidate is scored on all documents at once."""
+    fresh_documents: bool = False
+    """Whether each generation's shapes start on documents of their own, which the leader is scored on too."""
+
+    def __post_init__(self) -> None:
+        self.check()
+        if self.fresh_documents and not self.race:
+            raise InvalidStrategy("fresh_documents must come with race, but got race=False")

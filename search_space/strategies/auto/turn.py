@@ -1,0 +1,185 @@
+"""One generation of the race, on the documents of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_space.candidates.candidate import Candidate, ScoredCandidate
+from search_space.candidates.step import Extension, Step
+from search_space.strategies.auto.settings import AutoSettings
+from search_space.strategies.auto.stage import Stage
+from search_space.strategies.base import StrategyContext
+from search_space.strategies.budgeting import Purse, most_candidates
+from search_space.strategies.racing import is_rejected
+from search_space.strategies.shape_space import ShapeSpace
+from search_space.strategies.surrogate import Surrogate, merit, observe
+
+
+class Turn:
+    """A generation after the first. `earlier` are all candidates before it, `views` what the stage knows of each."""
+
+    def __init__(
+        self,
+        settings: AutoSettings,
+        context: StrategyContext,
+        space: ShapeSpace,
+        stage: Stage,
+        generation: int,
+        earlier: Sequence[ScoredCandidate],
+        views: Sequence[ScoredCandidate],
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._space = space
+        self._stage = stage
+        self._generation = generation
+        self._earlier = earlier
+        self.views = views
+        self._shapes = [one for one in views if one.candidate.genes and not one.failed]
+        self._purse = Purse.of(context, earlier)
+
+    def step(self) -> Step:
+        """Who is out, who goes on, who is new."""
+        window = self._stage.window(self._generation, fresh=self._settings.fresh_documents)
+        if not self._shapes:  # every shape failed: more of them, as long as there are generations
+            return self._with_candidates(self._random_points(), Step(keep_open=self._settings.race), window)
+        surrogate = self._surrogate()
+        ranked = self._ranked(surrogate)
+        leader = self._leader(ranked)
+        points = (
+            self._space.no_points() if self._is_settling(leader) or not self._stage.batch else self._points(surrogate)
+        )
+        raced = self._race(ranked, leader, window if len(points) else ()) if self._settings.race else Step()
+        step = self._with_candidates(points, raced, window)
+        return self._last() if step.is_last else step
+
+    # -- racing ------------------------------------------------------------------------------------------------------
+
+    def survivors(self) -> tuple[list[ScoredCandidate], tuple[int, ...]]:
+        """The shapes that stay in, most promising first, and the trials that the leader sends home."""
+        if not self._shapes:
+            return [], ()
+        ranked = self._ranked(self._surrogate())
+        rejected = self._rejected(self._leader(ranked))
+        return [one for one in ranked if not one.pruned and one.trial not in rejected], tuple(sorted(rejected))
+
+    def _surrogate(self) -> Surrogate:
+        return Surrogate(observe([self._space.point(one.candidate) for one in self._shapes], self._shapes))
+
+    def _ranked(self, surrogate: Surrogate) -> list[ScoredCandidate]:
+        """Every shape, most promising first.
+
+        By the surrogate and not by their own mean: the best of many noisy means is mostly luck, and the surrogate draws
+        each towards what its neighbours got.
+        """
+        expected = surrogate.merits(np.array([self._space.point(one.candidate) for one in self._shapes]))
+        order = sorted(range(len(expected)), key=lambda i: (round(float(expected[i]), 9), self._shapes[i].trial))
+        return [self._shapes[index] for index in order]
+
+    def _leader(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate:
+        """The most promising shape that is still in and has enough documents to be measured by."""
+        alive = [one for one in ranked if not one.pruned]
+        most = max(len(one.scores) for one in alive)
+        return next(one for one in alive if 2 * len(one.scores) >= most)
+
+    def _race(self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...]) -> Step:
+        """Out goes whom the leader beats beyond chance; the first places and the best baseline get more documents.
+
+        A place that is out stays empty: its neighbours in the ranking are no better, or the surrogate would say so.
+        """
+        rejected = self._rejected(leader)
+        places = [*ranked[: self._settings.leaders], *self._best_baseline()]
+        going_on = [leader, *(one for one in places if one is not leader)]
+        extensions = [
+            self._stage.doubled(one, window if one is leader else ())
+            for one in going_on
+            if not one.pruned and one.trial not in rejected
+        ]
+        return Step(extend=affordable(extensions, self._purse), prune=tuple(sorted(rejected)), keep_open=True)
+
+    def _rejected(self, leader: ScoredCandidate) -> set[int]:
+        return {
+            one.trial
+            for one in self.views
+            if one is not leader
+            and not one.pruned
+            and not one.failed
+            and (self._stage.drops_baselines or one.candidate.baseline_name is None)
+            and is_rejected(one, leader, alpha=self._settings.alpha)
+        }
+
+    def _best_baseline(self) -> list[ScoredCandidate]:
+        """By what all of them have in common, their first documents; empty when none could be scored."""
+        first = frozenset(self._stage.window(0, fresh=False))
+        baselines = [
+            one
+            for one in self.views
+            if one.candidate.baseline_name is not None and first <= {score.index for score in one.scores}
+        ]
+        return sorted(baselines, key=lambda one: (merit(one, first), one.trial))[:1]
+
+    def _last(self) -> Step:
+        """The end: trials that were never worth all documents are out, so that what completes can be compared."""
+        everything = set(self._stage.documents)
+        return Step(
+            prune=tuple(
+                one.trial
+                for one, view in zip(self._earlier, self.views, strict=True)
+                if not one.pruned and not one.failed and not everything <= {score.index for score in view.scores}
+            )
+        )
+
+    # -- new shapes --------------------------------------------------------------------------------------------------
+
+    def _is_settling(self, leader: ScoredCandidate) -> bool:
+        """Whether no more shapes are added, whatever the surrogate expects."""
+        patience = self._context.budget.patience
+        return self._generation > self._settings.generations or (
+            patience is not None and self._generation - 1 - leader.generation >= patience
+        )
+
+    def _points(self, surrogate: Surrogate) -> NDArray[np.float64]:
+        if self._settings.surrogate == "none":
+            return self._random_points()
+        points, gain = surrogate.propose(self._stage.batch, generator(self._context, self._generation))
+        return points if gain >= self._settings.min_gain else points[:0]
+
+    def _random_points(self) -> NDArray[np.float64]:
+        return self._space.spread(self._stage.batch, generator(self._context, self._generation))
+
+    def _with_candidates(self, points: NDArray[np.float64], step: Step, window: tuple[int, ...]) -> Step:
+        origin = "surrogate" if self._settings.surrogate == "gp" else "random"
+        seen = {one.candidate.scaling.key for one in self._earlier}
+        new: list[Candidate] = []
+        for point in points:
+            candidate = self._space.candidate(point.tolist(), origin=origin)
+            if candidate.scaling.key not in seen:
+                seen.add(candidate.scaling.key)
+                new.append(candidate)
+        left = min(self._candidates_left(), self._purse.after(step).times(window))
+        new = new[: max(left, 0)]
+        return replace(step, candidates=tuple(new), documents=window if new else ())
+
+    def _candidates_left(self) -> int:
+        most = most_candidates(
+            self._settings.startup + self._settings.generations * self._settings.batch, self._context.budget
+        )
+        return most - sum(one.candidate.baseline_name is None for one in self._earlier)
+
+
+def generator(context: StrategyContext, generation: int) -> np.random.Generator:
+    """The randomness of a generation."""
+    return np.random.default_rng(np.random.SeedSequence([context.seed, generation]))
+
+
+def affordable(extensions: Iterable[Extension | None], purse: Purse) -> tuple[Extension, ...]:
+    """Those that `purse` pays for, in their order; None asks for nothing."""
+    step = Step()
+    for extension in extensions:
+        if extension is not None and purse.after(step).times(extension.documents):
+            step = replace(step, extend=(*step.extend, extension))
+    return step.extend

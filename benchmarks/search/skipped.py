@@ -20,8 +20,9 @@ from workers.factory import make_scorer
 
 ARMS: dict[str, dict[str, object] | None] = {
     "full": None,
-    "n = L, 2 gaps": {"gaps": 2},
-    "n = 2L, 1 gap": {"tokens": 512, "gaps": 1},
+    "n = L, 2 gaps": {"gaps": 2, "alone": True},
+    "n = 2L, 1 gap": {"tokens": 512, "gaps": 1, "alone": True},
+    "n = L, 2 gaps, then full": {"gaps": 2},
 }
 
 

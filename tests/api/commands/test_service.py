@@ -54,7 +54,7 @@ def test_submit_a_file_with_flags_over_it(
 def test_submit_documents_that_skip(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
     search = ["submit", "--model", "pocket", "--target-length", "1024", "--max-tokens", "1000000"]
     spec = _json(capsys, *search, "--skip-tokens", "200", "--skip-places", "anywhere")["spec"]
-    assert spec["objective"]["skipped"] == {"tokens": 200, "gaps": 2, "places": "anywhere"}
+    assert spec["objective"]["skipped"].items() >= {"tokens": 200, "gaps": 2, "places": "anywhere"}.items()
     assert spec["budget"]["max_tokens"] == 1_000_000
 
 

@@ -10,7 +10,7 @@ from service.evaluations.measures import MEASURES
 from service.evaluations.report import EvaluationReport
 from service.specs.evaluation import EvaluationSpec
 
-OF_NO_MEASURE = {"model", "original_length", "target_length", "threshold", "retention"}
+OF_NO_MEASURE = {"model", "original_length", "target_length", "threshold", "retention", "tokens"}
 
 
 def test_every_field_of_a_measure_is_one_of_the_specs_and_its_own() -> None:

@@ -65,15 +65,19 @@ class AutoStrategy:
     @property
     def max_document_passes(self) -> int:
         """See :class:`search_space.strategies.base.Strategy`. An upper bound."""
-        stages = [self._full] if self._skipped is None else [self._full, self._skipped]
-        most = sum(self._most_passes(stage) for stage in stages)
+        most = sum(self._most_passes(stage) for stage in self._stages)
         return passes_within(most, self.max_documents, self._context)
 
     @property
     def max_tokens(self) -> int:
-        """See :class:`search_space.strategies.base.Strategy`. An upper bound: every pass is one of the dearest."""
-        _, dearest = self._context.cost.extremes(self.max_documents)
-        return tokens_within(self.max_document_passes * dearest, self.max_documents, self._context)
+        """See :class:`search_space.strategies.base.Strategy`. An upper bound, as that of passes."""
+        cost = self._context.cost
+        most = sum(self._most_passes(stage) * cost.of((stage.first,)) for stage in self._stages)
+        return tokens_within(most, self.max_documents, self._context)
+
+    @property
+    def _stages(self) -> tuple[Stage, ...]:
+        return (self._full,) if self._skipped is None else (self._full, self._skipped)
 
     def _most_passes(self, stage: Stage) -> int:
         settings = self._settings

@@ -101,6 +101,7 @@ def test_bounds_hold(search: Search) -> None:
     strategy = strategy_of()
     assert sum(step.document_passes for step in search.steps) <= strategy.max_document_passes
     assert sum(step.cost(COST) for step in search.steps) <= strategy.max_tokens
+    assert strategy.max_tokens < strategy.max_document_passes * 1024  # skipped passes are not priced as full ones
     assert max(max(asked(search, generation), default=0) for generation in range(len(search.steps))) < FULL + SKIPPED
     assert strategy.max_documents == FULL + SKIPPED
 

@@ -7,6 +7,7 @@ ARG VLLM_VERSION=0.32.0
 FROM python:3.12-slim AS server
 WORKDIR /opt/ropewalk
 COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY sdk sdk
 COPY search_space search_space
 COPY evaluation evaluation
 COPY storage storage
@@ -15,7 +16,7 @@ COPY finetune finetune
 COPY service service
 COPY api api
 COPY examples/pocket/model examples/pocket/model
-RUN pip install --no-cache-dir --constraint constraints.txt .
+RUN pip install --no-cache-dir --constraint constraints.txt ./sdk .
 RUN useradd --create-home --uid 1000 ropewalk \
     && mkdir -p /var/lib/ropewalk /models \
     && chown ropewalk /var/lib/ropewalk
@@ -29,6 +30,7 @@ CMD ["serve"]
 FROM vllm/vllm-openai:v${VLLM_VERSION} AS gpu-worker
 WORKDIR /opt/ropewalk
 COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY sdk sdk
 COPY search_space search_space
 COPY evaluation evaluation
 COPY storage storage
@@ -39,7 +41,7 @@ COPY api api
 COPY examples/pocket/model examples/pocket/model
 # The image brings torch and vLLM for CUDA; only what is missing is added, at the versions that the server has.
 RUN grep -vE '^(torch|numpy|nvidia|triton)' constraints.txt > gpu-constraints.txt \
-    && pip install --no-cache-dir --constraint gpu-constraints.txt .
+    && pip install --no-cache-dir --constraint gpu-constraints.txt ./sdk .
 RUN useradd --create-home --uid 1000 ropewalk \
     && mkdir -p /var/lib/ropewalk /models \
     && chown ropewalk /var/lib/ropewalk

@@ -13,8 +13,8 @@ import httpx
 from api.errors import ApiRoomError
 from api.preflight import bind, make_home
 from api.settings import Settings, http_url
-from api.wire.jobs import Health
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.jobs import Health
 from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageError
 from storage.postgres.database import Database

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from api.client import ApiError
 from api.commands import (
     ablate,
     demo,
@@ -28,8 +27,10 @@ from api.commands import (
     score,
     searches,
 )
-from api.errors import PROBLEM_KINDS, ServerUnreachable, UnsafeBind
-from api.wire.problems import Problem, Refusal, problem_of
+from api.errors import PROBLEM_KINDS, UnsafeBind
+from api.wire.problems import Refusal, problem_of
+from ropewalk.client.errors import ApiError, ServerUnreachable
+from ropewalk.wire.problems import Problem
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

@@ -21,18 +21,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api.client import ApiError, RopewalkClient
-from api.console import err, large, out, print_json
+from api.console import err, out, print_json
 from api.drawing.search import HeatMapRow, draw_needle_heat_map, draw_search
-from api.errors import ApiRoomError, BadInput, ServerUnreachable
+from api.errors import ApiRoomError
 from api.settings import Settings
-from api.wire.jobs import JobResource
 from evaluation.models.user_path import user_path
-from search_space.factors.factor_file import FactorFile
-from service.evaluations.report import EvaluationReport, EvaluationRow
-from service.plans.data import Plan
-from service.reports import FinetuneReport, SearchReport
-from storage.kinds import JOB_KINDS
+from ropewalk.client.errors import ApiError, BadInput, ServerUnreachable
+from ropewalk.client.progress import large
+from ropewalk.client.sync import Client
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow
+from ropewalk.wire.jobs import JobResource
+from ropewalk.wire.kinds import JOB_KINDS
+from ropewalk.wire.plan import Plan
+from ropewalk.wire.reports import FinetuneReport, SearchReport
 
 LENGTHS = (256, 512, 768, 1024)  # tokens; the first is L, the last L'
 EVALUATION_DOCUMENTS = 40
@@ -102,12 +104,12 @@ def run_demo(settings: Settings, *, output: Path | None = None, seed: int = 0, a
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"the output must be a directory, but {directory} is not: {error.strerror}") from error
-    with _server(directory, console) as url, RopewalkClient(url) as client:
+    with _server(directory, console) as url, Client(url) as client:
         console.print(f"server       {url}  (API: {url}/docs, dashboard: {url}/dashboard)")
         _cancel_leftovers(client)
-        for line in plan_lines(client.plan("search", {**SPEC, "seed": seed})):
+        for line in plan_lines(client.plan({**SPEC, "seed": seed})):
             console.print(line, highlight=False)
-        search = client.submit_search({**SPEC, "seed": seed})
+        search = client.submit({**SPEC, "seed": seed})
         console.print(f"search       {search.id}: the pocket model, {LENGTHS[0]} to {LENGTHS[-1]} tokens")
         search = _follow_search(client, search.id, console)
         finetune = _finetune_of(client, search)
@@ -171,7 +173,7 @@ def _server(directory: Path, console: Console) -> Iterator[str]:
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
     deadline = time.monotonic() + SERVER_START_SECONDS
-    with RopewalkClient(url) as client:
+    with Client(url) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 break
@@ -185,10 +187,10 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Pa
     raise DemoFailed(f"the server did not become ready; the end of {log_path} says:\n{tail}")
 
 
-def _cancel_leftovers(client: RopewalkClient) -> None:
+def _cancel_leftovers(client: Client) -> None:
     """End what an interrupted demo has left in the database: it would be run first."""
     for job in (job for kind in JOB_KINDS for job in client.jobs(kind, label=LABEL).items):
-        if not client.job(job.id).is_final:
+        if not client.get(job.id).is_final:
             client.cancel(job.id)
 
 
@@ -247,27 +249,27 @@ def _note(job: JobResource) -> str:
     return progress.note
 
 
-def _follow_search(client: RopewalkClient, search_id: str, console: Console) -> JobResource:
+def _follow_search(client: Client, search_id: str, console: Console) -> JobResource:
     """Bars for searching, validating and fine-tuning, until the search has ended."""
     with _bars(console) as bars:
         stages = _Stages(bars)
-        while not (job := client.job(search_id)).is_final:
+        while not (job := client.get(search_id)).is_final:
             stages.show(_finetune_of(client, job) if job.state == "finetuning" else job)
             time.sleep(POLL_SECONDS)
         stages.complete()
     return _succeeded(job)
 
 
-def _finetune_of(client: RopewalkClient, search: JobResource) -> JobResource:
+def _finetune_of(client: Client, search: JobResource) -> JobResource:
     """The job that the search has handed its factors to."""
     for summary in client.jobs("finetune").items:
-        job = client.job(summary.id)
+        job = client.get(summary.id)
         if job.parent_id == search.id:
             return job
     raise DemoFailed(f"search {search.id} has started no fine-tuning job")
 
 
-def _evaluate(client: RopewalkClient, search: JobResource, finetune: JobResource, console: Console) -> JobResource:
+def _evaluate(client: Client, search: JobResource, finetune: JobResource, console: Console) -> JobResource:
     job = client.submit_evaluation(
         {
             "model": "pocket",
@@ -284,7 +286,7 @@ def _evaluate(client: RopewalkClient, search: JobResource, finetune: JobResource
         while not job.is_final:
             stages.show(job)
             time.sleep(POLL_SECONDS)
-            job = client.job(job.id)
+            job = client.get(job.id)
         stages.complete()
     return _succeeded(job)
 
@@ -300,14 +302,14 @@ def _succeeded(job: JobResource) -> JobResource:
 
 
 def _keep(
-    client: RopewalkClient,
+    client: Client,
     search: JobResource,
     finetune: JobResource,
     rows: Sequence[EvaluationRow],
     directory: Path,
 ) -> None:
     """The factor file, the checkpoint and the pictures."""
-    file = FactorFile.from_json(client.factors(search.id))
+    file = FactorFile.from_json(client.export(search.id))
     (directory / "factors.json").write_text(file.to_json(), encoding="utf-8")
     checkpoint = directory / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)

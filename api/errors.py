@@ -4,8 +4,6 @@ ApiRoomError
 ├── InvalidSettings        a setting of the environment breaks its rule (start-up)
 ├── UnsafeBind             an address other machines reach, without any key (start-up)
 ├── PortTaken              somebody else listens on the port (start-up)
-├── ServerUnreachable      the client found no server
-├── BadInput               a file or an option of the command line breaks a rule
 ├── Unauthenticated        no key, or one that is unknown or revoked
 ├── InsufficientScope      the key may not do this
 ├── HostNotAllowed         the Host header is not a loopback name while no key is needed
@@ -46,18 +44,6 @@ class PortTaken(ApiRoomError, OSError):
     """The address cannot be bound."""
 
     code = "PORT_TAKEN"
-
-
-class ServerUnreachable(ApiRoomError, ConnectionError):
-    """No server answers at the URL."""
-
-    code = "SERVER_UNREACHABLE"
-
-
-class BadInput(ApiRoomError, ValueError):
-    """A file or an option given on the command line breaks a rule."""
-
-    code = "BAD_INPUT"
 
 
 class Unauthenticated(ApiRoomError, PermissionError):
@@ -154,10 +140,12 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "INVALID_SETTINGS": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "A setting is invalid"),
     "UNSAFE_BIND": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "An API key is needed to bind this address"),
     "PORT_TAKEN": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The port is taken"),
-    "SERVER_UNREACHABLE": _kind(HTTPStatus.BAD_GATEWAY, "No server answers"),
     "DEMO_FAILED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The demo failed"),
+    # ropewalk, never over HTTP, only on the command line and in Python programs
     "BAD_INPUT": _kind(HTTPStatus.BAD_REQUEST, "The input breaks a rule"),
-    # search_space
+    "SERVER_UNREACHABLE": _kind(HTTPStatus.BAD_GATEWAY, "No server answers"),
+    "INCOMPATIBLE_SERVER": _kind(HTTPStatus.BAD_GATEWAY, "The server is of another version"),
+    # ropewalk and search_space
     "UNSUPPORTED_ROPE": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The model's position encoding cannot be rescaled"),
     "INVALID_ORIGINAL_LENGTH": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The original length is invalid"),
     "INVALID_RESCALE_FACTORS": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The rescale factors are invalid"),

@@ -9,9 +9,9 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.windows import TextWindow, WindowScore
 from evaluation.scores.score import DocumentScore
 from evaluation.scores.served_rope import ServedRope
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.config import RopeConfig
-from search_space.rope.scaling import Scaling
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.scaling import Scaling
 from workers.base import Scorer
 from workers.transformers_backend.generator import TransformersGenerator
 

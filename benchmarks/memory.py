@@ -27,8 +27,8 @@ from finetune.config import FinetuneSettings
 from finetune.job import run_finetune, training_dtype
 from finetune.language_model import load_model
 from finetune.memory import ModelSize, estimate
+from ropewalk.factors.factor_file import ModelIdentity
 from search_space.candidates.baselines import baseline
-from search_space.factors.factor_file import ModelIdentity
 
 ORIGINAL_LENGTH = 256
 _MIB = 2**20

@@ -17,9 +17,9 @@ from evaluation.errors import EvaluationError
 from evaluation.models.fitting import check_model, resolve_for
 from evaluation.models.source import load_tokenizer, resolve_model
 from evaluation.scores.score import summarise
+from ropewalk.errors import RopewalkError
+from ropewalk.factors.factor_file import FactorFile
 from search_space.candidates.baselines import BASELINE_NAMES, baseline
-from search_space.errors import SearchSpaceError
-from search_space.factors.factor_file import FactorFile
 from workers.base import ScorerSettings
 from workers.errors import WorkersError
 from workers.factory import make_scorer
@@ -62,5 +62,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (EvaluationError, SearchSpaceError, WorkersError) as error:
+    except (EvaluationError, RopewalkError, WorkersError) as error:
         sys.exit(f"{error}")

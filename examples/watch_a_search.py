@@ -11,10 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from api.client import ApiError, RopewalkClient
 from api.drawing.search import draw_search
-from api.errors import ServerUnreachable
-from service.reports import SearchReport
+from ropewalk.client.errors import ApiError, ServerUnreachable
+from ropewalk.client.sync import Client
+from ropewalk.wire.reports import SearchReport
 
 
 def main() -> int:
@@ -32,19 +32,19 @@ def main() -> int:
         "scorer": {"backend": given.backend},
     }
     url = os.environ.get("ROPEWALK_URL", "http://127.0.0.1:8000")
-    with RopewalkClient(url, key=os.environ.get("ROPEWALK_API_KEY")) as client:
-        search = client.submit_search(spec)
+    with Client(url, key=os.environ.get("ROPEWALK_API_KEY")) as client:
+        search = client.submit(spec)
         print(f"submitted {search.id}")
-        for event in client.events(search.id):  # a connection that is lost is made again
+        for event in client.watch(search.id):  # a connection that is lost is made again
             if event.type == "best.improved":
                 print(f"generation {event.data['generation']}: NLL {event.data['nll']:.4f}")
-        search = client.job(search.id)
+        search = client.get(search.id)
         if search.error is not None:
             print(f"{search.state}: {search.error.message}", file=sys.stderr)
             return 1
         print(search.report(SearchReport).statement)
         given.output.mkdir(parents=True, exist_ok=True)
-        (given.output / "factors.json").write_text(client.factors(search.id), encoding="utf-8")
+        (given.output / "factors.json").write_text(client.export(search.id), encoding="utf-8")
         print(given.output / "factors.json")
         for picture in draw_search(given.output, client.pictures(search.id)).values():
             print(picture)

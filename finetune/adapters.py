@@ -23,8 +23,8 @@ from finetune.output.checkpoint import check_output, write_checkpoint, write_out
 from finetune.output.fitting import check_fits
 from finetune.output.model_card import MERGE_SECTION
 from finetune.output.output_files import ADAPTER_CONFIG, CARD_NAME, FACTORS_NAME, is_adapter
-from search_space.errors import SearchSpaceError
-from search_space.factors.factor_file import FactorFile
+from ropewalk.errors import RopewalkError
+from ropewalk.factors.factor_file import FactorFile
 
 _FROZEN_MATRIX = ".base_layer.weight"  # peft's name of what an adapter is beside
 
@@ -84,7 +84,7 @@ def merge_adapter(adapter: Path, output: Path, *, model: str | None = None) -> F
     try:
         file = FactorFile.from_json((adapter / FACTORS_NAME).read_text(encoding="utf-8"))
         card = (adapter / CARD_NAME).read_text(encoding="utf-8")
-    except (OSError, SearchSpaceError) as error:
+    except (OSError, RopewalkError) as error:
         raise InvalidAdapter(f"{adapter} must hold {FACTORS_NAME} and {CARD_NAME}, but: {error}") from error
     source = resolve_for(file, model or file.model.name)
     check_fits(source, file)

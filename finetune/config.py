@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 from evaluation.documents.skipping import MOST_GAPS
 from finetune.errors import InvalidFinetuneSettings
-from search_space.reading.annotations import Range
-from search_space.reading.reader import Unreadable, check
+from ropewalk.reading.annotations import Range
+from ropewalk.reading.reader import Unreadable, check
 
 Kind = Literal["long", "middle", "short", "skipped"]
 KINDS: tuple[Kind, ...] = ("long", "middle", "short", "skipped")

@@ -30,8 +30,8 @@ from finetune.rows import step_tokens
 from finetune.token_store import open_token_store
 from finetune.training import Trainee, make_optimizer, train
 from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
-from search_space.factors.exports.hf import switch_length
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.exports.hf import switch_length
+from ropewalk.factors.factor_file import FactorFile
 
 
 class States(Protocol):

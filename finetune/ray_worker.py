@@ -15,9 +15,9 @@ from ray import train
 from evaluation.errors import EvaluationError
 from finetune.errors import FinetuneError
 from finetune.worker_task import Reporter, WorkerTask
-from search_space.errors import SearchSpaceError
+from ropewalk.errors import RopewalkError
 
-REFUSALS = (FinetuneError, EvaluationError, SearchSpaceError)
+REFUSALS = (FinetuneError, EvaluationError, RopewalkError)
 
 
 def train_worker(task: WorkerTask, reporter: Reporter) -> None:

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from evaluation.architecture.rotary import rescaled_parts
 from finetune.errors import MixedWindow, ModelNotTrainable
-from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.scaling import Scaling
+from ropewalk.models.rotary import rescaled_parts
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.rope.scaling import Scaling
 
 Window = Literal["short", "long"]
 

@@ -27,7 +27,7 @@ from finetune.errors import CannotResume
 from finetune.parallel import local_part
 from finetune.results import TrainingProgress
 from finetune.training import Trainee
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
 
 FORMAT = "ropewalk.training/1"
 # What may differ between the two halves of one training.

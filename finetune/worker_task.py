@@ -9,7 +9,7 @@ from typing import Protocol
 from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.results import FinetuneResult, TrainingProgress
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
 
 
 class Reporter(Protocol):

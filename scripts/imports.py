@@ -14,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space", "benchmarks")
+ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space", "ropewalk", "benchmarks")
+PLACES = {"ropewalk": "sdk"}  # of rooms that are a distribution of their own: the folder that holds them
 BEGIN, END = "<!-- begin: written by scripts/architecture -->", "<!-- end -->"
 
 Graph = Mapping[str, frozenset[str]]
@@ -22,7 +23,11 @@ Graph = Mapping[str, frozenset[str]]
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
     """Every module of the rooms by its dotted name."""
-    return {_name(path.relative_to(root)): path for room in ROOMS for path in sorted((root / room).rglob("*.py"))}
+    found: dict[str, Path] = {}
+    for room in ROOMS:
+        home = root / PLACES.get(room, "")
+        found |= {_name(path.relative_to(home)): path for path in sorted((home / room).rglob("*.py"))}
+    return found
 
 
 def _name(path: Path) -> str:

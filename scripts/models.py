@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evaluation.architecture.reading import Architecture, read_architecture
+from ropewalk.errors import UnsupportedRope
 from scripts.imports import ROOT
-from search_space.errors import UnsupportedRope
 
 PAGE = ROOT / "docs" / "models.md"
 DATA = ROOT / "tests" / "families" / "families.json"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from evaluation.ruler.tasks import TASKS
+from ropewalk.factors.exports.registry import EXPORTS
+from ropewalk.reading.annotations import docs_of, slots_of
+from ropewalk.reading.writer import schema
+from ropewalk.registry import Row
 from scripts.imports import END, ROOT
-from search_space.factors.exports.registry import EXPORTS
-from search_space.reading.annotations import docs_of, slots_of
-from search_space.reading.writer import schema
-from search_space.registry import Row
 from search_space.strategies.registry import STRATEGIES, StrategyRow
 from service.evaluations.measures import MEASURES
 from workers.gpus import GPUS

@@ -1,1 +1,1 @@
-"""The pure maths: RoPE frequencies, critical pairs, rescale factors, baselines and breeding strategies."""
+"""What a search tries: candidates, analytic baselines, and the strategies that breed them."""

@@ -1,61 +1,9 @@
-"""What the maths refuse, and why.
+"""What a search refuses; :mod:`ropewalk.errors` has what the maths below it do."""
 
-Every class inherits a builtin, so that a caller who knows nothing of this room can still catch it, and carries a stable
-``code`` for callers who translate errors at the edge.
-"""
+from ropewalk.errors import RopewalkError
 
 
-class SearchSpaceError(Exception):
-    """Base of every error of this room."""
-
-    code: str = "SEARCH_SPACE_ERROR"
-
-
-class UnsupportedRope(SearchSpaceError, ValueError):
-    """The model has no rotary embedding whose factors can be searched: the message says which rule it breaks."""
-
-    code = "UNSUPPORTED_ROPE"
-
-
-class InvalidOriginalLength(UnsupportedRope):
-    """No original length is known, or one was given that the model does not serve."""
-
-    code = "INVALID_ORIGINAL_LENGTH"
-
-
-class InvalidRescaleFactors(SearchSpaceError, ValueError):
-    """A factor vector breaks a constraint (length, finite, at least 1, non-decreasing), or its attention factor does
-    (finite, positive)."""
-
-    code = "INVALID_RESCALE_FACTORS"
-
-
-class InvalidTargetLength(SearchSpaceError, ValueError):
-    """The target length is shorter than the original one, or no positive whole number."""
-
-    code = "INVALID_TARGET_LENGTH"
-
-
-class InvalidStrategy(SearchSpaceError, ValueError):
+class InvalidStrategy(RopewalkError, ValueError):
     """Unknown strategy, baseline or argument, or settings that leave nothing to search."""
 
     code = "INVALID_STRATEGY"
-
-
-class FactorsDoNotFit(SearchSpaceError, ValueError):
-    """The factor file was found for another model, or for another RoPE than the model's."""
-
-    code = "FACTORS_DO_NOT_FIT"
-
-
-class InvalidFactorFile(SearchSpaceError, ValueError):
-    """A factor file breaks its format, or an export format is unknown.
-
-    ``pointer`` is the JSON pointer (RFC 6901) of the field at fault, "" for the whole document.
-    """
-
-    code = "INVALID_FACTOR_FILE"
-
-    def __init__(self, message: str, *, pointer: str = "") -> None:
-        super().__init__(message)
-        self.pointer = pointer

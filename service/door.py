@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.inspection import Inspection
+from ropewalk.wire.kinds import JobKind, JobState
+from ropewalk.wire.pictures import SearchPictures
+from ropewalk.wire.plan import Plan
+from ropewalk.wire.reports import SearchReport
 from service.evaluations.prepare import prepare_evaluation
 from service.finetunes.prepare import factor_file_of, prepare_finetune
-from service.inspection.data import Inspection
 from service.inspection.making import inspect_model
-from service.pictures.data import SearchPictures
 from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
-from service.plans.data import Plan
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
-from service.reports import SearchReport
 from service.searches.prepare import prepare_search
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
@@ -26,7 +27,7 @@ from storage.errors import JobNotFound, StorageError
 from storage.jobs.statistics import Statistics, read_statistics
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Created, Event, IdempotencyRequest, Job, JobKind, JobState, Page, StoredScore, TrialRecord
+from storage.records import Created, Event, IdempotencyRequest, Job, Page, StoredScore, TrialRecord
 from storage.scores.store import ScoreStore
 from storage.study.reading import trial_page
 
@@ -60,7 +61,7 @@ class Door:
         """What a model is; no database is asked.
 
         Raises:
-            EvaluationError, SearchSpaceError: the model cannot be found, read or extended; says why.
+            EvaluationError, RopewalkError: the model cannot be found, read or extended; says why.
         """
         return inspect_model(spec.model, target_length=spec.target_length, original_length=spec.original_length)
 
@@ -68,7 +69,7 @@ class Door:
         """Check a spec without submitting it.
 
         Raises:
-            InvalidSpec, EvaluationError, SearchSpaceError, WorkersError: what the spec got wrong.
+            InvalidSpec, EvaluationError, RopewalkError, WorkersError: what the spec got wrong.
         """
         prepared = prepare_search(spec, weights=False)
         validation = most_passes(

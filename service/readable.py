@@ -18,8 +18,8 @@ from evaluation.documents.corpus import is_builtin, possible_paths
 from evaluation.models.source import model_directory
 from evaluation.models.user_path import is_file, user_path
 from finetune.output.output_files import FACTORS_NAME
-from search_space.errors import SearchSpaceError
-from search_space.factors.factor_file import FactorFile
+from ropewalk.errors import RopewalkError
+from ropewalk.factors.factor_file import FactorFile
 from service.errors import PathNotAllowed
 from service.specs.base import Reads, Spec
 from service.specs.factors import GivenFactors
@@ -90,7 +90,7 @@ def _model_of_checkpoint(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
             return  # a FIFO would be waited for
         try:
             file = FactorFile.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, SearchSpaceError):
+        except (OSError, ValueError, RopewalkError):
             return  # what is wrong is reported when the spec is prepared
         yield "/checkpoint", Reads("model"), file.model.name
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ropewalk.wire.kinds import JobKind, JobState
 from service.errors import RunFailed, RunStopped
 from service.evaluations.prepare import prepare_evaluation
 from service.evaluations.run import run_evaluation
@@ -21,7 +22,6 @@ from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
 from storage.errors import DatabaseUnreachable, InvalidTransition, LeaseLost, SchemaOutdated, StorageError
-from storage.records import JobKind, JobState
 from workers.pool.cluster import ensure_ray
 
 SpecT = TypeVar("SpecT", bound=Spec)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from storage.kinds import KINDS
-from storage.records import JobKind
+from ropewalk.wire.kinds import KINDS, JobKind
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 

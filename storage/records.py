@@ -12,12 +12,8 @@ from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
 from evaluation.scores.score import DocumentScore
+from ropewalk.wire.kinds import JobKind, JobRequest, JobState
 from search_space.candidates.candidate import Candidate
-
-JobKind = Literal["search", "finetune", "evaluation"]
-
-JobRequest = Literal["none", "cancel", "pause"]
-JobAction = Literal["cancel", "pause", "resume"]
 
 ConditionType = Literal["DatabaseReachable", "Progressing", "WorkersReady"]
 
@@ -25,28 +21,6 @@ Scope = Literal["read", "submit", "admin", "worker"]
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin", "worker")
 
 T = TypeVar("T")
-
-
-class JobState(StrEnum):
-    """Where a job is in its life; `storage/transitions.py` has the table of moves."""
-
-    queued = "queued"
-    preparing = "preparing"
-    searching = "searching"
-    validating = "validating"
-    finetuning = "finetuning"
-    training = "training"
-    evaluating = "evaluating"
-    paused = "paused"
-    cancelling = "cancelling"
-    succeeded = "succeeded"
-    failed = "failed"
-    cancelled = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the job has ended: nothing about it changes any more."""
-        return self in (JobState.succeeded, JobState.failed, JobState.cancelled)
 
 
 class TrialState(StrEnum):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ropewalk.wire.kinds import KINDS, JobKind, JobState
 from storage.errors import InvalidTransition
-from storage.kinds import KINDS
-from storage.records import JobKind, JobState
 
 S = JobState
 

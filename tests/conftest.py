@@ -16,7 +16,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.helpers.needs import needs
-from tests.helpers.paths import STARTUP
+from tests.helpers.paths import SDK, STARTUP
 from tests.helpers.postgres import database, database_url, empty_database_url, postgres_url, template_database
 from tests.helpers.ray_cluster import ray_cluster
 from tests.helpers.scheduling import TwoClusters
@@ -42,7 +42,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 # Here, and in the processes that tests start: see there.
 gc.set_threshold(50_000, 20, 20)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTUP), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTUP), str(SDK), os.environ.get("PYTHONPATH")]))
 
 # A busy machine takes its time; that is no failure.
 hypothesis.settings.register_profile(

@@ -39,7 +39,7 @@ def test_relative_links_lead_to_a_file_and_a_heading(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_source_files_that_are_named_exist(page: Path) -> None:
-    rooms = "api|service|workers|finetune|storage|evaluation|search_space|benchmarks|tests|scripts|docs|examples"
+    rooms = "api|sdk|service|workers|finetune|storage|evaluation|search_space|benchmarks|tests|scripts|docs|examples"
     names = set(re.findall(rf"`((?:{rooms})/[\w/.]+\.(?:py|md))\b", page.read_text()))
     assert sorted(name for name in names if not (ROOT / name).is_file()) == []
 
@@ -70,7 +70,7 @@ def test_every_recipe_runs() -> None:
     assert len(blocks) == CONTRIBUTING.read_text().count("```python")
     made: dict[str, ModuleType] = {}
     for path, code in blocks:
-        name = path.removesuffix(".py").replace("/", ".")
+        name = path.removeprefix("sdk/").removesuffix(".py").replace("/", ".")
         module = ModuleType(name)
         if (ROOT / path).exists():
             module.__dict__.update(vars(importlib.import_module(name)))

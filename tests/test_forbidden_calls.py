@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space", "examples")
+ROOMS = ("api", "service", "workers", "finetune", "storage", "evaluation", "search_space", "sdk/ropewalk", "examples")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 #: Modules that make objects out of bytes, and with them whatever code the bytes name.

@@ -70,8 +70,8 @@ def _collected(*arguments: str) -> tuple[set[str], dict[str, list[str]]]:
 
 def test_collecting_the_maths_loads_no_database_no_cluster_and_no_torch() -> None:
     """Waiting for them is what makes a quick look slow; tests that compare with torch load it when they run."""
-    loaded, _ = _collected("tests/search_space")
-    assert "search_space" in loaded
+    loaded, _ = _collected("tests/search_space", "tests/sdk/factors", "tests/sdk/reading", "tests/sdk/rope")
+    assert {"search_space", "ropewalk"} <= loaded
     assert not HEAVY & loaded
 
 

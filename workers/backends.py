@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search_space.registry import Registry
+from ropewalk.registry import Registry
 from workers.base import KvCacheBytes, Scorer, ScorerSettings
 from workers.errors import InvalidScorerSettings
 from workers.generator import Generator

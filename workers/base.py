@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.rope.config import RopeConfig
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.scaling import Scaling
 from workers.errors import InvalidScorerSettings
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]

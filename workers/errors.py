@@ -4,7 +4,7 @@ Every class inherits a builtin and carries a stable ``code`` for callers who tra
 cross process borders by pickle, so they take one message and nothing else.
 """
 
-from search_space.errors import SearchSpaceError
+from ropewalk.errors import RopewalkError
 
 
 class WorkersError(Exception):
@@ -55,5 +55,5 @@ class PoolBusy(WorkersError, RuntimeError):
     code = "POOL_BUSY"
 
 
-CANDIDATE_ERRORS = (SearchSpaceError, ScoringFailed, DocumentTooLong)
+CANDIDATE_ERRORS = (RopewalkError, ScoringFailed, DocumentTooLong)
 """What a candidate or a document is itself to blame for: every scorer would say the same."""

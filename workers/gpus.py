@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from search_space.registry import Registry
+from ropewalk.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ def find_model(settings: ScorerSettings, *, weights: bool = True) -> ModelSource
     that was trained with factors is scored over the embedding below them.
 
     Raises:
-        EvaluationError, SearchSpaceError: not found, or not a model with a rotary embedding that can be rescaled.
+        EvaluationError, RopewalkError: not found, or not a model with a rotary embedding that can be rescaled.
     """
     if settings.rope is not None:
         return locate_model(settings.model, rope=settings.rope, weights=weights)

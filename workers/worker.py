@@ -7,7 +7,7 @@ import platform
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from workers.base import DifferentiableScorer, Scorer
 from workers.errors import CANDIDATE_ERRORS, ScoringFailed
 

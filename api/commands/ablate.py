@@ -11,9 +11,10 @@ import typer
 from rich.markup import escape
 
 from api.commands import common
-from api.console import err, large, out, print_json, print_line
-from api.errors import BadInput
+from api.console import err, out, print_json, print_line
 from api.settings import load_settings, tell_ray_address
+from ropewalk.client.errors import BadInput
+from ropewalk.client.progress import large
 
 if TYPE_CHECKING:
     from rich.table import Table

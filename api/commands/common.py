@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from api.client import RopewalkClient
-from api.errors import BadInput
 from api.settings import load_settings
 from evaluation.models.source import POCKET
 from evaluation.models.user_path import exists, is_directory, user_path
-from search_space.reading.reader import strict_json
-from storage.kinds import KINDS
-from storage.records import JobAction
+from ropewalk.client.errors import BadInput
+from ropewalk.client.sync import Client
+from ropewalk.reading.reader import strict_json
+from ropewalk.wire.kinds import KINDS, JobAction
 from workers.backends import BACKENDS
 
 BACKEND_HELP = f"What scores, reads and generates: auto; {BACKENDS.described()}."
@@ -42,10 +41,10 @@ IdempotencyKey = Annotated[
 ]
 
 
-def client() -> RopewalkClient:
+def client() -> Client:
     """A client of the server that the settings name."""
     settings = load_settings()
-    return RopewalkClient(settings.server_url, key=settings.key)
+    return Client(settings.server_url, key=settings.key)
 
 
 def read_text(path: str) -> str:

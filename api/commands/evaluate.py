@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from api.client import RopewalkClient
 from api.commands import common, live
 from api.commands.jobs import FactorsOption, SearchOption, after_submission
 from api.commands.searches import finish
 from api.console import err, print_line
-from api.errors import BadInput
 from evaluation.ruler.tasks import TASKS
-from storage.records import JobState
+from ropewalk.client.errors import BadInput
+from ropewalk.client.sync import Client
+from ropewalk.wire.kinds import JobState
 
 
 def register(app: typer.Typer) -> None:
@@ -97,7 +97,7 @@ def evaluate(
         return _write_report(client, job.id, html, as_json=as_json)
 
 
-def _write_report(client: RopewalkClient, job_id: str, html: Path, *, as_json: bool) -> int:
+def _write_report(client: Client, job_id: str, html: Path, *, as_json: bool) -> int:
     if not as_json:
         print_line(job_id)
     job = live.follow(client, job_id, as_json=as_json)

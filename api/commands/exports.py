@@ -8,10 +8,10 @@ import typer
 
 from api.commands import common
 from api.console import note, print_json, print_line
-from api.errors import BadInput
 from evaluation.models.user_path import is_directory, is_file, user_path
-from search_space.factors.exports.registry import EXPORTS, export
-from search_space.factors.factor_file import FactorFile
+from ropewalk.client.errors import BadInput
+from ropewalk.factors.exports.registry import EXPORTS, export
+from ropewalk.factors.factor_file import FactorFile
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +52,7 @@ def _factor_file(source: str) -> FactorFile:
     if is_file(Path(source)):
         return FactorFile.from_json(common.read_text(source))
     with common.client() as client:
-        return FactorFile.from_json(client.factors(source))
+        return FactorFile.from_json(client.export(source))
 
 
 def _write_gguf(file: FactorFile, model_gguf: Path | None, output: Path | None) -> Path:

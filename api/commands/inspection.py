@@ -13,7 +13,7 @@ from api.commands.offline import OriginalLength
 from api.console import out, print_json
 
 if TYPE_CHECKING:
-    from service.inspection.data import Inspection
+    from ropewalk.wire.inspection import Inspection
 
 _FROM = {
     "original_length": "as given",
@@ -37,7 +37,7 @@ def inspect(
     """Say what a model is: lengths, rotary embedding, layers, memory, and which programs could load its factors."""
     from pydantic import TypeAdapter
 
-    from service.inspection.data import Inspection
+    from ropewalk.wire.inspection import Inspection
     from service.inspection.making import inspect_model
 
     found = inspect_model(common.local_path(model), target_length=target_length, original_length=original_length)

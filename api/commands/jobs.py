@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from api.client import RopewalkClient
 from api.commands import common, live
 from api.commands.searches import finish
 from api.console import print_json, print_line
-from api.errors import BadInput
-from api.wire.jobs import JobResource
+from ropewalk.client.errors import BadInput
+from ropewalk.client.sync import Client
+from ropewalk.wire.jobs import JobResource
 
 SearchOption = Annotated[str | None, typer.Option("--search", help="Use the factors of this search.")]
 FactorsOption = Annotated[str | None, typer.Option("--factors", help="A factor file; - for stdin.")]
@@ -82,7 +82,7 @@ def merge(
     print_json(result) if as_json else print_line(str(output))
 
 
-def after_submission(client: RopewalkClient, job: JobResource, *, wait: bool, as_json: bool) -> int:
+def after_submission(client: Client, job: JobResource, *, wait: bool, as_json: bool) -> int:
     """Print the job, or follow it to its end; the exit code."""
     if not wait:
         print_json(job) if as_json else print_line(job.id)

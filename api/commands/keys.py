@@ -7,8 +7,8 @@ from rich.table import Table
 
 from api.commands import common
 from api.console import err, out, print_json, print_line
-from api.errors import BadInput
 from api.settings import load_settings
+from ropewalk.client.errors import BadInput
 from storage.records import Scope
 
 KNOWN_SCOPES: tuple[Scope, ...] = get_args(Scope)

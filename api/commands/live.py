@@ -1,41 +1,41 @@
 """A job in the terminal: live bars while it runs, a summary when it has ended."""
 
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api.client import ApiError, RopewalkClient
-from api.console import duration, err, large, out, print_json
-from api.errors import ServerUnreachable
-from api.wire.jobs import EventResource, JobResource
-from service.evaluations.report import EvaluationReport
-from service.reports import FinetuneReport, Report, SearchReport
+from api.console import err, out, print_json
+from ropewalk.client.errors import ApiError, ServerUnreachable
+from ropewalk.client.progress import best, done, large, passes, time_left
+from ropewalk.client.sync import Client
+from ropewalk.wire.evaluation import EvaluationReport
+from ropewalk.wire.jobs import EventResource, JobResource
+from ropewalk.wire.reports import FinetuneReport, Report, SearchReport
 
-POLL_SECONDS = 0.5
 _SCORES = ("nll", "perplexity", "exact_match", "documents")
 GIVE_UP_AFTER_SECONDS = 120.0  # the server may be restarting; the job goes on from the database
 
 
-def watch(client: RopewalkClient, job_id: str, *, as_json: bool) -> JobResource:
+def watch(client: Client, job_id: str, *, as_json: bool) -> JobResource:
     """Follow a job until it has ended; with `as_json` its events are printed, a line each."""
     if as_json:
-        for event in client.events(job_id):
+        for event in client.watch(job_id):
             print_json(event)
-        return client.job(job_id)
+        return client.get(job_id)
     return _Watch(client, job_id, err()).run()
 
 
-def follow(client: RopewalkClient, job_id: str, *, as_json: bool) -> JobResource:
+def follow(client: Client, job_id: str, *, as_json: bool) -> JobResource:
     """Wait for a job's end; live bars unless only JSON is wanted."""
     return client.wait(job_id) if as_json else _Watch(client, job_id, err()).run()
 
 
 class _Watch:
-    def __init__(self, client: RopewalkClient, job_id: str, console: Console) -> None:
+    def __init__(self, client: Client, job_id: str, console: Console) -> None:
         self._client = client
         self._job_id = job_id
         self._after = 0
@@ -51,43 +51,41 @@ class _Watch:
 
     def run(self) -> JobResource:
         """Poll until the end; a server that has answered and is away for a while is waited for."""
-        heard_at = time.monotonic()
         with self._bars:
             task = self._bars.add_task(self._job_id, total=1.0, passes="", best="", left="")
-            while True:
-                try:
-                    job = self._client.job(self._job_id)
-                    self._show_events()
-                    heard_at = time.monotonic()
-                except (ServerUnreachable, ApiError) as error:
-                    if isinstance(error, ApiError) and error.status != 503:
-                        raise
-                    if not self._client.was_answered or time.monotonic() - heard_at > GIVE_UP_AFTER_SECONDS:
-                        raise
+            for job in self._client.snapshots(self._job_id, give_up_after_seconds=GIVE_UP_AFTER_SECONDS):
+                if job is None:
                     self._bars.update(task, description="waiting for the server")
-                else:
-                    self._show(task, job)
-                    if job.is_final:
-                        return job
-                time.sleep(POLL_SECONDS)
+                    continue
+                self._show(task, job)
+                if job.is_final:
+                    for event in self._client.watch(
+                        self._job_id, after=self._after, give_up_after_seconds=GIVE_UP_AFTER_SECONDS
+                    ):
+                        self._print(event)
+                    return job
+                with suppress(ServerUnreachable, ApiError):  # the next snapshot finds that out
+                    self._show_events()
+        raise AssertionError("snapshots end with a job that has ended")
 
     def _show(self, task: TaskID, job: JobResource) -> None:
-        progress = job.progress
-        passes = f"{progress.document_passes}" if progress.document_passes or not progress.tokens else ""
-        if progress.total_document_passes:
-            passes += f"/{progress.total_document_passes} passes"
-        if progress.tokens:
-            passes += f"{', ' if passes else ''}{large(progress.tokens)} tokens"
-        best = "" if progress.best_nll is None else f"best NLL {progress.best_nll:.4f}"
-        done = 1.0 if job.is_final else progress.fraction or 0.0
-        left = _time_left(job)
-        self._bars.update(task, description=job.state.value, completed=done, passes=passes, best=best, left=left)
+        self._bars.update(
+            task,
+            description=job.state.value,
+            completed=done(job),
+            passes=passes(job),
+            best=best(job),
+            left=time_left(job),
+        )
 
     def _show_events(self) -> None:
         page = self._client.event_list(self._job_id, after=self._after)
         for event in page.items:
-            self._bars.console.print(event_line(event), highlight=False)
+            self._print(event)
         self._after = page.next_after
+
+    def _print(self, event: EventResource) -> None:
+        self._bars.console.print(event_line(event), highlight=False)
 
 
 def event_line(event: EventResource) -> str:
@@ -109,14 +107,14 @@ def print_job(job: JobResource) -> None:
     rows += [(name, job.spec[name]) for name in ("model", "target_length") if job.spec.get(name) is not None]
     progress = job.progress
     rows += [("stage", progress.stage), ("generation", progress.generation), ("trials", progress.trials or None)]
-    passes = f"{progress.document_passes} of at most {progress.total_document_passes or '?'}"
+    scored = f"{progress.document_passes} of at most {progress.total_document_passes or '?'}"
     if progress.cached_passes:
-        passes += f", {progress.cached_passes} of them from the score cache"
+        scored += f", {progress.cached_passes} of them from the score cache"
     rows += [
-        ("document passes", passes),
+        ("document passes", scored),
         ("tokens", _tokens(job)),
         ("best NLL", _cell(progress.best_nll)),
-        ("time left", _time_left(job)),
+        ("time left", time_left(job)),
         ("labels", _pairs(job.labels)),
     ]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
@@ -128,17 +126,9 @@ def print_job(job: JobResource) -> None:
     print_result(job)
 
 
-def _time_left(job: JobResource) -> str:
-    """The total of a search is a bound: a race may end any time."""
-    left = job.progress.seconds_left
-    if left is None:
-        return ""
-    return f"{'at most ' if job.kind == 'search' else ''}{duration(left)} left"
-
-
 def _tokens(job: JobResource) -> str:
-    done, most = job.progress.tokens, job.progress.total_tokens
-    return "" if not done else large(done) + (f" of at most {large(most)}" if most else "")
+    read, most = job.progress.tokens, job.progress.total_tokens
+    return "" if not read else large(read) + (f" of at most {large(most)}" if most else "")
 
 
 def print_result(job: JobResource) -> None:

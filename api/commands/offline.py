@@ -10,16 +10,16 @@ from rich.table import Table
 
 from api.commands import common
 from api.console import note, out, print_json, print_line
-from api.errors import BadInput
 from evaluation.models.hub import has_weights
 from evaluation.models.source import ModelSource, model_sha256, resolve_model
 from evaluation.models.windows import window_warnings
+from ropewalk.client.errors import BadInput
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from ropewalk.rope.scaling import Scaling
+from ropewalk.version import ROPEWALK_VERSION
 from search_space.candidates.baselines import BASELINE_NAMES, baseline, own_attention_factor
 from search_space.candidates.candidate import Candidate
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
-from search_space.rope.scaling import Scaling
-from search_space.version import ROPEWALK_VERSION
 
 if TYPE_CHECKING:
     from evaluation.documents.needle import NeedleDocument, Split

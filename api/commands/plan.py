@@ -6,12 +6,13 @@ import typer
 from rich.table import Table
 
 from api.commands import common
-from api.console import large, note, out, print_json
-from api.errors import BadInput
-from storage.kinds import KINDS
+from api.console import note, out, print_json
+from ropewalk.client.errors import BadInput
+from ropewalk.client.progress import large
+from ropewalk.wire.kinds import KINDS
 
 if TYPE_CHECKING:
-    from service.plans.data import Plan, PlanRow
+    from ropewalk.wire.plan import Plan, PlanRow
     from service.plans.work import Device
     from service.specs.plan import PlanOptions
 
@@ -111,7 +112,7 @@ def print_plan(found: "Plan", *, as_json: bool) -> None:
     if as_json:
         from pydantic import TypeAdapter
 
-        from service.plans.data import Plan
+        from ropewalk.wire.plan import Plan
 
         print_json(TypeAdapter(Plan).dump_python(found, mode="json"))
         return

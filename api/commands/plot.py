@@ -7,7 +7,7 @@ import typer
 
 from api.commands import common
 from api.console import err, print_json, print_line
-from api.errors import BadInput
+from ropewalk.client.errors import BadInput
 
 
 def register(app: typer.Typer) -> None:

@@ -11,11 +11,12 @@ import typer
 
 from api.commands import common
 from api.console import out, print_json
-from api.errors import BadInput, InvalidSettings
+from api.errors import InvalidSettings
 from api.logs import set_up_logging
 from api.preflight import bind, make_home
 from api.settings import Settings, load_settings
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.client.errors import BadInput
+from ropewalk.version import ROPEWALK_VERSION
 from service.runtime import tracing
 
 

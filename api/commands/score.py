@@ -26,14 +26,14 @@ from api.commands.offline import (
     skipping_of,
 )
 from api.console import err, note, out, print_json
-from api.errors import BadInput
 from evaluation.models.source import ModelSource, resolve_model
 from evaluation.models.user_path import is_file
 from evaluation.models.windows import check_reach, window_warnings
+from ropewalk.client.errors import BadInput
+from ropewalk.errors import FactorsDoNotFit
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import BASELINE_NAMES, baseline
-from search_space.errors import FactorsDoNotFit
-from search_space.factors.factor_file import FactorFile
-from search_space.rope.scaling import Scaling
 
 if TYPE_CHECKING:
     from evaluation.documents.needle import NeedleDocument

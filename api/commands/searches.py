@@ -6,16 +6,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from api.client import RopewalkClient
 from api.commands import common, live
 from api.commands.offline import SkipGaps, SkipPlaces, SkipTokens
 from api.commands.plan import print_plan
-from api.console import err, large, out, print_json, print_line
-from api.errors import BadInput
-from api.wire.jobs import JobResource
+from api.console import err, out, print_json, print_line
+from ropewalk.client.errors import BadInput
+from ropewalk.client.progress import large
+from ropewalk.client.sync import Client
+from ropewalk.wire.jobs import JobResource
+from ropewalk.wire.kinds import KINDS, JobKind, JobState
 from search_space.strategies.registry import STRATEGIES
-from storage.kinds import KINDS
-from storage.records import JobKind, JobState
 
 STRATEGY_HELP = f"{', '.join(STRATEGIES.own)}, or one of an installed package."
 PausableId = Annotated[str, typer.Argument(metavar="ID", help=f"The job's id: {common.ids_of('pause')}")]
@@ -90,12 +90,12 @@ def submit(
         common.put(spec, path, value)
     with common.client() as client:
         if validate_only:
-            print_json(client.validate_search(spec))
+            print_json(client.validate(spec))
             return 0
         if dry_run:
-            print_plan(client.plan("search", spec), as_json=as_json)
+            print_plan(client.plan(spec), as_json=as_json)
             return 0
-        job = client.submit_search(spec, idempotency_key=idempotency_key)
+        job = client.submit(spec, idempotency_key=idempotency_key)
         if not wait:
             print_json(job) if as_json else print_line(job.id)
             return 0
@@ -157,7 +157,7 @@ def _kind(text: str) -> JobKind:
 def show(job_id: common.JobId, as_json: common.AsJson = False) -> None:
     """Show one job: state, progress, result."""
     with common.client() as client:
-        job = client.job(job_id)
+        job = client.get(job_id)
     print_json(job) if as_json else live.print_job(job)
 
 
@@ -172,20 +172,20 @@ def watch(job_id: common.JobId, as_json: common.AsJson = False) -> int:
 
 def cancel(job_id: common.JobId, as_json: common.AsJson = False) -> None:
     """End a job; what was scored is kept."""
-    _act(RopewalkClient.cancel, job_id, as_json=as_json)
+    _act(Client.cancel, job_id, as_json=as_json)
 
 
 def pause(job_id: PausableId, as_json: common.AsJson = False) -> None:
     """Pause a search or a fine-tuning; its workers are freed."""
-    _act(RopewalkClient.pause, job_id, as_json=as_json)
+    _act(Client.pause, job_id, as_json=as_json)
 
 
 def resume(job_id: PausableId, as_json: common.AsJson = False) -> None:
     """Continue a paused search or fine-tuning, on any controller."""
-    _act(RopewalkClient.resume, job_id, as_json=as_json)
+    _act(Client.resume, job_id, as_json=as_json)
 
 
-def _act(act: Callable[[RopewalkClient, str], JobResource], job_id: str, *, as_json: bool) -> None:
+def _act(act: Callable[[Client, str], JobResource], job_id: str, *, as_json: bool) -> None:
     with common.client() as client:
         job = act(client, job_id)
     if as_json:

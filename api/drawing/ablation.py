@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from api.console import large
+from ropewalk.client.progress import large
 from service.ablations.results import Ablation, BaselineResult, Group
 from service.pictures import style
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from ropewalk.wire.pictures import BestSoFarPicture, FactorsPicture, NeedleColumn, RaceLine, SearchPictures
 from service.pictures import style
-from service.pictures.data import BestSoFarPicture, FactorsPicture, NeedleColumn, RaceLine, SearchPictures
 
 DEPTH_BINS = 5
 DPI = 130

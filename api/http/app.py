@@ -15,9 +15,9 @@ from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from api.http.routes import evaluations, finetunes, health, models, plans, searches
 from api.rate_limits import RateLimits
 from api.settings import Settings
-from api.wire.problems import Problem
 from evaluation.models.user_path import user_path
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.problems import Problem
 from service.door import Door
 from storage.api_keys import ApiKeys
 

@@ -6,9 +6,9 @@ from fastapi import Depends, Header, Query, Request
 
 from api.errors import MalformedRequest
 from api.http.auth import Principal
+from ropewalk.wire.kinds import JobState
 from service.door import Door
 from service.specs.base import Spec
-from storage.records import JobState
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 200

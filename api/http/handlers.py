@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.errors import PROBLEM_KINDS
-from api.wire.problems import MEDIA_TYPE, ROOM_ERRORS, FieldProblem, Refusal, problem_of, refusal_of
+from api.wire.problems import MEDIA_TYPE, ROOM_ERRORS, Refusal, problem_of, refusal_of
+from ropewalk.wire.problems import FieldProblem
 
 logger = logging.getLogger("ropewalk.api")
 

@@ -9,11 +9,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.kinds import JOB_KINDS, JobState
 from service.door import Door
 from storage.jobs.statistics import Statistics, Waiting
-from storage.kinds import JOB_KINDS
-from storage.records import JobState
 
 COUNTS_SECONDS = 10.0  # scrapes closer together than this share one count
 

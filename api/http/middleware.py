@@ -17,6 +17,8 @@ from api.errors import MalformedRequest
 from api.http.dashboard import is_dashboard
 from api.http.handlers import response_of
 from api.wire.problems import refusal_of
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.problems import VERSION_HEADER
 from service.runtime.log_context import bound
 from service.runtime.tracing import span
 
@@ -53,7 +55,8 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER], headers[VERSION_HEADER] = request_id, ROPEWALK_VERSION
             await send(message)
 
         try:

@@ -14,7 +14,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from api.errors import MalformedRequest
-from api.wire.jobs import EventResource
+from api.wire.jobs import event_resource
 from storage.errors import DatabaseUnreachable
 from storage.records import Event
 
@@ -78,5 +78,5 @@ async def _events(source: EventSource, after: int) -> AsyncIterator[ServerSentEv
 
 
 def _message(event: Event) -> ServerSentEvent:
-    data = EventResource.of(event).model_dump_json()
+    data = event_resource(event).model_dump_json()
     return ServerSentEvent(id=str(event.id), event=event.type, data=data, retry=RECONNECT_MILLISECONDS)

@@ -21,12 +21,12 @@ from api.report.tables import (
     title_of,
     two_places,
 )
-from api.wire.jobs import JobResource
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow
+from ropewalk.wire.jobs import JobResource
 from service.evaluations.figure import Figure, Unit
 from service.evaluations.measure import Measure
 from service.evaluations.measures import MEASURES
-from service.evaluations.report import EvaluationReport, EvaluationRow
 
 DEPTH_BINS = 5
 

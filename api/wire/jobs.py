@@ -1,326 +1,115 @@
-"""Response models: what the records of the other rooms look like over HTTP. Times are RFC 3339 in UTC."""
+"""What the records of the other rooms look like over HTTP."""
 
 import json
-from collections.abc import Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic.config import JsonDict
-
-from service.evaluations.report import EvaluationReport
-from service.reports import FinetuneReport, Report, SearchReport
-from storage.records import Condition, Event, Job, JobKind, JobState, Page
+from ropewalk.wire.jobs import (
+    REPORTS,
+    ConditionResource,
+    EstimateResource,
+    EventResource,
+    JobError,
+    JobPage,
+    JobResource,
+    JobSummary,
+    ProgressResource,
+)
+from storage.records import Condition, Event, Job, Page
 
 if TYPE_CHECKING:
-    from service.door import SearchEstimate  # brings the database drivers along, which clients need not load
-
-EXAMPLE_SEARCH_SPEC: JsonDict = {
-    "model": "pocket",
-    "target_length": 1024,
-    "objective": {"documents": 24, "validation_documents": 80},
-    "strategy": {"name": "auto"},
-    "budget": {"max_trials": 200},
-    "seed": 0,
-    "labels": {"team": "long-context"},
-}
-#: What jobs of each kind carry as `result`.
-REPORTS: Mapping[JobKind, type[SearchReport] | type[FinetuneReport] | type[EvaluationReport]] = {
-    "search": SearchReport,
-    "finetune": FinetuneReport,
-    "evaluation": EvaluationReport,
-}
-ReportT = TypeVar("ReportT", bound=Report)
-
-EXAMPLE_SEARCH_ID = "srch_01jd8x6t4n0000000000000000"
+    from service.door import SearchEstimate  # brings the database drivers along
 
 
-class Resource(BaseModel):
-    """A frozen response model; unknown fields of newer servers are ignored by older clients."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class ProgressResource(Resource):
-    """How far a job is; document passes are the unit of cost."""
-
-    stage: str = ""
-    generation: int | None = None
-    trials: int = 0
-    document_passes: int = 0
-    total_document_passes: int | None = None
-    tokens: int = Field(0, description="of those passes; a skipped document has fewer than the target length")
-    total_tokens: int | None = Field(None, description="of all passes, an upper bound")
-    cached_passes: int = Field(0, description="document passes served by the score cache")
-    best_nll: float | None = Field(None, description="nats per answer token, search documents")
-    best_trial: int | None = None
-    fraction: float | None = Field(None, description="0 to 1")
-    seconds_left: float | None = Field(
-        None, description="of the stage, at its own speed so far; an upper bound where the totals are; null: not known"
-    )
-    note: str = ""
-
-    @classmethod
-    def of(cls, job: Job) -> Self:
-        """From the stored columns. What a stage had left says nothing once the job is elsewhere."""
-        progress = job.progress
-        return cls(
-            stage=progress.stage,
-            generation=progress.generation,
-            trials=progress.trials,
-            document_passes=progress.document_passes,
-            total_document_passes=progress.total_document_passes,
-            tokens=progress.tokens,
-            total_tokens=progress.total_tokens,
-            cached_passes=progress.cached_passes,
-            best_nll=progress.best_nll,
-            best_trial=progress.best_trial,
-            fraction=progress.fraction,
-            seconds_left=progress.seconds_left if progress.stage == job.state else None,
-            note=progress.note,
-        )
-
-
-class ConditionResource(Resource):
-    """What the job's controller last saw of one aspect of it."""
-
-    type: Literal["DatabaseReachable", "Progressing", "WorkersReady"]
-    status: bool
-    reason: str = Field(description="one word in CamelCase; programs branch on this")
-    message: str
-    last_transition_time: datetime | None = Field(description="when status or reason last changed")
-
-    @classmethod
-    def of(cls, condition: Condition) -> Self:
-        """From the stored value."""
-        return cls(
-            type=condition.type,
-            status=condition.status,
-            reason=condition.reason,
-            message=condition.message,
-            last_transition_time=condition.changed_at,
-        )
-
-
-class JobError(Resource):
-    """Why a job failed."""
-
-    code: str
-    message: str
-
-    @classmethod
-    def of(cls, job: Job) -> Self | None:
-        """From the stored row; None unless the job failed."""
-        return cls(code=job.error_code, message=job.error_message or "") if job.error_code else None
-
-
-class JobResource(Resource):
-    """A search, a fine-tuning job or an evaluation; it is its own long-running operation."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": EXAMPLE_SEARCH_ID,
-                "kind": "search",
-                "state": "searching",
-                "request": "none",
-                "labels": {"team": "long-context"},
-                "parent_id": None,
-                "spec": EXAMPLE_SEARCH_SPEC,
-                "progress": {
-                    "stage": "searching",
-                    "generation": 3,
-                    "trials": 120,
-                    "document_passes": 2880,
-                    "total_document_passes": 4992,
-                    "tokens": 2_949_120,
-                    "total_tokens": 5_111_808,
-                    "best_nll": 0.0831,
-                    "best_trial": 97,
-                    "fraction": 0.577,
-                    "seconds_left": 212.5,
-                    "note": "",
-                },
-                "conditions": [
-                    {
-                        "type": "Progressing",
-                        "status": True,
-                        "reason": "Claimed",
-                        "message": "host:4242 is at work",
-                        "last_transition_time": "2026-01-05T12:00:01Z",
-                    }
-                ],
-                "failures": 0,
-                "retry_at": None,
-                "result": None,
-                "error": None,
-                "created_at": "2026-01-05T12:00:00Z",
-                "updated_at": "2026-01-05T12:03:10Z",
-                "started_at": "2026-01-05T12:00:01Z",
-                "finished_at": None,
-            }
-        }
+def job_resource(job: Job) -> JobResource:
+    """A job, from its stored row."""
+    return JobResource(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        request=job.request,
+        labels=dict(job.labels),
+        parent_id=job.parent_id,
+        spec=json.loads(job.spec_json),
+        progress=_progress(job),
+        conditions=[_condition(condition) for condition in job.conditions],
+        failures=job.failures,
+        retry_at=job.retry_at,
+        result=REPORTS[job.kind].from_json(job.result_json) if job.result_json else None,
+        error=_error(job),
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
     )
 
-    id: str
-    kind: JobKind = Field(description="as in the id's prefix")
-    state: JobState
-    request: str = Field(description="none, cancel or pause: what is requested and not yet done")
-    labels: dict[str, str]
-    parent_id: str | None = Field(description="the search that started this fine-tuning job")
-    spec: dict[str, JsonValue] = Field(description="the spec as submitted, with every default filled in")
-    progress: ProgressResource
-    conditions: list[ConditionResource] = Field([], description="empty until a controller has claimed the job")
-    failures: int = Field(0, description="consecutive infrastructure failures, without an accepted score in between")
-    retry_at: datetime | None = Field(None, description="time of the next attempt after the last of them")
-    result: SearchReport | FinetuneReport | EvaluationReport | None
-    error: JobError | None
-    created_at: datetime
-    updated_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
 
-    @classmethod
-    def of(cls, job: Job) -> Self:
-        """From the stored row."""
-        return cls(
-            id=job.id,
-            kind=job.kind,
-            state=job.state,
-            request=job.request,
-            labels=dict(job.labels),
-            parent_id=job.parent_id,
-            spec=json.loads(job.spec_json),
-            progress=ProgressResource.of(job),
-            conditions=[ConditionResource.of(condition) for condition in job.conditions],
-            failures=job.failures,
-            retry_at=job.retry_at,
-            result=REPORTS[job.kind].from_json(job.result_json) if job.result_json else None,
-            error=JobError.of(job),
-            created_at=job.created_at,
-            updated_at=job.updated_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
-        )
-
-    def report(self, kind: type[ReportT]) -> ReportT:
-        """The result of a job that has succeeded, by its type."""
-        assert isinstance(self.result, kind), f"{self.id} has no {kind.__name__}: its state is {self.state}"
-        return self.result
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing about this job will change any more."""
-        return self.state.is_final
+def job_page(page: Page[Job]) -> JobPage:
+    """A page of jobs, from stored rows."""
+    return JobPage(items=[_summary(job) for job in page.items], next_page_token=page.next_page_token)
 
 
-class JobSummary(Resource):
-    """A job in a list: without spec and result."""
-
-    id: str
-    kind: JobKind
-    state: JobState
-    labels: dict[str, str]
-    parent_id: str | None
-    progress: ProgressResource
-    error: JobError | None
-    created_at: datetime
-    finished_at: datetime | None
-
-    @classmethod
-    def of(cls, job: Job) -> Self:
-        """From the stored row."""
-        return cls(
-            id=job.id,
-            kind=job.kind,
-            state=job.state,
-            labels=dict(job.labels),
-            parent_id=job.parent_id,
-            progress=ProgressResource.of(job),
-            error=JobError.of(job),
-            created_at=job.created_at,
-            finished_at=job.finished_at,
-        )
+def event_resource(event: Event) -> EventResource:
+    """An event, from its stored row."""
+    return EventResource(id=event.id, type=event.type, data=json.loads(event.data_json), created_at=event.created_at)
 
 
-class JobPage(Resource):
-    """One page of jobs, newest first."""
-
-    items: list[JobSummary]
-    next_page_token: str | None = Field(description="pass it as page_token with the same filters; null: the last page")
-
-    @classmethod
-    def of(cls, page: Page[Job]) -> Self:
-        """From a page of stored rows."""
-        return cls(items=[JobSummary.of(job) for job in page.items], next_page_token=page.next_page_token)
-
-
-class EventResource(Resource):
-    """One entry of a job's append-only history."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": 17,
-                "type": "best.improved",
-                "data": {"trial": 97, "nll": 0.0831, "generation": 3, "document_passes": 2880, "tokens": 2_949_120},
-                "created_at": "2026-01-05T12:03:10Z",
-            }
-        }
+def estimate_resource(estimate: "SearchEstimate") -> EstimateResource:
+    """What a spec would cost, from the service's estimate."""
+    return EstimateResource(
+        spec=json.loads(estimate.spec.canonical_json()),
+        candidates=estimate.candidates,
+        baselines=estimate.baselines,
+        document_passes=estimate.document_passes,
+        tokens=estimate.tokens,
+        validation_document_passes=estimate.validation_document_passes,
+        validation_tokens=estimate.validation_tokens,
     )
 
-    id: int
-    type: str
-    data: dict[str, JsonValue]
-    created_at: datetime
 
-    @classmethod
-    def of(cls, event: Event) -> Self:
-        """From the stored row."""
-        return cls(id=event.id, type=event.type, data=json.loads(event.data_json), created_at=event.created_at)
-
-
-class EventList(Resource):
-    """Events after the one asked for, oldest first."""
-
-    items: list[EventResource]
-    next_after: int = Field(description="pass it as after to continue")
+def _summary(job: Job) -> JobSummary:
+    return JobSummary(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        labels=dict(job.labels),
+        parent_id=job.parent_id,
+        progress=_progress(job),
+        error=_error(job),
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+    )
 
 
-class EstimateResource(Resource):
-    """What a spec would cost, without submitting it."""
-
-    spec: dict[str, JsonValue] = Field(description="the spec with every default filled in")
-    candidates: int = Field(description="bred candidates, an upper bound")
-    baselines: int = Field(description="analytic baselines, scored first")
-    document_passes: int = Field(description="forward passes over one search document, an upper bound")
-    tokens: int = Field(description="of those passes, an upper bound")
-    validation_document_passes: int = Field(description="forward passes over one held-out document, an upper bound")
-    validation_tokens: int = Field(description="of those passes, an upper bound")
-
-    @classmethod
-    def of(cls, estimate: "SearchEstimate") -> Self:
-        """From the service's estimate."""
-        return cls(
-            spec=json.loads(estimate.spec.canonical_json()),
-            candidates=estimate.candidates,
-            baselines=estimate.baselines,
-            document_passes=estimate.document_passes,
-            tokens=estimate.tokens,
-            validation_document_passes=estimate.validation_document_passes,
-            validation_tokens=estimate.validation_tokens,
-        )
+def _progress(job: Job) -> ProgressResource:
+    """What a stage had left says nothing once the job is elsewhere."""
+    progress = job.progress
+    return ProgressResource(
+        stage=progress.stage,
+        generation=progress.generation,
+        trials=progress.trials,
+        document_passes=progress.document_passes,
+        total_document_passes=progress.total_document_passes,
+        tokens=progress.tokens,
+        total_tokens=progress.total_tokens,
+        cached_passes=progress.cached_passes,
+        best_nll=progress.best_nll,
+        best_trial=progress.best_trial,
+        fraction=progress.fraction,
+        seconds_left=progress.seconds_left if progress.stage == job.state else None,
+        note=progress.note,
+    )
 
 
-class Health(Resource):
-    """Whether the process answers."""
+def _condition(condition: Condition) -> ConditionResource:
+    return ConditionResource(
+        type=condition.type,
+        status=condition.status,
+        reason=condition.reason,
+        message=condition.message,
+        last_transition_time=condition.changed_at,
+    )
 
-    status: Literal["ok"] = "ok"
-    version: str
 
-
-class Readiness(Resource):
-    """Whether the database answers and its schema is current."""
-
-    status: Literal["ready"] = "ready"
-    detail: str
+def _error(job: Job) -> JobError | None:
+    """None unless the job failed."""
+    return JobError(code=job.error_code, message=job.error_message or "") if job.error_code else None

@@ -1,14 +1,12 @@
 """RFC 9457 problem documents: every error leaves the server as `application/problem+json` with a stable `code`."""
 
-import json
 from dataclasses import dataclass
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import PROBLEM_KINDS, ApiRoomError, TooManyRequests
 from evaluation.errors import EvaluationError
 from finetune.errors import FinetuneError
-from search_space.errors import SearchSpaceError
+from ropewalk.errors import RopewalkError
+from ropewalk.wire.problems import FieldProblem, Problem
 from service.errors import InvalidSpec, ServiceError
 from storage.errors import StorageError
 from workers.errors import WorkersError
@@ -16,58 +14,13 @@ from workers.errors import WorkersError
 MEDIA_TYPE = "application/problem+json"
 ROOM_ERRORS = (
     ApiRoomError,
-    SearchSpaceError,
+    RopewalkError,
     EvaluationError,
     WorkersError,
     StorageError,
     FinetuneError,
     ServiceError,
 )
-
-
-class FieldProblem(BaseModel):
-    """One field that breaks a rule."""
-
-    pointer: str = Field(description="JSON pointer into the body, or /name of a query, path or header parameter")
-    location: str = Field("body", description="body, query, path or header")
-    detail: str
-    code: str = Field(description="the rule's name")
-
-
-class Problem(BaseModel):
-    """An RFC 9457 problem document."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "type": "urn:ropewalk:problem:invalid-spec",
-                "title": "The spec breaks a rule",
-                "status": 422,
-                "detail": "target_length must be greater than the model's original length, but got "
-                "target_length=128, original_length=256",
-                "instance": "/v1/searches",
-                "code": "INVALID_SPEC",
-                "request_id": "0f4c2a7e9b1d4e5f",
-                "errors": [
-                    {
-                        "pointer": "/target_length",
-                        "location": "body",
-                        "detail": "target_length must be greater than the model's original length",
-                        "code": "INVALID_SPEC",
-                    }
-                ],
-            }
-        }
-    )
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str = Field(description="stable; programs branch on this")
-    request_id: str | None = None
-    errors: list[FieldProblem] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,11 +63,3 @@ def refusal_of(error: Exception, *, location: str = "body") -> Refusal:
         errors = (FieldProblem(pointer=error.pointer, detail=detail, code=code, location=location),)
     headers = (("Retry-After", str(error.retry_after_seconds)),) if isinstance(error, TooManyRequests) else ()
     return Refusal(code=code, detail=detail, errors=errors, headers=headers)
-
-
-def problem_from_text(text: str) -> Problem | None:
-    """The problem document in a response's body; None when the body is something else."""
-    try:
-        return Problem.model_validate(json.loads(text))
-    except ValueError:
-        return None

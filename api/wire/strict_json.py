@@ -8,11 +8,11 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from search_space.reading.reader import strict_json
+from ropewalk.reading.reader import strict_json
 
 
 def parse(body: bytes) -> Any:
-    """The value of a JSON text in UTF-8, -16 or -32, by :func:`search_space.reading.reader.strict_json`.
+    """The value of a JSON text in UTF-8, -16 or -32, by :func:`ropewalk.reading.reader.strict_json`.
 
     Raises:
         json.JSONDecodeError: it is no such JSON, or no text.

@@ -50,9 +50,9 @@ from evaluation.documents.windows import text_windows
 from evaluation.scores.served_rope import ServedRope
 from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline, own_attention_factor
-from search_space.factors.factor_file import FactorFile
-from search_space.rope.scaling import Scaling
 from service.ablations.cells import write_whole
 from service.searches.offline import run_offline
 from service.searches.prepare import prepare_search

@@ -17,7 +17,7 @@ from evaluation.documents.windows import TextWindow
 from evaluation.models.source import config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
 from evaluation.scores.served_rope import ServedRope
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from service.searches.prepare import PreparedModel
 from workers.base import ScorerInfo, ScorerSettings
 from workers.transformers_backend.generator import TransformersGenerator

@@ -19,9 +19,9 @@ from evaluation.scores.served_rope import ServedRope
 from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
 from finetune.results import FinetuneResult, TrainingProgress
+from ropewalk.factors.factor_file import ModelIdentity
 from search_space.candidates.candidate import Candidate
 from search_space.candidates.step import Budget
-from search_space.factors.factor_file import ModelIdentity
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy
 from service.searches.books import Assignment, BookScores, InMemoryBook, Listeners

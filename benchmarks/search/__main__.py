@@ -24,11 +24,11 @@ from pathlib import Path
 from benchmarks.search.methods import HELD_OUT, HELD_OUT_SEED, LENGTHS, METHODS, SEEDS, Cell, Method, Returned
 from benchmarks.search.pocket_scorer import PocketScorer
 from evaluation.documents.needle import NeedleDocument
+from ropewalk.rope.attention import yarn_attention_factor
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baselines
 from search_space.candidates.candidate import ScoredCandidate
-from search_space.rope.attention import yarn_attention_factor
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.seeds import seed_baselines
 from service.ablations.cells import write_whole

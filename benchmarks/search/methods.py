@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_space.rope.attention import longrope_attention_factor
+from ropewalk.rope.attention import longrope_attention_factor
 from service.specs.search import SearchSpec
 
 ORIGINAL_LENGTH = 256

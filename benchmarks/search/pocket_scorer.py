@@ -24,8 +24,8 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.skipping import positions_of
 from evaluation.models.source import config_sha256, model_sha256, resolve_model
 from evaluation.scores.score import DocumentScore
-from search_space.rope.config import compute_inv_freq
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import compute_inv_freq
+from ropewalk.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.score_key import candidate_digest, document_digest, score_key
 from evaluation.scores.score import DocumentScore
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from workers.base import Scorer, ScorerInfo
 
 Found = tuple[float, int, bool]

@@ -25,8 +25,8 @@ from benchmarks.storage.filling import copy_search
 from benchmarks.storage.latency import dashboard_in_chromium, dashboard_seconds, get_latencies, serving
 from benchmarks.storage.scoring import run_search_here, search_spec
 from benchmarks.storage.table import HEADER, Timings
+from ropewalk.rope.config import RopeConfig
 from search_space.candidates.baselines import baselines
-from search_space.rope.config import RopeConfig
 from storage.embedded.server import EmbeddedPostgres
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database, upgrade

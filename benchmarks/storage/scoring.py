@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.scoring.ratios import seconds
 from benchmarks.storage.table import Timings
+from ropewalk.wire.kinds import JobRequest
 from service.door import Door
 from service.running import run_job
 from service.runtime.failures import RetryPolicy
@@ -22,7 +23,6 @@ from service.runtime.lease import LeaseKeeper
 from service.specs.search import SearchSpec
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import JobRequest
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.scores.cache import ScoreCache
 from storage.scores.store import ScoreStore

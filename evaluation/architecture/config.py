@@ -9,7 +9,7 @@ from typing import Any
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from search_space.errors import UnsupportedRope
+from ropewalk.errors import UnsupportedRope
 
 _ROPE_KEYS = ("rope_parameters", "rope_scaling")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # 0 in the dense members of a family

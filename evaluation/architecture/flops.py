@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evaluation.architecture.config import said_by
 from evaluation.architecture.layers import Layers
-from evaluation.architecture.rotary import text_config
 from evaluation.architecture.skeleton import decoder_layers
-from search_space.errors import UnsupportedRope
+from ropewalk.errors import UnsupportedRope
+from ropewalk.models.rotary import text_config
 
 _TOKENS = (256, 512)  # multiples of the chunks in which linear attention works
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)$")

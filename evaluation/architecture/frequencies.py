@@ -15,10 +15,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from evaluation.architecture.config import said_by
 from evaluation.architecture.doubles import Doubles
 from evaluation.architecture.pairing import VLLM_REFUSALS, is_interleaved
-from evaluation.architecture.rotary import RotaryPart
-from search_space.errors import InvalidOriginalLength, UnsupportedRope
-from search_space.rope.config import RopeConfig
-from search_space.rope.published import CarriedKeys, ConfigPlace, PairFactors, PublishedScaling
+from ropewalk.errors import InvalidOriginalLength, UnsupportedRope
+from ropewalk.models.rotary import RotaryPart
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.published import CarriedKeys, ConfigPlace, PairFactors, PublishedScaling
 
 _SAME = 1e-9  # of two frequencies computed in float64
 _LENGTH_SCALED = (

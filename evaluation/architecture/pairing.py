@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from evaluation.architecture.rotary import RotaryPart
+from ropewalk.models.rotary import RotaryPart
 
 _ROTATIONS = ("rotate_half", "rotate_every_two")  # the names that model code has for it
 _NEIGHBOURS = [-2.0, 1.0, -4.0, 3.0]  # what turning 1, 2, 3, 4 by a right angle makes of neighbours

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from evaluation.architecture.layers import Layer, Layers
-from evaluation.architecture.rotary import RotaryPart, rotary_parts, text_config
 from evaluation.architecture.skeleton import decoder_layers
+from ropewalk.models.rotary import RotaryPart, rotary_parts, text_config
 
 _TOKENS = 4
 _WINDOWED = ("sliding_attention", "chunked_attention", "local_attention")

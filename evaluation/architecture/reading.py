@@ -19,12 +19,12 @@ from evaluation.architecture.flops import ForwardFlops, count_flops, guess_flops
 from evaluation.architecture.frequencies import read_rope
 from evaluation.architecture.layers import Layers
 from evaluation.architecture.probing import probe_layers
-from evaluation.architecture.rotary import RotaryPart, rescaled_parts, rotary_parts, text_config
 from evaluation.architecture.skeleton import build_skeleton
 from evaluation.architecture.structure import Structure, read_structure
 from evaluation.architecture.verifying import hf_problem
-from search_space.errors import UnsupportedRope
-from search_space.rope.config import RopeConfig
+from ropewalk.errors import UnsupportedRope
+from ropewalk.models.rotary import RotaryPart, rescaled_parts, rotary_parts, text_config
+from ropewalk.rope.config import RopeConfig
 
 # The library's config and model code is not made for several threads at its first import.
 _READING = threading.Lock()

@@ -9,8 +9,8 @@ import transformers
 from torch import nn
 
 from evaluation.architecture.config import said_by
-from evaluation.architecture.rotary import text_config
-from search_space.errors import UnsupportedRope
+from ropewalk.errors import UnsupportedRope
+from ropewalk.models.rotary import text_config
 
 # What loads a checkpoint whose decoder can be scored, in the order in which they are asked.
 AUTO_CLASSES = (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText)

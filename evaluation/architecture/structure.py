@@ -12,8 +12,8 @@ from torch import nn
 
 from evaluation.architecture.layers import Layers
 from evaluation.architecture.probing import attention_of
-from evaluation.architecture.rotary import text_config
 from evaluation.architecture.skeleton import decoder_layers
+from ropewalk.models.rotary import text_config
 
 Norms = Literal["before", "after", "around"]
 """Where a layer normalises: what goes into attention and MLP, what comes out, or both."""

@@ -10,26 +10,17 @@ from torch import nn
 
 from evaluation.architecture.config import load_config
 from evaluation.architecture.frequencies import read_rope
-from evaluation.architecture.rotary import rescaled_parts
 from evaluation.architecture.skeleton import build_skeleton
-from search_space.errors import InvalidFactorFile, UnsupportedRope
-from search_space.factors.exports.hf import hf_config_fragment, switch_length
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.errors import InvalidFactorFile, UnsupportedRope
+from ropewalk.factors.exports.hf import merged_config, switch_length
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.models.rotary import rescaled_parts
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 
 _SAME = 1e-6
 _STILL = 1e-20  # radians per position: no turn over any length
-
-
-def merged_config(config: Mapping[str, object], file: FactorFile) -> dict[str, object]:
-    """A model's ``config.json`` with the keys of the hf export in it, section by section.
-
-    A config without the nested section that the factors were found for is that section itself: a text decoder is saved
-    alone.
-    """
-    return _merged(config, dict(_own_fragment(config, file)))
 
 
 def check_loads(config: Mapping[str, object], file: FactorFile) -> None:
@@ -63,22 +54,6 @@ def hf_problem(config: Mapping[str, object], rope: RopeConfig) -> str | None:
     except (UnsupportedRope, InvalidFactorFile) as error:
         return str(error)
     return None
-
-
-def _own_fragment(config: Mapping[str, object], file: FactorFile) -> Mapping[str, object]:
-    fragment, section = hf_config_fragment(file), file.place.section
-    inner = None if section is None else fragment[section]
-    return inner if isinstance(inner, Mapping) and section not in config else fragment
-
-
-def _merged(config: Mapping[str, object], fragment: Mapping[str, object]) -> dict[str, object]:
-    """Objects are merged, except rope parameters, which are whole."""
-    result = dict(config)
-    for key, value in fragment.items():
-        inner = result.get(key)
-        nested = key not in ("rope_parameters", "rope_scaling") and isinstance(inner, Mapping)
-        result[key] = _merged(inner, value) if nested and isinstance(value, Mapping) else value  # type: ignore[arg-type]
-    return result
 
 
 def _check_frequencies(rope: RopeConfig, expected: NDArray[np.float64], length: int) -> None:

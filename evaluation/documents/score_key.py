@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.errors import InvalidScores
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 
 KEY_BYTES = 32
 _VERSION = b"ropewalk.score/1"  # another encoding gets another version: old keys then never meet new ones

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evaluation.models.source import ModelSource, model_sha256, read_config, resolve_model
-from search_space.errors import FactorsDoNotFit
-from search_space.factors.factor_file import FactorFile
-from search_space.factors.fitting import check_length, check_rope
+from ropewalk.errors import FactorsDoNotFit
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.factors.fitting import check_length, check_rope
 
 
 def resolve_for(file: FactorFile, name: str) -> ModelSource:
@@ -15,7 +15,7 @@ def resolve_for(file: FactorFile, name: str) -> ModelSource:
 
     Raises:
         FactorsDoNotFit: it is longer.
-        EvaluationError, SearchSpaceError: from resolving the model.
+        EvaluationError, RopewalkError: from resolving the model.
     """
     source, length = resolve_model(name), file.original_max_position_embeddings
     served = source.rope.original_max_position_embeddings

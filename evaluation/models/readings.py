@@ -15,7 +15,7 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[2]
 # What decides a reading beside the files that are read.
 _LIBRARIES = ("transformers", "torch", "tokenizers")
-_CODE = ("evaluation/architecture", "evaluation/models", "search_space/rope", "search_space/reading")
+_CODE = ("evaluation/architecture", "evaluation/models", "sdk/ropewalk/rope", "sdk/ropewalk/reading")
 
 
 def reading_key(kind: str, given: Iterable[bytes]) -> str:

@@ -16,9 +16,9 @@ from evaluation.models.hub import is_hub_id, snapshot
 from evaluation.models.readings import keep, reading_key, recall
 from evaluation.models.tokenizer import BackendTokenizer, HFTokenizer, Tokenizer, TokenizerReading
 from evaluation.models.user_path import is_directory, is_file, user_path
-from search_space.reading.reader import read
-from search_space.reading.writer import write
-from search_space.rope.config import RopeConfig
+from ropewalk.reading.reader import read
+from ropewalk.reading.writer import write
+from ropewalk.rope.config import RopeConfig
 
 POCKET = "pocket"
 _POCKET_PATH = Path(__file__).resolve().parents[2] / "examples" / "pocket" / "model"

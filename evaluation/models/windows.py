@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evaluation.models.source import ModelSource
-from search_space.errors import UnsupportedRope
+from ropewalk.errors import UnsupportedRope
 
 
 def check_reach(source: ModelSource, target_length: int) -> None:

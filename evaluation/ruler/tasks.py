@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.errors import InvalidDocumentRequest
-from search_space.registry import Registry
+from ropewalk.registry import Registry
 
 if TYPE_CHECKING:  # numpy
     from evaluation.ruler.fitting import TokenCount

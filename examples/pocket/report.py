@@ -19,8 +19,8 @@ from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import load_tokenizer, resolve_model
 from examples.pocket.train import WINDOW
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
 from search_space.candidates.baselines import BASELINE_NAMES, baseline, own_attention_factor
-from search_space.rope.config import RopeConfig, compute_inv_freq
 
 SEED = 505
 _BATCH_TOKENS = 8192

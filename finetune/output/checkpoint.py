@@ -20,12 +20,13 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from evaluation.architecture.verifying import check_loads, merged_config
+from evaluation.architecture.verifying import check_loads
 from evaluation.models.source import ModelSource, read_config
 from finetune.errors import ModelNotTrainable, OutputNotEmpty
 from finetune.output.output_files import CARD_NAME, FACTORS_NAME
-from search_space.errors import SearchSpaceError
-from search_space.factors.factor_file import FactorFile
+from ropewalk.errors import RopewalkError
+from ropewalk.factors.exports.hf import merged_config
+from ropewalk.factors.factor_file import FactorFile
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -72,7 +73,7 @@ def check_output_config(model: PreTrainedModel, source: ModelSource, file: Facto
 def _refusal(config: Mapping[str, object], file: FactorFile) -> str | None:
     try:
         check_loads(config, file)
-    except SearchSpaceError as error:
+    except RopewalkError as error:
         return str(error)
     return None
 

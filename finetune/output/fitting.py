@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from evaluation.models.fitting import check_model
 from evaluation.models.source import ModelSource
-from search_space.errors import FactorsDoNotFit
-from search_space.factors.factor_file import FactorFile
+from ropewalk.errors import FactorsDoNotFit
+from ropewalk.factors.factor_file import FactorFile
 
 
 def check_fits(source: ModelSource, file: FactorFile) -> None:

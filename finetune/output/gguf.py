@@ -29,9 +29,9 @@ import gguf
 import numpy as np
 
 from finetune.errors import UnsupportedGguf
-from search_space.errors import FactorsDoNotFit
-from search_space.factors.exports.gguf import check_holds
-from search_space.factors.factor_file import FactorFile
+from ropewalk.errors import FactorsDoNotFit
+from ropewalk.factors.exports.gguf import check_holds
+from ropewalk.factors.factor_file import FactorFile
 
 #: Architectures whose loader in llama.cpp reads the two factor tensors; any other refuses a file that has them.
 ARCHITECTURES = frozenset({"apertus", "llama", "minicpm", "phi3", "phimoe"})

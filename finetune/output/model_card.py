@@ -8,9 +8,9 @@ from evaluation.models.source import ModelSource
 from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.results import FinetuneResult
 from finetune.rows import row_tokens
-from search_space.factors.exports.hf import switch_length
-from search_space.factors.factor_file import FactorFile
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.factors.exports.hf import switch_length
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.version import ROPEWALK_VERSION
 
 _CARD = """\
 ---

@@ -1,6 +1,6 @@
 """Analytic factor vectors at one target length: the seeds of every search and what its winner must beat.
 
-Symbols as in :mod:`search_space.rope.config`; c is the critical pair, a ramp [low, high] is in pairs. None of the
+Symbols as in :mod:`ropewalk.rope.config`; c is the critical pair, a ramp [low, high] is in pairs. None of the
 functions here applies an attention factor; :func:`own_attention_factor` says what a method's paper pairs with its
 factors.
 """
@@ -13,13 +13,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ropewalk.rope.attention import yarn_attention_factor
+from ropewalk.rope.config import RopeConfig, pair_with_periods, scale
+from ropewalk.rope.critical_pair import theoretical_critical_pair
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate
 from search_space.errors import InvalidStrategy
-from search_space.rope.attention import yarn_attention_factor
-from search_space.rope.config import RopeConfig, pair_with_periods, scale
-from search_space.rope.critical_pair import theoretical_critical_pair
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 
 YARN_BETA_FAST = 32.0  # periods within L above which a pair is left alone
 YARN_BETA_SLOW = 1.0  # periods within L below which a pair is fully interpolated

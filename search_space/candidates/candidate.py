@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.cost import PASSES, PassCost
 from search_space.errors import InvalidStrategy
-from search_space.rope.scaling import Scaling
 
 # Grid values are decimals rounded to 6 places (genome.py), so real misfits are far larger than this.
 _GRID_TOLERANCE = 1e-6

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self, TypeVar
 
+from ropewalk.reading.annotations import Range, slots_of
+from ropewalk.reading.reader import Unreadable, check, read
 from search_space.errors import InvalidStrategy
-from search_space.reading.annotations import Range, slots_of
-from search_space.reading.reader import Unreadable, check, read
 
 LARGEST = 100_000
 AT_ONCE = Range(1, 4_096)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
+from ropewalk.rope.config import RopeConfig, scale
+from ropewalk.rope.scaling import is_attention_factor
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.cost import PassCost
 from search_space.candidates.step import Budget, Step
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import RopeConfig, scale
-from search_space.rope.scaling import is_attention_factor
 
 
 class Strategy(Protocol):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ropewalk.registry import Registry
 from search_space.errors import InvalidStrategy
-from search_space.registry import Registry
 from search_space.strategies.arguments import Settings
 from search_space.strategies.base import Strategy, StrategyContext
 

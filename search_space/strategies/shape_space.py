@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from ropewalk.rope.config import RopeConfig, scale
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import RopeConfig, scale
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 
 CRITICAL_PAIR = "critical_pair"

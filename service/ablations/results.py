@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from evaluation.scores.score import ScoreSummary
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.reports import Verdict
 from service.ablations.spec import AblationSpec
-from service.reports import Verdict
 
 FORMAT = "ropewalk.ablation/1"
 

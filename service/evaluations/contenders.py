@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.scores.served_rope import ServedRope
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline, baselines, own_attention_factor
 from search_space.candidates.candidate import Candidate
-from search_space.factors.factor_file import FactorFile
-from search_space.rope.config import RopeConfig
-from search_space.rope.scaling import Scaling
 
 BASE = "none"  # the baseline that scales nothing
 FOUND = "found factors"

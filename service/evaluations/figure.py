@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from service.evaluations.report import EvaluationReport
+from ropewalk.wire.evaluation import EvaluationReport
 
 Unit = Literal["nats", "perplexity", "share", "percent"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from evaluation.models.user_path import user_path
+from ropewalk.wire.evaluation import EvaluationReport, HarnessRow, RetentionRow
 from service.evaluations.contenders import BASE, FINETUNED
 from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluation
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.report import EvaluationReport, HarnessRow, RetentionRow
 from service.evaluations.retention import kept
 from service.runtime.job import Runtime
 from service.specs.evaluation import EvaluationSpec

@@ -8,9 +8,9 @@ import ray
 from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import RayError, RayTaskError
 
+from ropewalk.wire.evaluation import HarnessRow
 from service.errors import RunFailed
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.report import HarnessRow
 from service.runtime.job import Runtime
 from workers.errors import WorkersError
 from workers.harness.actor import HarnessActor

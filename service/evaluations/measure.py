@@ -12,10 +12,10 @@ import numpy as np
 
 from evaluation.documents.windows import WindowScore
 from evaluation.scores.served_rope import ServedRope
+from ropewalk.wire.evaluation import EvaluationReport, RetentionRow
 from service.evaluations.contenders import Contender, Setup, setups_at
 from service.evaluations.figure import Figure
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.report import EvaluationReport, RetentionRow
 from service.runtime.job import Runtime
 from service.searches.prepare import PreparedModel, scorer_settings
 from service.specs.evaluation import EvaluationSpec

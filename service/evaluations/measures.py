@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_space.registry import Registry
+from ropewalk.registry import Registry
 from service.errors import InvalidSpec
 from service.evaluations import harness, needles, ruler, text
 from service.evaluations.measure import Measure

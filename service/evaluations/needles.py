@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore, summarise
+from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow, RetentionRow
 from service.evaluations.contenders import Setup, setups_at
 from service.evaluations.figure import Figure
 from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluation
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.report import EvaluationReport, EvaluationRow, RetentionRow
 from service.evaluations.retention import kept_within
 from service.runtime.job import Runtime
 from workers.base import ScorerSettings, ScoringTask

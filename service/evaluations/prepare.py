@@ -8,13 +8,13 @@ from evaluation.models.fitting import check_model, resolve_for
 from evaluation.models.source import locate_model
 from evaluation.models.user_path import is_file, user_path
 from finetune.output.output_files import FACTORS_NAME, is_adapter
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.reports import FinetuneReport
 from service.errors import FactorsNotReady, InvalidSpec
 from service.evaluations.contenders import Checkpoint, contenders
 from service.evaluations.measure import Measure, PreparedEvaluation
 from service.evaluations.measures import MEASURES
 from service.finetunes.prepare import factor_file_of
-from service.reports import FinetuneReport
 from service.searches.prepare import prepare_model
 from service.specs.evaluation import EvaluationSpec
 from storage.jobs.store import JobStore

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from evaluation.scores.retention import retention
+from ropewalk.wire.evaluation import EvaluationReport, RetentionRow
 from service.evaluations.contenders import BASE
 from service.evaluations.figure import Figure
-from service.evaluations.report import EvaluationReport, RetentionRow
 
 
 def kept(

@@ -10,10 +10,10 @@ from evaluation.ruler.score import effective_context_length, match_score, ruler_
 from evaluation.ruler.task import RulerPrompt, RulerRequest
 from evaluation.ruler.tasks import TASKS
 from evaluation.scores.served_rope import ServedRope
+from ropewalk.wire.evaluation import EvaluationReport, RetentionRow, RulerRow
 from service.evaluations.contenders import Setup
 from service.evaluations.figure import Figure
 from service.evaluations.measure import Found, Measure, PreparedEvaluation, ServedWork
-from service.evaluations.report import EvaluationReport, RetentionRow, RulerRow
 from service.evaluations.retention import kept_within
 from workers.generator import Generated, GenerationTask
 

@@ -1,12 +1,12 @@
 """The run of an evaluation: every measure that its spec asks for, for every contender at several lengths."""
 
+from ropewalk.wire.evaluation import EvaluationReport
+from ropewalk.wire.kinds import JobState
 from service.evaluations.measure import OwnWork, PreparedEvaluation, ServedWork
 from service.evaluations.measures import MEASURES
 from service.evaluations.progress import EvaluationProgress
-from service.evaluations.report import EvaluationReport
 from service.evaluations.serving import serve
 from service.runtime.job import Runtime
-from storage.records import JobState
 
 
 def run_evaluation(runtime: Runtime, prepared: PreparedEvaluation) -> EvaluationReport:

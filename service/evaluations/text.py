@@ -6,10 +6,10 @@ from functools import cached_property
 
 from evaluation.documents.windows import TextWindow, WindowScore, summarise_windows, text_windows
 from evaluation.scores.served_rope import ServedRope
+from ropewalk.wire.evaluation import EvaluationReport, RetentionRow, TextRow
 from service.evaluations.contenders import Setup
 from service.evaluations.figure import Figure
 from service.evaluations.measure import Found, Measure, PreparedEvaluation, ServedWork
-from service.evaluations.report import EvaluationReport, RetentionRow, TextRow
 from service.evaluations.retention import kept_within
 from workers.generator import Generated, ReadingTask
 

@@ -9,10 +9,10 @@ from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.output.fitting import check_fits
 from finetune.results import FinetuneResult
-from search_space.factors.exports.hf import switch_length
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.exports.hf import switch_length
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.reports import FinetuneReport, SearchReport
 from service.errors import FactorsNotReady, InvalidSpec
-from service.reports import FinetuneReport, SearchReport
 from service.searches.prepare import check_training_data, finetune_settings
 from service.specs.finetune import FinetuneSpec
 from storage.jobs.store import JobStore

@@ -20,13 +20,14 @@ from ray.exceptions import RayError, RayTaskError
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rows import step_tokens
 from finetune.worker_task import WorkerTask
-from search_space.factors.exports.hf import switch_length
+from ropewalk.factors.exports.hf import switch_length
+from ropewalk.wire.kinds import JobState
 from service.errors import RunFailed, RunStopped
 from service.finetunes.actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
 from service.finetunes.prepare import PreparedFinetune
 from service.runtime.failures import is_infrastructure
 from service.runtime.job import ProgressWriter, Runtime
-from storage.records import JobState, Progress
+from storage.records import Progress
 
 POLL_SECONDS = 0.5
 

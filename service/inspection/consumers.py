@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from finetune.output.gguf import MODEL_TYPES
+from ropewalk.errors import InvalidFactorFile
+from ropewalk.factors.exports.registry import EXPORTS
+from ropewalk.factors.exports.row import ExportRow
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.wire.inspection import Consumer
 from search_space.candidates.baselines import baseline
-from search_space.errors import InvalidFactorFile
-from search_space.factors.exports.registry import EXPORTS
-from search_space.factors.exports.row import ExportRow
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from service.inspection.data import Consumer
 
 if TYPE_CHECKING:
     from evaluation.architecture.reading import Architecture

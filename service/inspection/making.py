@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from evaluation.architecture.layers import Layers
 from evaluation.models.source import ModelSource, read_config, resolve_model
 from evaluation.models.windows import check_reach, window_warnings
-from search_space.errors import UnsupportedRope
-from search_space.rope.config import RopeConfig, scale, wavelengths
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from ropewalk.errors import UnsupportedRope
+from ropewalk.rope.config import RopeConfig, scale, wavelengths
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from ropewalk.wire.inspection import Inspection, LayerFacts, Memory, OwnScaling, Rotation
 from service.inspection.consumers import consumers
-from service.inspection.data import Inspection, LayerFacts, Memory, OwnScaling, Rotation
 from service.inspection.priors import priors
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evaluation.architecture.layers import Layers
-from service.inspection.data import Prior
+from ropewalk.wire.inspection import Prior
 
 if TYPE_CHECKING:
     from evaluation.architecture.reading import Architecture

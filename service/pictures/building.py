@@ -12,10 +12,9 @@ import numpy as np
 from evaluation.documents.document_id import DocumentId
 from evaluation.documents.factory import planned_depth
 from evaluation.scores.score import DepthBin, DocumentScore, by_depth_bins, summarise
-from search_space.candidates.cost import NOTHING, Spent
-from search_space.rope.config import RopeConfig, scale
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
-from service.pictures.data import (
+from ropewalk.rope.config import RopeConfig, scale
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from ropewalk.wire.pictures import (
     BaselineLevel,
     BestSoFarPicture,
     FactorCurve,
@@ -28,6 +27,7 @@ from service.pictures.data import (
     Role,
     TrialPoints,
 )
+from search_space.candidates.cost import NOTHING, Spent
 from storage.records import TrialRecord, TrialState
 
 MAX_POINTS = 800  # of best-so-far, beside those that were the best

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ropewalk.wire.pictures import FactorsPicture, NeedleCell, RaceLine, SearchPictures, TrialPoints
 from service.pictures import style
-from service.pictures.data import FactorsPicture, NeedleCell, RaceLine, SearchPictures, TrialPoints
 
 Trace = dict[str, Any]
 Figure = dict[str, Any]

@@ -8,7 +8,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from pydantic import TypeAdapter, ValidationError
 
-from service.pictures.data import SearchPictures
+from ropewalk.wire.pictures import SearchPictures
 from service.pictures.figures import FIGURES, Figure
 from service.pictures.reading import PictureReader
 from storage.errors import LeaseLost

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from evaluation.documents.document_id import DocumentId
+from ropewalk.wire.pictures import BestSoFarPicture, RacePicture, SearchPictures
+from ropewalk.wire.reports import SearchReport
 from search_space.candidates.cost import NOTHING, Spent
 from service.pictures.building import (
     build_best_so_far,
@@ -12,8 +14,6 @@ from service.pictures.building import (
     choose_racers,
     leader_of,
 )
-from service.pictures.data import BestSoFarPicture, RacePicture, SearchPictures
-from service.reports import SearchReport
 from service.specs.search import SearchSpec
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import get_args
 
-from service.pictures.data import FactorCurve, FactorsPicture, NeedleCell, NeedleColumn, Role, SearchPictures
+from ropewalk.wire.pictures import FactorCurve, FactorsPicture, NeedleCell, NeedleColumn, Role, SearchPictures
 
 ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evaluation.models.source import ModelSource, resolve_model
+from ropewalk.errors import InvalidOriginalLength
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.plan import Bound, Plan
 from search_space.candidates.cost import Spent
-from search_space.errors import InvalidOriginalLength
-from search_space.factors.factor_file import FactorFile
 from search_space.strategies.base import Strategy
 from service.errors import InvalidSpec
 from service.evaluations.contenders import contenders, setups_at
 from service.evaluations.measures import MEASURES
 from service.finetunes.prepare import factor_file_of
-from service.plans.data import Bound, Plan
 from service.plans.model import PlannedModel
 from service.plans.training import training_notes, training_work
 from service.plans.work import GIB, Device, Work
@@ -34,7 +34,7 @@ def plan_search(spec: SearchSpec, device: Device) -> Plan:
     """Search, validation, and the training that the spec hands the winner to.
 
     Raises:
-        InvalidSpec, EvaluationError, SearchSpaceError, FinetuneError: what a plan reads of the spec and finds wrong.
+        InvalidSpec, EvaluationError, RopewalkError, FinetuneError: what a plan reads of the spec and finds wrong.
     """
     try:
         source = resolve_model(spec.model, original_length=spec.original_length, weights=False)

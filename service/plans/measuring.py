@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from evaluation.documents.needle import NeedleDocument
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from service.plans.model import PlannedModel
 from service.plans.work import GIB, Device
 from service.searches.prepare import prepare_model, scorer_settings
@@ -24,7 +24,7 @@ def measured_device(spec: SearchSpec) -> Device:
     """One worker of this machine, at the speed of a few passes without scaling over documents as the search has them.
 
     Raises:
-        EvaluationError, SearchSpaceError, WorkersError: the model cannot be read or scored here; its weights must be.
+        EvaluationError, RopewalkError, WorkersError: the model cannot be read or scored here; its weights must be.
     """
     prepared = prepare_model(spec.model, corpus=spec.objective.corpus, original_length=spec.original_length)
     model, longest = PlannedModel.of(prepared.source), min(spec.target_length, _MOST_TOKENS)

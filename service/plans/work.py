@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ropewalk.wire.plan import Bound, PlanRow, WorkName
 from search_space.candidates.cost import Spent
-from service.plans.data import Bound, PlanRow, WorkName
 from service.specs.plan import PlanOptions
 from workers.gpus import GPUS
 

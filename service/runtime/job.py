@@ -8,11 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from ropewalk.wire.kinds import JobState
 from service.runtime.crash_points import Reach, never
 from service.runtime.lease import LeaseKeeper
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Condition, ConditionType, Job, JobState, Progress
+from storage.records import Condition, ConditionType, Job, Progress
 from storage.scores.cache import ScoreCache
 from storage.scores.store import ScoreStore
 from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask

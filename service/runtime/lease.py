@@ -6,11 +6,12 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from ropewalk.wire.kinds import JobRequest
 from service.errors import RunStopped
 from service.runtime.crash_points import Reach, never
 from storage.errors import LeaseLost, StorageError
 from storage.jobs.store import JobStore
-from storage.records import Job, JobRequest, Lease
+from storage.records import Job, Lease
 
 RENEWALS_PER_LEASE = 5  # so that four renewals in a row may fail before the lease is lost
 

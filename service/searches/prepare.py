@@ -17,11 +17,11 @@ from finetune.errors import FinetuneError, InvalidFinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes
 from finetune.recipes import settings_of
 from finetune.rows import check_rows, skippings
+from ropewalk.errors import InvalidOriginalLength, RopewalkError
+from ropewalk.factors.factor_file import ModelIdentity
+from ropewalk.rope.config import RopeConfig
 from search_space.candidates.cost import PassCost
 from search_space.candidates.step import Budget
-from search_space.errors import InvalidOriginalLength, SearchSpaceError
-from search_space.factors.factor_file import ModelIdentity
-from search_space.rope.config import RopeConfig
 from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.registry import STRATEGIES, make_strategy
 from service.errors import InvalidSpec
@@ -123,7 +123,7 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
 
     Raises:
         InvalidSpec: a field breaks a rule that needs the model to be known; names the field.
-        EvaluationError, SearchSpaceError, WorkersError: the room that refused says why.
+        EvaluationError, RopewalkError, WorkersError: the room that refused says why.
     """
     model = _model_of(spec, weights=weights)
     strategy, cost = strategy_of(spec, model.rope)
@@ -334,4 +334,4 @@ def check_training_data(
 
 
 #: What a run may raise because of the user's spec or files, as opposed to infrastructure.
-USER_ERRORS = (InvalidSpec, SearchSpaceError, EvaluationError, WorkersError, FinetuneError)
+USER_ERRORS = (InvalidSpec, RopewalkError, EvaluationError, WorkersError, FinetuneError)

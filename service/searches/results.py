@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.scores.score import PairedDifference, ScoreSummary, paired_difference, summarise
+from ropewalk.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.reports import Comparison, CostReport, FinalistRow, SearchReport, Verdict
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.cost import Spent
-from search_space.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
-from search_space.version import ROPEWALK_VERSION
-from service.reports import Comparison, CostReport, FinalistRow, SearchReport, Verdict
 from service.searches.loop import FinishedSearch
 from service.searches.prepare import PreparedSearch
 

@@ -1,5 +1,6 @@
 """One search of the service: the loop over the stored book, and what its job shows of it."""
 
+from ropewalk.wire.kinds import JobState
 from search_space.candidates.cost import Spent
 from search_space.strategies.base import TwoKinds
 from service.pictures.plots import draw_dashboard
@@ -11,7 +12,7 @@ from service.searches.prepare import PreparedSearch
 from service.searches.results import SearchResult, decide
 from service.searches.stored_book import StoredBook
 from service.searches.validation import Round
-from storage.records import JobState, Progress
+from storage.records import Progress
 from storage.study.record import StudyRecord
 
 

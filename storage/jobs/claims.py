@@ -8,11 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobKind, JobState
 from storage.jobs import conditions, events, requests
 from storage.jobs.leases import JobRow, hold, now, seconds_from_now, with_time
 from storage.jobs.rows import change, move
 from storage.postgres.tables import jobs
-from storage.records import Condition, JobKind, JobState, Lease
+from storage.records import Condition, Lease
 from storage.transitions import CLAIMABLE
 
 

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
 from storage.jobs import events
 from storage.jobs.leases import JobRow
-from storage.records import Condition, ConditionType, JobState
+from storage.records import Condition, ConditionType
 
 #: What a state that nobody works in says about progress; states at work say who has claimed the job.
 _RESTING: Mapping[JobState, tuple[str, str]] = {

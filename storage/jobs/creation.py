@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from ropewalk.wire.kinds import JobKind
 from storage.errors import IdempotencyConflict, InvalidTransition
 from storage.jobs import events, requests
 from storage.jobs.leases import JobRow, lock_job
 from storage.postgres.tables import idempotency_keys, jobs
-from storage.records import IdempotencyRequest, JobKind
+from storage.records import IdempotencyRequest
 
 
 def insert_job(

@@ -11,10 +11,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobKind, JobState
 from storage.errors import UnknownPageToken
 from storage.jobs.rows import job_from_row
 from storage.postgres.tables import jobs
-from storage.records import Job, JobKind, JobState, Page
+from storage.records import Job, Page
 
 MAX_LIMIT = 200
 

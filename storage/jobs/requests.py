@@ -6,12 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobAction, JobState
 from storage.errors import InvalidTransition
 from storage.jobs import events
 from storage.jobs.leases import JobRow, lock_job
 from storage.jobs.rows import change, move
 from storage.postgres.tables import jobs
-from storage.records import JobAction, JobState
 from storage.transitions import ACTIVE, FINAL
 
 S = JobState

@@ -7,10 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
 from storage.jobs import conditions, events
 from storage.jobs.leases import JobRow, now
 from storage.postgres.tables import jobs
-from storage.records import Condition, Job, JobState, Progress
+from storage.records import Condition, Job, Progress
 from storage.transitions import UNLEASED
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobKind, JobState
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
-from storage.records import JobKind, JobState
 from storage.transitions import CLAIMABLE
 
 _JOBS = sa.text("SELECT kind, state, count(*) FROM ropewalk.jobs GROUP BY kind, state")

@@ -7,29 +7,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JOB_KINDS, JobAction, JobKind, JobState
 from storage.errors import InvalidTransition, JobNotFound, LeaseLost
 from storage.ids import new_job_id
 from storage.jobs import claims, conditions, events, listing, requests
 from storage.jobs.creation import insert_job, take_key
 from storage.jobs.leases import hold, now, seconds_from_now
 from storage.jobs.rows import change, job_from_row, move, progress_value
-from storage.kinds import JOB_KINDS
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import jobs
-from storage.records import (
-    Condition,
-    Created,
-    Event,
-    IdempotencyRequest,
-    Job,
-    JobAction,
-    JobKind,
-    JobState,
-    Lease,
-    Page,
-    Progress,
-)
+from storage.records import Condition, Created, Event, IdempotencyRequest, Job, Lease, Page, Progress
 from storage.transitions import check_move
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from storage.kinds import JOB_KINDS
+from ropewalk.wire.kinds import JOB_KINDS
 from storage.postgres.schema_names import OUR_SCHEMA
 from storage.records import SCOPES
 from storage.transitions import FINAL, STATES, UNLEASED

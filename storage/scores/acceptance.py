@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobRequest
 from storage.jobs.fenced import HELD, execute_held
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
-from storage.records import JobRequest, Lease, StoredScore
+from storage.records import Lease, StoredScore
 from storage.study.record import StudyRecord
 
 # What is there already stays as it is, and a finished trial is left alone, as `Trial.report` does. The cache's rows in

@@ -14,10 +14,10 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.published import PairFactors, PublishedScaling
 from search_space.candidates.candidate import Candidate
 from search_space.candidates.step import Step
-from search_space.rope.config import RopeConfig
-from search_space.rope.published import PairFactors, PublishedScaling
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.jobs.leases import hold
 from storage.optuna_tables import storage as optuna_storage

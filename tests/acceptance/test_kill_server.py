@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from api.client import RopewalkClient
-from api.wire.jobs import JobResource
-from service.reports import SearchReport
+from ropewalk.client.sync import Client
+from ropewalk.wire.jobs import JobResource
+from ropewalk.wire.reports import SearchReport
 from storage.embedded.server import EmbeddedPostgres
 from storage.postgres.database import Database
 from tests.helpers.searches import forget_scores
@@ -27,28 +27,28 @@ SPEC: dict[str, Any] = {
 }
 
 
-def essence(client: RopewalkClient, search: JobResource) -> tuple[object, object]:
+def essence(client: Client, search: JobResource) -> tuple[object, object]:
     assert search.state == "succeeded", search.error
     file = search.report(SearchReport).factors
-    trials = [trial.model_dump() for page in client.all_trials(search.id, full=True) for trial in page.items]
+    trials = [trial.model_dump() for trial in client.trials(search.id, full=True)]
     return replace(file, search=None), trials
 
 
 @pytest.mark.timeout(600)
 def test_a_search_survives_kill_9_of_the_server(served: Served) -> None:
     client, log = served.client, served.log
-    disturbed = client.submit_search(SPEC)
-    wait_for(lambda: client.job(disturbed.id).progress.document_passes >= 30, SEARCH_SECONDS, log)
+    disturbed = client.submit(SPEC)
+    wait_for(lambda: client.get(disturbed.id).progress.document_passes >= 30, SEARCH_SECONDS, log)
     served.kill()
     served.ensure_ready()
-    before = client.job(disturbed.id)
+    before = client.get(disturbed.id)
     assert not before.is_final, "the search must have been in the middle when the server was killed"
-    wait_for(lambda: client.job(disturbed.id).is_final, SEARCH_SECONDS, log)
+    wait_for(lambda: client.get(disturbed.id).is_final, SEARCH_SECONDS, log)
     # Where the scores are known already, it would be compared with itself.
     with closing(Database(EmbeddedPostgres(served.home).url)) as database:
         forget_scores(database)
-    undisturbed = client.submit_search(SPEC)
-    wait_for(lambda: client.job(undisturbed.id).is_final, SEARCH_SECONDS, log)
-    ended = client.job(undisturbed.id)
+    undisturbed = client.submit(SPEC)
+    wait_for(lambda: client.get(undisturbed.id).is_final, SEARCH_SECONDS, log)
+    ended = client.get(undisturbed.id)
     assert ended.progress.cached_passes == 0
-    assert essence(client, client.job(disturbed.id)) == essence(client, ended)
+    assert essence(client, client.get(disturbed.id)) == essence(client, ended)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from api.client import RopewalkClient
-from search_space.factors.factor_file import FactorFile
-from service.evaluations.report import EvaluationReport
-from service.reports import FinetuneReport, SearchReport
+from ropewalk.client.sync import Client
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.evaluation import EvaluationReport
+from ropewalk.wire.reports import FinetuneReport, SearchReport
 from tests.helpers.server_process import SEARCH_SECONDS, Served, wait_for
 
 SPEC: dict[str, Any] = {
@@ -26,7 +26,7 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture
-def client(served: Served) -> RopewalkClient:
+def client(served: Served) -> Client:
     return served.client
 
 
@@ -48,9 +48,9 @@ def test_nothing_listens_beyond_loopback(served: Served) -> None:
 @pytest.mark.timeout(600)
 def test_from_a_rest_call_to_a_fine_tuned_model(served: Served) -> None:
     client, log = served.client, served.log
-    search = client.submit_search(SPEC)
-    wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
-    search = client.job(search.id)
+    search = client.submit(SPEC)
+    wait_for(lambda: client.get(search.id).is_final, SEARCH_SECONDS, log)
+    search = client.get(search.id)
     assert search.state == "succeeded", search.error
     statement = search.report(SearchReport).statement
     assert "held-out" in statement
@@ -58,12 +58,12 @@ def test_from_a_rest_call_to_a_fine_tuned_model(served: Served) -> None:
     states = [event.data["to"] for event in client.event_list(search.id).items if event.type == "state.changed"]
     assert states == ["preparing", "searching", "validating", "finetuning", "succeeded"]
 
-    file = FactorFile.from_json(client.factors(search.id))
+    file = FactorFile.from_json(client.export(search.id))
     assert file.target_length == 384
     assert file.validation is not None
 
     (child,) = client.jobs("finetune").items
-    finetune = client.job(child.id)
+    finetune = client.get(child.id)
     assert finetune.parent_id == search.id
     trained = finetune.report(FinetuneReport)
     model = AutoModelForCausalLM.from_pretrained(trained.checkpoint)
@@ -73,8 +73,8 @@ def test_from_a_rest_call_to_a_fine_tuned_model(served: Served) -> None:
         assert torch.isfinite(model(torch.ones((1, 300), dtype=torch.long)).logits).all()
 
     evaluation = client.submit_evaluation({"finetune_id": finetune.id, "documents": 4, "lengths": [256, 384]})
-    wait_for(lambda: client.job(evaluation.id).is_final, SEARCH_SECONDS, log)
-    evaluation = client.job(evaluation.id)
+    wait_for(lambda: client.get(evaluation.id).is_final, SEARCH_SECONDS, log)
+    evaluation = client.get(evaluation.id)
     assert evaluation.state == "succeeded", evaluation.error
     rows = evaluation.report(EvaluationReport).rows
     assert {row.length for row in rows} == {256, 384}
@@ -84,7 +84,7 @@ def test_from_a_rest_call_to_a_fine_tuned_model(served: Served) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_dashboard_shows_the_study(client: RopewalkClient) -> None:
+def test_the_dashboard_shows_the_study(client: Client) -> None:
     (search,) = [job for job in client.jobs("search").items if job.labels == SPEC["labels"]]
     page = httpx.get(f"{client.url}/dashboard")
     assert page.status_code == 200

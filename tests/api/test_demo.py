@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from api.console import large
 from api.demo import SPEC, plan_lines
+from ropewalk.client.progress import large
 from service.plans.making import plan_search
 from service.plans.work import Device
 from service.specs.plan import PlanOptions

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from api.cli import run
 from evaluation.documents.needle import NeedleDocument
-from search_space.factors.exports.registry import EXPORTS
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.exports.registry import EXPORTS
+from ropewalk.factors.factor_file import FactorFile
 from tests.helpers.consumers import score_with
 from tests.helpers.exporting import (
     LONG,

@@ -19,7 +19,7 @@ from api.cli import run
 from api.errors import PortTaken
 from api.preflight import bind, make_home
 from api.settings import Settings
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.version import ROPEWALK_VERSION
 from storage.api_keys import ApiKeys
 from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageNotWritable

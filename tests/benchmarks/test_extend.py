@@ -11,8 +11,8 @@ from benchmarks.extend.text import TextScorer
 from benchmarks.measuring import Measured
 from evaluation.documents.windows import WindowScore
 from evaluation.scores.score import DocumentScore
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from service.searches.prepare import prepare_model
 
 LENGTH = 320

@@ -8,9 +8,9 @@ import pytest
 from benchmarks.search.pocket_scorer import PocketScorer
 from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.skipping import Skipping
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from service.searches.prepare import prepare_model
 from workers.base import ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer

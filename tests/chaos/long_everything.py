@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import RopewalkClient
+from ropewalk.client.sync import Client
 from storage.postgres.database import Database, upgrade
 from tests.helpers.chaos_everything import live_until, running_service
 from tests.helpers.controllers import LONG, has_ended, search_spec
@@ -46,11 +46,11 @@ def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(home: Pat
     assert len(long_study.trials) == 200
 
     port, rng, kinds = free_port(), random.Random(5), itertools.cycle(KILLS)
-    with running_service(home, port=port, controllers=2) as service, RopewalkClient(f"http://127.0.0.1:{port}") as api:
+    with running_service(home, port=port, controllers=2) as service, Client(f"http://127.0.0.1:{port}") as api:
         upgrade(service.server.url)
         answering = patiently(lambda: api.ready() is not None)
         live_until(service, answering, seconds=180, each=lambda: None)
-        search_id = api.submit_search(SPEC, idempotency_key="chaos").id
+        search_id = api.submit(SPEC, idempotency_key="chaos").id
         with closing(Database(service.server.url)) as observed:
             next_kill = rng.randint(*SCORES_BETWEEN)
 
@@ -64,7 +64,7 @@ def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(home: Pat
             ended = patiently(lambda: has_ended(observed, search_id))
             live_until(service, ended, seconds=LIMIT_SECONDS, each=kill_now_and_then)
             live_until(service, answering, seconds=60, each=lambda: None)
-            assert api.submit_search(SPEC, idempotency_key="chaos").id == search_id
+            assert api.submit(SPEC, idempotency_key="chaos").id == search_id
             assert whole_study(observed, search_id) == long_study
             assert_fenced(observed, search_id)
     assert set(service.kills) == set(KILLS), service.kills

@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec
 from tests.helpers.controllers import search_spec

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from api.client import ApiError, RopewalkClient
 from examples import add_a_strategy
-from search_space.rope.config import RopeConfig
+from ropewalk.client.errors import ApiError
+from ropewalk.client.sync import Client
+from ropewalk.rope.config import RopeConfig
+from ropewalk.wire.reports import SearchReport
 from search_space.strategies.base import StrategyContext
-from service.reports import SearchReport
 from tests.helpers.breeding import play, smooth
 from tests.helpers.paths import ROOT, STARTUP
 from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, server, wait_for
@@ -54,14 +55,14 @@ def test_it_proposes_the_same_step_for_the_same_seed() -> None:
 def test_a_server_runs_a_search_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_prepare(tmp_path)), str(STARTUP), str(ROOT)]))
     home, port, log = tmp_path / "home", free_port(), tmp_path / "server.log"
-    with server(home, port), RopewalkClient(f"http://127.0.0.1:{port}") as client:
+    with server(home, port), Client(f"http://127.0.0.1:{port}") as client:
         wait_for(lambda: client.ready() is not None, START_SECONDS, log)
         with pytest.raises(ApiError, match="random's arguments are candidates, but got 'population'"):
-            client.submit_search({**SPEC, "strategy": {"name": "random", "population": 6}})
-        search = client.submit_search(SPEC)
-        wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
-        done = client.job(search.id)
+            client.submit({**SPEC, "strategy": {"name": "random", "population": 6}})
+        search = client.submit(SPEC)
+        wait_for(lambda: client.get(search.id).is_final, SEARCH_SECONDS, log)
+        done = client.get(search.id)
         assert done.state == "succeeded", done.error
         assert done.report(SearchReport).factors.target_length == 384
-        origins = [trial.origin for page in client.all_trials(search.id) for trial in page.items]
+        origins = [trial.origin for trial in client.trials(search.id)]
         assert origins.count("random") == 6

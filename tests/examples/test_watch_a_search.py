@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
 from storage.postgres.database import Database
 from tests.helpers.http_server import running_server
 from tests.helpers.paths import ROOT, STARTUP
@@ -27,7 +27,7 @@ def test_a_search_is_followed_to_its_factors(database: Database, tmp_path: Path)
         done = example(server.url, "--backend", "analytic", "--output", str(output))
         assert done.returncode == 0, done.stderr
         with server.client() as client:
-            factors = client.factors(done.stdout.split()[1])
+            factors = client.export(done.stdout.split()[1])
     lines = done.stdout.splitlines()
     assert lines[0].startswith("submitted srch_")
     assert any(line.startswith("generation 0: NLL ") for line in lines)

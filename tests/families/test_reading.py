@@ -7,9 +7,9 @@ import math
 import pytest
 
 from evaluation.architecture.reading import read_architecture
+from ropewalk.errors import UnsupportedRope
 from scripts import models
 from search_space.candidates.baselines import baselines
-from search_space.errors import UnsupportedRope
 from tests.helpers.families import Family, families
 
 WORKING = [pytest.param(one, id=one.family) for one in families() if one.works]

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from api.client import RopewalkClient
-from evaluation.architecture.verifying import merged_config
-from search_space.factors.exports.hf import hf_config_fragment
-from search_space.factors.factor_file import FactorFile
+from ropewalk.client.sync import Client
+from ropewalk.factors.exports.hf import hf_config_fragment, merged_config
+from ropewalk.factors.factor_file import FactorFile
 from service.finetunes.prepare import prepare_finetune
 from service.specs.finetune import FinetuneSpec
 from storage.jobs.store import JobStore
@@ -46,26 +45,26 @@ def database(postgres_url: str, template_database: str, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="module")
-def client(database: Database) -> Iterator[RopewalkClient]:
+def client(database: Database) -> Iterator[Client]:
     with running_server(database) as server, server.client() as connected:
         yield connected
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_from_a_search_to_a_trained_model(
-    name: str, database: Database, client: RopewalkClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, database: Database, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = family(name)
     source = save_family(one, tmp_path / "model")
     target = 2 * source.rope.original_max_position_embeddings
     scorer = {"backend": "analytic", "attention_factor": 1.1}
     spec: dict[str, Any] = {**SPEC, "model": source.name, "target_length": target, "scorer": scorer}
-    search = client.submit_search(spec)
-    wait_until(lambda: client.job(search.id).is_final)
-    assert client.job(search.id).state == "succeeded", client.job(search.id).error
+    search = client.submit(spec)
+    wait_until(lambda: client.get(search.id).is_final)
+    assert client.get(search.id).state == "succeeded", client.get(search.id).error
 
-    file = FactorFile.from_json(client.factors(search.id))
-    assert json.loads(client.factors(search.id, format="hf")) == hf_config_fragment(file)
+    file = FactorFile.from_json(client.export(search.id))
+    assert json.loads(client.export(search.id, format="hf")) == hf_config_fragment(file)
     exported = tmp_path / "exported"
     (tmp_path / "model").rename(exported)
     (exported / "config.json").write_text(json.dumps(merged_config(one.config, file)))

@@ -18,8 +18,8 @@ from finetune.errors import InvalidAdapter, OutputNotEmpty
 from finetune.job import run_finetune
 from finetune.language_model import load_model
 from finetune.rotary import RotarySwitch
-from search_space.errors import FactorsDoNotFit
-from search_space.factors.factor_file import FactorFile
+from ropewalk.errors import FactorsDoNotFit
+from ropewalk.factors.factor_file import FactorFile
 from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH
 
 pytest.importorskip("peft")

@@ -27,9 +27,9 @@ from finetune.output.checkpoint import write_checkpoint
 from finetune.output.fitting import check_fits
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
-from search_space.errors import FactorsDoNotFit
-from search_space.factors.factor_file import FactorFile
-from search_space.rope.published import PairFactors
+from ropewalk.errors import FactorsDoNotFit
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.rope.published import PairFactors
 from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH, make_factor_file
 
 QUICK = FinetuneSettings(steps=4, warmup_steps=1, long_documents_per_step=1, short_sequences_per_step=1)

@@ -14,7 +14,7 @@ from evaluation.models.source import ModelSource, resolve_model
 from finetune.config import KINDS, FinetuneSettings
 from finetune.job import run_finetune
 from finetune.results import TrainingProgress
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
 from tests.helpers.kept_states import KeptStates, Killed
 
 ALONE = FinetuneSettings(

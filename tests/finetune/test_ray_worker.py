@@ -8,7 +8,7 @@ from finetune.config import FinetuneSettings
 from finetune.ray_worker import train_worker
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.worker_task import WorkerTask
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
 
 
 class Listener:

@@ -10,7 +10,7 @@ from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import InvalidFinetuneSettings
 from finetune.recipes import settings_of
 from finetune.rows import check_rows, row_tokens, step_tokens
-from search_space.rope.config import RopeConfig
+from ropewalk.rope.config import RopeConfig
 
 LARGE: dict[str, object] = {"num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128_256}
 

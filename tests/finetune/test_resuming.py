@@ -17,7 +17,7 @@ from finetune.language_model import LanguageModelLoss, load_model
 from finetune.memory import GIB, MemoryEstimate, ModelSize, check_memory, estimate, use_checkpointing
 from finetune.results import TrainingProgress
 from finetune.training_state import newest_state
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
 from tests.helpers.kept_states import KeptStates, Killed
 from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH
 

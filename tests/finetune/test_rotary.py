@@ -5,14 +5,14 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from evaluation.architecture.rotary import rescaled_parts
 from evaluation.models.source import ModelSource
 from finetune.errors import MixedWindow, ModelNotTrainable
 from finetune.rotary import RotarySwitch
-from search_space.errors import InvalidRescaleFactors
-from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.errors import InvalidRescaleFactors
+from ropewalk.models.rotary import rescaled_parts
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.tiny_llama import ORIGINAL_LENGTH
 
 FACTORS = RescaleFactors((1.0, 1.2, 1.5, 2.0, 2.2, 2.5, 2.6, 3.0))

@@ -23,7 +23,7 @@ from finetune.parallel import Ranks
 from finetune.results import TrainingProgress
 from finetune.rows import check_rows, row_tokens, step_tokens
 from finetune.token_store import TokenStore, open_token_store
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
 from tests.helpers.tiny_llama import ORIGINAL_LENGTH
 
 TARGET = 8 * ORIGINAL_LENGTH

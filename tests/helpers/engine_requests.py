@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search_space.rope.config import RopeConfig
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.scaling import Scaling
 from workers.vllm_backend.messages import EngineDocument, OpenEngine, ScoreGroup
 
 REQUEST = OpenEngine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from api.wire.jobs import JobResource
+from ropewalk.wire.jobs import JobResource
 from search_space.candidates.baselines import BASELINE_NAMES
 
 LENGTHS = (4096, 8192, 16384, 32768)

@@ -13,11 +13,11 @@ from evaluation.documents.corpus import load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import load_tokenizer, resolve_model
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.published import PairFactors
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.published import PairFactors
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from tests.helpers.paths import POCKET
 from workers.base import ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search_space.factors.factor_file import BaselineResult, FactorFile, ModelIdentity, SearchSummary, ValidationSummary
-from search_space.rope.published import PairFactors
+from ropewalk.factors.factor_file import BaselineResult, FactorFile, ModelIdentity, SearchSummary, ValidationSummary
+from ropewalk.rope.published import PairFactors
 
 FULL = FactorFile(
     model=ModelIdentity(name="pocket", rope_theta=1000.0, rotary_dim=8, sha256="ab" * 32),

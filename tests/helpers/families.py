@@ -23,9 +23,9 @@ import torch
 from evaluation.architecture.config import load_config
 from evaluation.architecture.skeleton import auto_class
 from evaluation.models.source import ModelSource, resolve_model
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.scaling import Scaling
 from tests.helpers.paths import POCKET, ROOT
 
 DATA = ROOT / "tests" / "families" / "families.json"

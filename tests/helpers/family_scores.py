@@ -14,14 +14,14 @@ import transformers
 
 from evaluation.architecture.config import load_config
 from evaluation.architecture.skeleton import auto_class
-from evaluation.architecture.verifying import check_loads, merged_config
+from evaluation.architecture.verifying import check_loads
 from evaluation.documents.corpus import load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import ModelSource, load_tokenizer, resolve_model
-from search_space.factors.exports.hf import switch_length
-from search_space.factors.factor_file import FactorFile
-from search_space.rope.scaling import Scaling
+from ropewalk.factors.exports.hf import merged_config, switch_length
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.families import Family, family_factors, save_family
 from workers.base import ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer

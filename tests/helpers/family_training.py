@@ -9,7 +9,6 @@ import pytest
 import torch
 import transformers
 
-from evaluation.architecture.rotary import rescaled_parts
 from evaluation.architecture.skeleton import auto_class
 from evaluation.models.source import ModelSource
 from finetune import job
@@ -17,8 +16,9 @@ from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
 from finetune.language_model import load_model
 from finetune.rotary import RotarySwitch
-from search_space.factors.exports.hf import switch_length
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.exports.hf import switch_length
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.models.rotary import rescaled_parts
 
 STEPS: dict[str, Any] = {"steps": 2, "warmup_steps": 1, "long_documents_per_step": 1, "short_sequences_per_step": 1}
 SETTINGS = FinetuneSettings(**STEPS)

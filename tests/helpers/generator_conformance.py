@@ -12,8 +12,8 @@ import torch
 
 from evaluation.documents.windows import TextWindow
 from evaluation.scores.served_rope import ServedRope
-from search_space.errors import InvalidRescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.errors import InvalidRescaleFactors
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, ORIGINAL_LENGTH, STRETCHED, TARGET_LENGTH, VOCABULARY
 from workers.base import ScorerSettings
 from workers.errors import DocumentTooLong, ScorerClosed, ScoringFailed

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 import httpx
 import uvicorn
 
-from api.client import RopewalkClient
 from api.http.app import create_app
 from api.preflight import bind
 from api.server import uvicorn_config
 from api.settings import Settings
 from evaluation.scores.score import DocumentScore
+from ropewalk.client.sync import Client
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.published import PairFactors
+from ropewalk.wire.kinds import JobState
 from search_space.candidates.baselines import baseline, baselines
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.config import RopeConfig
-from search_space.rope.published import PairFactors
 from service.door import Door
 from storage.api_keys import ApiKeys
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import JobState, Lease, Progress, StoredScore
+from storage.records import Lease, Progress, StoredScore
 from storage.study.record import StudyRecord
 from tests.helpers.accepting import accept
 from tests.helpers.waiting import wait_until
@@ -47,9 +48,9 @@ class RunningServer:
         """A plain HTTP client, for what the typed one would not do."""
         return httpx.Client(base_url=self.url, timeout=30, verify=False)  # nothing to verify, and reading CAs is slow
 
-    def client(self, key: str | None = None) -> RopewalkClient:
+    def client(self, key: str | None = None) -> Client:
         """The typed client."""
-        return RopewalkClient(self.url, key=key)
+        return Client(self.url, key=key)
 
 
 @contextmanager

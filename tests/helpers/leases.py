@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
 from storage.postgres.database import Database
-from storage.records import JobState, Lease
+from storage.records import Lease
 
 ClaimedJob = Callable[..., Lease]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.pools import Killed
 from workers.analytic_backend.scorer import AnalyticScorer
 from workers.base import ScorerInfo, ScorerSettings

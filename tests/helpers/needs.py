@@ -15,7 +15,7 @@ from tests.helpers.paths import ROOMS
 _FIXTURES = {"postgres": {"postgres_url"}, "ray": {"ray_cluster"}}
 _STARTS_EVERYTHING = "tests.helpers.server_process"
 _LEARNING = {"torch", "transformers", "tokenizers", "safetensors", "peft"}
-_OURS = {*ROOMS, "benchmarks", "examples", "tests"}
+_OURS = {*ROOMS, "ropewalk", "benchmarks", "examples", "tests"}
 
 
 def needs(item: pytest.Item) -> Iterator[str]:

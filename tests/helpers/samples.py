@@ -10,8 +10,8 @@ import torch
 import transformers
 
 from evaluation.documents.needle import NEEDLE, QUESTION, NeedleDocument
-from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.rescale_factors import RescaleFactors
 
 VOCABULARY = 64
 ORIGINAL_LENGTH = 64

@@ -9,9 +9,9 @@ import pytest
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.errors import InvalidRescaleFactors
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.errors import InvalidRescaleFactors
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, ROPE, STRETCHED, TARGET_LENGTH, document, documents
 from workers.base import Scorer, ScorerSettings
 from workers.errors import DocumentTooLong, ScorerClosed

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.client import ApiError, RopewalkClient
-from api.errors import ServerUnreachable
+from ropewalk.client.errors import ApiError, ServerUnreachable
+from ropewalk.client.sync import Client
 from storage.errors import StorageError
 from tests.helpers.waiting import free_port, wait_until
 
@@ -52,7 +52,7 @@ class Served:
     def __init__(self, home: Path, exits: ExitStack) -> None:
         self.home, self.log = home, home.parent / "server.log"
         self._port, self._exits = free_port(), exits
-        self.client = exits.enter_context(RopewalkClient(f"http://127.0.0.1:{self._port}"))
+        self.client = exits.enter_context(Client(f"http://127.0.0.1:{self._port}"))
         self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:

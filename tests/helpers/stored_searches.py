@@ -10,14 +10,14 @@ import numpy as np
 from evaluation.documents.document_id import DocumentId
 from evaluation.documents.needle import Split
 from evaluation.scores.score import DocumentScore, summarise
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
+from ropewalk.wire.pictures import SearchPictures
 from search_space.candidates.baselines import baselines
 from search_space.candidates.candidate import Candidate
 from search_space.candidates.cost import Spent
-from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from service.pictures.building import build_best_so_far, build_factors, build_needles, build_race, choose_racers
-from service.pictures.data import SearchPictures
 from storage.postgres.database import Database
 from storage.records import Lease, StoredScore, TrialRecord, TrialState
 from storage.study.record import StudyRecord

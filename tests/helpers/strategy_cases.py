@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 from hypothesis import strategies as st
 
-from search_space.rope.config import RopeConfig
+from ropewalk.rope.config import RopeConfig
 
 ropes = st.builds(
     RopeConfig,

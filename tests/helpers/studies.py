@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from ropewalk.wire.kinds import JobState
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Job, JobState
+from storage.records import Job
 from storage.scores.store import ScoreStore
 from storage.study.record import STEP
 

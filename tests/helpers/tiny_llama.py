@@ -12,9 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from evaluation.documents.corpus import load_corpus
 from evaluation.documents.needle import NEEDLE, QUESTION
 from evaluation.models.source import ModelSource, model_sha256, resolve_model
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.published import PairFactors
 from search_space.candidates.baselines import baseline
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.published import PairFactors
 
 ORIGINAL_LENGTH = 128
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from api.wire.jobs import REPORTS, JobResource
-from service.reports import FinalistRow, SearchReport
-from storage.kinds import JOB_KINDS, KINDS
-from storage.records import Job, JobKind, JobState, Progress
+from api.wire.jobs import job_resource
+from ropewalk.wire.jobs import REPORTS, JobResource
+from ropewalk.wire.kinds import JOB_KINDS, KINDS, JobKind, JobState
+from ropewalk.wire.reports import FinalistRow, SearchReport
+from storage.records import Job, Progress
 from tests.helpers.http_server import factor_file
 
 #: As a search, a fine-tuning of its factors and an evaluation of both left them in the jobs table.
@@ -58,7 +59,7 @@ def test_what_is_stored_is_written_back_to_the_last_character(kind: JobKind) -> 
 
 @pytest.mark.parametrize("kind", JOB_KINDS)
 def test_what_is_stored_is_served_and_understood(kind: JobKind) -> None:
-    served = JobResource.of(_ended(kind, _stored(kind))).model_dump_json()
+    served = job_resource(_ended(kind, _stored(kind))).model_dump_json()
     assert json.dumps(json.loads(served)["result"]) == _stored(kind)
     understood = JobResource.model_validate_json(served)
     assert understood.report(REPORTS[kind]).to_json() == _stored(kind)

@@ -7,10 +7,11 @@ from typing import get_args
 
 import pytest
 
-from api.wire.jobs import REPORTS, JobResource
+from ropewalk.wire.jobs import REPORTS, JobResource
+from ropewalk.wire.kinds import JOB_KINDS, JobKind, JobState
+from ropewalk.wire.reports import Report
 from service import running
 from service.finetunes.run import forget_states
-from service.reports import Report
 from service.running import RUNS, run_job
 from service.runtime.failures import RetryPolicy
 from service.runtime.job import Runtime
@@ -18,9 +19,7 @@ from service.runtime.lease import LeaseKeeper
 from service.specs.finetune import FinetuneSpec
 from storage.errors import DatabaseUnreachable
 from storage.jobs.store import JobStore
-from storage.kinds import JOB_KINDS
 from storage.postgres.database import Database
-from storage.records import JobKind, JobState
 from storage.scores.cache import ScoreCache
 from storage.scores.store import ScoreStore
 

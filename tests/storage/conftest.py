@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ropewalk.wire.kinds import JobKind, JobState
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import JobKind, JobState, Lease
+from storage.records import Lease
 from tests.helpers.leases import PATHS, ClaimedJob
 
 

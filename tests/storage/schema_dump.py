@@ -28,10 +28,10 @@ from optuna.trial import TrialState
 from psycopg import sql
 from sqlalchemy import event
 
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.candidates.step import Step
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from storage.embedded.server import EmbeddedPostgres
 from storage.optuna_tables.storage import upgrade_tables
 from storage.postgres.database import Database, parse_url

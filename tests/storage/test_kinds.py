@@ -6,9 +6,8 @@ from typing import get_args
 
 import pytest
 
+from ropewalk.wire.kinds import BY_PREFIX, JOB_KINDS, KINDS, JobKind, JobState
 from storage.ids import new_job_id
-from storage.kinds import BY_PREFIX, JOB_KINDS, KINDS
-from storage.records import JobKind, JobState
 from storage.transitions import MOVES, STATES
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JOB_KINDS, JobKind, JobState
 from storage.errors import InvalidTransition
 from storage.jobs.store import JobStore
-from storage.kinds import JOB_KINDS
 from storage.postgres.database import Database
-from storage.records import JobKind, JobState
 from storage.transitions import ACTIVE, CLAIMABLE, FINAL, MOVES, STATES, UNLEASED, check_move
 
 S = JobState

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from finetune.output.gguf import write_gguf
-from search_space.factors.exports.registry import export
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.config import RopeConfig
-from search_space.rope.published import PairFactors
+from ropewalk.factors.exports.registry import export
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.published import PairFactors
 from tests.helpers.consumers import score_with
 from tests.helpers.exporting import (
     LONG,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from evaluation.models.source import resolve_model
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.samples import document
 from tests.helpers.vllm_families import save_family
 from tests.helpers.vllm_models import vllm_settings

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from api.cli import run
-from search_space.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.rescale_factors import RescaleFactors
 from tests.helpers.samples import documents
 from tests.helpers.scorer_conformance import score
 from tests.helpers.vllm_models import vllm_settings

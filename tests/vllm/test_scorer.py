@@ -11,10 +11,10 @@ import pytest
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import resolve_model
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline, own_attention_factor
-from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from tests.helpers.samples import document, documents
 from tests.helpers.scorer_conformance import ScorerConformance, score
 from tests.helpers.vllm_models import POCKET_ORIGINAL, POCKET_TARGET, spread, vllm_settings

@@ -6,10 +6,10 @@ from typing import Any
 import psutil
 import pytest
 
-from api.client import RopewalkClient
-from search_space.factors.factor_file import FactorFile
-from service.evaluations.report import EvaluationReport
-from service.reports import SearchReport
+from ropewalk.client.sync import Client
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.evaluation import EvaluationReport
+from ropewalk.wire.reports import SearchReport
 from tests.helpers.server_process import START_SECONDS, server, wait_for
 from tests.helpers.waiting import free_port
 
@@ -37,22 +37,22 @@ SEARCH_SECONDS = 400.0  # an engine starts in it
 def test_a_search_and_an_evaluation_finish_and_leave_no_engine(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     log = tmp_path / "server.log"
-    with server(home, port) as process, RopewalkClient(f"http://127.0.0.1:{port}") as client:
+    with server(home, port) as process, Client(f"http://127.0.0.1:{port}") as client:
         wait_for(lambda: client.ready() is not None, START_SECONDS, log)
-        search = client.submit_search(SPEC)
-        wait_for(lambda: client.job(search.id).is_final, SEARCH_SECONDS, log)
-        search = client.job(search.id)
+        search = client.submit(SPEC)
+        wait_for(lambda: client.get(search.id).is_final, SEARCH_SECONDS, log)
+        search = client.get(search.id)
         assert search.state == "succeeded", search.error
         assert "held-out" in search.report(SearchReport).statement
-        assert FactorFile.from_json(client.factors(search.id)).target_length == 384
+        assert FactorFile.from_json(client.export(search.id)).target_length == 384
         refused = {**SPEC, "strategy": {"name": "gradient"}}
         with pytest.raises(Exception, match="needs a scorer that differentiates"):
-            client.submit_search(refused)
+            client.submit(refused)
         evaluated = {}
         for backend in ("vllm", "transformers"):
             job = client.submit_evaluation({**EVALUATION, "scorer": {"backend": backend}})
-            wait_for(lambda: client.job(job.id).is_final, SEARCH_SECONDS, log)  # noqa: B023  # asked in this turn alone
-            evaluated[backend] = client.job(job.id)
+            wait_for(lambda: client.get(job.id).is_final, SEARCH_SECONDS, log)  # noqa: B023  # asked in this turn alone
+            evaluated[backend] = client.get(job.id)
             assert evaluated[backend].state == "succeeded", evaluated[backend].error
         _compare(*(one.report(EvaluationReport) for one in evaluated.values()))
         below = psutil.Process(process.pid).children(recursive=True)

@@ -15,8 +15,8 @@ import torch
 
 from evaluation.errors import ModelNotFound
 from evaluation.models.source import resolve_model
-from search_space.errors import UnsupportedRope
-from search_space.rope.config import compute_inv_freq
+from ropewalk.errors import UnsupportedRope
+from ropewalk.rope.config import compute_inv_freq
 from tests.helpers.samples import IDENTITY, ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, documents, longrope_config
 from tests.helpers.scorer_conformance import score
 from workers.base import ScorerInfo, ScorerSettings

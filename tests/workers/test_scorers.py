@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.scores.score import summarise
-from search_space.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.rescale_factors import RescaleFactors
 from tests.helpers.samples import IDENTITY, documents
 from tests.helpers.scorer_conformance import ScorerConformance, score
 from workers.analytic_backend.scorer import AnalyticScorer

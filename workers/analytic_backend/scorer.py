@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.score_key import document_digest
 from evaluation.scores.score import DocumentScore
-from search_space.rope.config import RopeConfig
-from search_space.rope.critical_pair import theoretical_critical_pair
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.critical_pair import theoretical_critical_pair
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed
@@ -50,7 +50,7 @@ class AnalyticScorer:
     model's config, not its weights.
 
     Raises:
-        EvaluationError, SearchSpaceError: from resolving the model.
+        EvaluationError, RopewalkError: from resolving the model.
     """
 
     def __init__(self, settings: ScorerSettings) -> None:

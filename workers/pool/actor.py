@@ -12,7 +12,7 @@ from ray.actor import ActorProxy
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.scores.score import DocumentScore
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from workers.base import Scorer, ScorerInfo, ScorerSettings
 from workers.factory import make_scorer
 from workers.pool.nodes import selector

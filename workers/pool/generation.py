@@ -14,7 +14,7 @@ from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import ActorHandleNotFoundError, RayError, RayTaskError
 
 from evaluation.errors import EvaluationError
-from search_space.errors import SearchSpaceError
+from ropewalk.errors import RopewalkError
 from workers.base import ScorerSettings
 from workers.errors import DocumentTooLong, ScoringFailed, WorkerLost, WorkersError
 from workers.factory import make_generator
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 _MAX_LOST = 3  # workers lost in a row, without a finished task in between
-_TASK_ERRORS = (SearchSpaceError, ScoringFailed, DocumentTooLong)  # trouble that every worker would have with the task
+_TASK_ERRORS = (RopewalkError, ScoringFailed, DocumentTooLong)  # trouble that every worker would have with the task
 
 
 class GenerationActor:
@@ -83,7 +83,7 @@ class GenerationPool:
         """Do `tasks`, yielding outcomes as they finish; what `check` raises, asked twice a second, ends the run.
 
         Raises:
-            WorkersError, EvaluationError, SearchSpaceError: the model cannot be opened where the workers run.
+            WorkersError, EvaluationError, RopewalkError: the model cannot be opened where the workers run.
             WorkerLost: workers died again and again, or no machine of the cluster is left.
         """
         waiting = iter(tasks)
@@ -114,7 +114,7 @@ class GenerationPool:
         try:
             outcome = ray.get(reference)
         except RayTaskError as error:
-            if isinstance(error.cause, WorkersError | EvaluationError | SearchSpaceError):
+            if isinstance(error.cause, WorkersError | EvaluationError | RopewalkError):
                 raise error.cause from None
             self._replace(place, one_line(error))
         except RayError as error:  # it died, or Ray's memory monitor has killed it

@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from evaluation.documents.needle import NeedleDocument
 from evaluation.errors import EvaluationError
 from evaluation.scores.score import DocumentScore
-from search_space.errors import SearchSpaceError
+from ropewalk.errors import RopewalkError
 from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
 from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, ScorerUnavailable, WorkerLost, WorkersError
 from workers.pool.actor import Batch, BatchReply, WorkerIdentity
@@ -148,7 +148,7 @@ class ScoringPool:
             WorkerLost: workers died more often than the pool replaces them.
             ScorerUnavailable: the scorer cannot be opened where the workers run, or after `start_timeout_seconds` the
                 cluster is still too small for one worker. One that is large enough but busy is waited for.
-            EvaluationError, SearchSpaceError: the model cannot be resolved where the workers run.
+            EvaluationError, RopewalkError: the model cannot be resolved where the workers run.
             PoolBusy: another run of this pool is not finished. ScorerClosed: after `close`.
         """
         with self._exclusive():
@@ -228,7 +228,7 @@ class ScoringPool:
     def _settle_opening(self, slot: Slot) -> None:
         try:
             slot.opened()
-        except (WorkersError, EvaluationError, SearchSpaceError):
+        except (WorkersError, EvaluationError, RopewalkError):
             raise  # the next worker would say the same
         except RayError as error:
             self._replace(slot, one_line(error))

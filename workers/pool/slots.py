@@ -13,7 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorHandleNotFoundError, RayError, RayTaskError
 
 from evaluation.errors import EvaluationError
-from search_space.errors import SearchSpaceError
+from ropewalk.errors import RopewalkError
 from workers.base import ScorerSettings
 from workers.errors import WorkersError
 from workers.pool.actor import Batch, BatchReply, ScoringActor, WorkerIdentity, start_actor
@@ -48,14 +48,14 @@ class Slot:
         """Take the actor's word that it is ready; called when `opening` is done.
 
         Raises:
-            WorkersError, EvaluationError, SearchSpaceError: as opening the scorer raised it, without Ray's wrapping.
+            WorkersError, EvaluationError, RopewalkError: as opening the scorer raised it, without Ray's wrapping.
             RayError: the actor died, or raised something unforeseen.
         """
         assert self.opening is not None
         try:
             self.identity = ray.get(self.opening)
         except RayTaskError as error:
-            if isinstance(error.cause, WorkersError | EvaluationError | SearchSpaceError):
+            if isinstance(error.cause, WorkersError | EvaluationError | RopewalkError):
                 raise error.cause from None
             raise
         self.opening = None

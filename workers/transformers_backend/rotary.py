@@ -1,7 +1,7 @@
 """Factors written into a loaded transformers model, in place.
 
 Changing the model's config after loading changes neither its frequencies nor its attention factor: its rotary modules
-hold both (:mod:`evaluation.architecture.rotary`).
+hold both (:mod:`ropewalk.models.rotary`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.architecture.rotary import RotaryPart, rescaled_parts
-from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.models.rotary import RotaryPart, rescaled_parts
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from workers.errors import ScorerUnavailable
 
 # float32 angles at the probed positions are good to about 1e-6 rad; a module that ignores what was written is off by 1.

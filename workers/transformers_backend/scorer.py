@@ -15,7 +15,7 @@ from evaluation.architecture.skeleton import auto_class
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import ModelSource, config_sha256, model_sha256, read_config
 from evaluation.scores.score import DocumentScore
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
@@ -38,7 +38,7 @@ class TransformersScorer:
 
     Raises:
         ScorerUnavailable: the files cannot be loaded, or the model's rotary module is not one this scorer can write to.
-        EvaluationError, SearchSpaceError: from resolving the model.
+        EvaluationError, RopewalkError: from resolving the model.
     """
 
     def __init__(self, settings: ScorerSettings) -> None:

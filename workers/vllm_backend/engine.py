@@ -20,8 +20,8 @@ from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memo
 
 from evaluation.architecture.config import normalised, said_by
 from evaluation.documents.skipping import Jump
-from search_space.rope.config import RopeConfig
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.errors import ScorerUnavailable
 from workers.memory import MemoryNeeded, free_bytes, whole_bytes

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evaluation.documents.skipping import Jump
-from search_space.rope.config import RopeConfig
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.scaling import Scaling
 from workers.base import DType
 
 

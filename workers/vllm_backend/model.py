@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from search_space.factors.exports.vllm import query_scale
-from search_space.rope.config import RopeConfig
+from ropewalk.factors.exports.vllm import query_scale
+from ropewalk.rope.config import RopeConfig
 
 _BLOCK_TOKENS = 128  # vLLM's largest usual KV block
 SEQUENCES = 4  # side by side in a step, at most: the largest group of workers/transformers_backend/passes.py

@@ -3,7 +3,7 @@
 vLLM's own rotary modules keep cos and sin of every position in one table, (positions, 2n) in the model's dtype: n
 cosines, then n sines, of position times frequency, times the attention factor. All layers usually share one module. For
 some families vLLM runs transformers' code instead, whose modules compute both from n frequencies: see
-:class:`evaluation.architecture.rotary.RotaryPart`.
+:class:`ropewalk.models.rotary.RotaryPart`.
 
 vLLM itself is not imported here: its workers import this file by name and mix :class:`RotaryExtension` into their own
 class.
@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 import torch
 
-from evaluation.architecture.rotary import RotaryPart, parts_of
 from evaluation.documents.skipping import Jump, positions_of
-from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.scaling import Scaling
+from ropewalk.models.rotary import RotaryPart, parts_of
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.rope.scaling import Scaling
 
 _PACKAGE = "vllm.model_executor.layers.rotary_embedding."
 # Their forward passes read rows of `cos_sin_cache`, and nothing else that depends on frequencies.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScoringFailed
@@ -31,7 +31,7 @@ class VllmScorer:
 
     Raises:
         ScorerUnavailable: vLLM cannot load the model, or rotates it in a way that cannot be written to.
-        EvaluationError, SearchSpaceError: from resolving the model.
+        EvaluationError, RopewalkError: from resolving the model.
     """
 
     def __init__(self, settings: ScorerSettings) -> None:

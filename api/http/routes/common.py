@@ -10,13 +10,14 @@ from fastapi import Depends, Request, Response
 from api.http import deps
 from api.http.auth import ANYONE_LOCAL
 from api.http.sse import EventSource, after_from, stream
-from api.wire.jobs import EventList, EventResource, JobResource
+from api.wire.jobs import event_resource, job_resource
 from api.wire.problems import MEDIA_TYPE
+from ropewalk.wire.jobs import EventList, JobResource
+from ropewalk.wire.kinds import KINDS, JobKind
 from service.door import Door
 from service.readable import Readable
 from service.specs.base import Spec
-from storage.kinds import KINDS
-from storage.records import Created, IdempotencyRequest, JobKind
+from storage.records import Created, IdempotencyRequest
 
 POLL_AFTER_SECONDS = 2
 EVENT_STREAM = "text/event-stream"
@@ -80,7 +81,7 @@ class Submission:
         headers["Retry-After"] = str(POLL_AFTER_SECONDS)
         if created.replayed:
             headers["Idempotent-Replayed"] = "true"
-        return JobResource.of(job)
+        return job_resource(job)
 
     def _idempotency(self, spec: Spec) -> IdempotencyRequest | None:
         if self.key is None:
@@ -101,7 +102,7 @@ def events(
     ended = door.job(kind, job_id).state.is_final
     found = door.events(kind, job_id, after=after, limit=MAX_EVENTS)
     if EVENT_STREAM not in request.headers.get("accept", ""):
-        items = [EventResource.of(event) for event in found]
+        items = [event_resource(event) for event in found]
         return EventList(items=items, next_after=items[-1].id if items else after)
     if ended and not found and last_event_id:
         return Response(status_code=204)  # tells a browser's EventSource to stop reconnecting

@@ -11,8 +11,9 @@ from api.http import deps
 from api.http.routes import common
 from api.http.routes.jobs import add_job_routes
 from api.report.page import evaluation_page
-from api.wire.jobs import EXAMPLE_SEARCH_ID, JobResource
+from api.wire.jobs import job_resource
 from api.wire.strict_json import StrictRoute
+from ropewalk.wire.jobs import EXAMPLE_SEARCH_ID, JobResource
 from service.specs.evaluation import EvaluationSpec
 
 router = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], route_class=StrictRoute)
@@ -72,7 +73,7 @@ add_job_routes(
 )
 def get_evaluation_report(evaluation_id: str, door: deps.TheDoor) -> HTMLResponse:
     """The result as one HTML page: tables and charts, without scripts and without anything from elsewhere."""
-    job = JobResource.of(door.job("evaluation", evaluation_id))
+    job = job_resource(door.job("evaluation", evaluation_id))
     if job.result is None:
         raise ReportNotReady(f"evaluation {job.id} has no result: its state is {job.state}")
     return HTMLResponse(evaluation_page(job), headers={"Content-Security-Policy": PAGE_POLICY})

@@ -8,8 +8,8 @@ from pydantic import AfterValidator
 from api.http import deps
 from api.http.routes import common
 from api.http.routes.jobs import add_job_routes
-from api.wire.jobs import EXAMPLE_SEARCH_ID, JobResource
 from api.wire.strict_json import StrictRoute
+from ropewalk.wire.jobs import EXAMPLE_SEARCH_ID, JobResource
 from service.specs.finetune import FinetuneSpec
 
 router = APIRouter(prefix="/v1/finetunes", tags=["finetunes"], route_class=StrictRoute)

@@ -8,8 +8,8 @@ from api.errors import NotReady
 from api.http import deps
 from api.http.metrics import Metrics
 from api.http.routes import common
-from api.wire.jobs import Health, Readiness
-from search_space.version import ROPEWALK_VERSION
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.jobs import Health, Readiness
 
 router = APIRouter(tags=["operations"])
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Path, Request, Response
 
 from api.http import deps
 from api.http.routes import common
-from api.wire.jobs import EventList, JobPage, JobResource
-from storage.kinds import KINDS
-from storage.records import JobAction, JobKind
+from api.wire.jobs import job_page, job_resource
+from ropewalk.wire.jobs import EventList, JobPage, JobResource
+from ropewalk.wire.kinds import KINDS, JobAction, JobKind
 
 Endpoint = Callable[..., Any]
 
@@ -47,21 +47,21 @@ def _page_of(kind: JobKind) -> Endpoint:
         state: deps.State = None,
         page_token: deps.PageToken = None,
     ) -> JobPage:
-        return JobPage.of(door.jobs(kind, state=state, label=label, limit=limit, page_token=page_token))
+        return job_page(door.jobs(kind, state=state, label=label, limit=limit, page_token=page_token))
 
     return page
 
 
 def _one_of(kind: JobKind, the_id: Any) -> Endpoint:
     def one(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
-        return JobResource.of(door.job(kind, job_id))
+        return job_resource(door.job(kind, job_id))
 
     return one
 
 
 def _action_of(kind: JobKind, the_id: Any, action: JobAction) -> Endpoint:
     def act(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
-        return JobResource.of(door.request(kind, job_id, action))
+        return job_resource(door.request(kind, job_id, action))
 
     return act
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from api.http import deps
 from api.http.routes import common
-from service.inspection.data import Inspection
+from ropewalk.wire.inspection import Inspection
 from service.specs.inspection import InspectionSpec
 
 router = APIRouter(prefix="/v1", tags=["models"])

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from api.http import deps
 from api.http.routes import common, evaluations, finetunes, searches
 from api.wire.strict_json import StrictRoute
-from service.plans.data import Plan
+from ropewalk.wire.plan import Plan
 from service.specs.plan import PlanOptions
 
 router = APIRouter(prefix="/v1", tags=["plans"], route_class=StrictRoute)

@@ -9,12 +9,14 @@ from api.errors import FormatNeedsModel
 from api.http import deps
 from api.http.routes import common
 from api.http.routes.jobs import add_job_routes
-from api.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
-from api.wire.jobs import EXAMPLE_SEARCH_SPEC, EstimateResource, JobResource
+from api.wire.candidates import score_resource, trial_resource
+from api.wire.jobs import estimate_resource
 from api.wire.strict_json import StrictRoute
-from search_space.factors.exports.registry import EXPORTS
-from search_space.factors.exports.row import CSV
-from service.pictures.data import SearchPictures
+from ropewalk.factors.exports.registry import EXPORTS
+from ropewalk.factors.exports.row import CSV
+from ropewalk.wire.candidates import ScoreList, TrialPage
+from ropewalk.wire.jobs import EXAMPLE_SEARCH_SPEC, EstimateResource, JobResource
+from ropewalk.wire.pictures import SearchPictures
 from service.specs.search import SearchSpec
 
 router = APIRouter(prefix="/v1/searches", tags=["searches"], route_class=StrictRoute)
@@ -73,7 +75,7 @@ def create_search(
     """Submit a search. Everything that can be wrong with the spec is refused here, before the job exists."""
     submission.check(spec)
     if validate_only:
-        estimate = EstimateResource.of(door.validate_search(spec))
+        estimate = estimate_resource(door.validate_search(spec))
         return Response(estimate.model_dump_json(), media_type="application/json")
     return submission.accept(spec, door.submit_search)
 
@@ -102,7 +104,7 @@ def list_trials(
 ) -> TrialPage:
     """The search's candidates by number."""
     trials = door.trials(search_id, after=after, limit=limit + 1)
-    items = [TrialResource.of(trial, full=view == "full") for trial in trials[:limit]]
+    items = [trial_resource(trial, full=view == "full") for trial in trials[:limit]]
     return TrialPage(items=items, next_after=items[-1].number if len(trials) > limit else None)
 
 
@@ -121,7 +123,7 @@ def list_scores(
     number, _, document = (after or "").partition(":")
     key = (int(number), document) if after else None
     scores = door.scores(search_id, split=split, trial=trial, after=key, limit=limit + 1)
-    items = [ScoreResource.of(score) for score in scores[:limit]]
+    items = [score_resource(score) for score in scores[:limit]]
     last = scores[limit - 1] if len(scores) > limit else None
     return ScoreList(items=items, next_after=None if last is None else f"{last.trial}:{last.score.document_id}")
 

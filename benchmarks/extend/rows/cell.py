@@ -17,11 +17,11 @@ from evaluation.models.source import model_sha256, resolve_model
 from finetune.config import FinetuneSettings
 from finetune.job import run_finetune
 from finetune.rows import row_tokens
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.reading.reader import read
+from ropewalk.reading.writer import write
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline, own_attention_factor
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.reading.reader import read
-from search_space.reading.writer import write
-from search_space.rope.scaling import Scaling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

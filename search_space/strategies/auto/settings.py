@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from ropewalk.reading.annotations import Range
 from search_space.errors import InvalidStrategy
-from search_space.reading.annotations import Range
 from search_space.strategies.arguments import AT_ONCE, LARGEST, Settings
 
 

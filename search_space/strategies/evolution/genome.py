@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling, ScalingKey
 from search_space.candidates.baselines import ntk_below
 from search_space.candidates.candidate import Candidate, Gene
 from search_space.errors import InvalidStrategy
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling, ScalingKey
 
 _DECIMALS = 6  # of grid values; steps finer than this are refused
 _NOISE = 1e-9  # relative to one step: s * multiple / step is rarely exact in binary

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Self
 
+from ropewalk.reading.annotations import Range
 from search_space.errors import InvalidStrategy
-from search_space.reading.annotations import Range
 from search_space.strategies.arguments import AT_ONCE, LARGEST, NONE_AT_ONCE, Settings, read_arguments
 
 

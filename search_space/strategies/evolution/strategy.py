@@ -16,12 +16,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from ropewalk.rope.config import scale
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from ropewalk.rope.scaling import ScalingKey
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import END, Step
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import scale
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
-from search_space.rope.scaling import ScalingKey
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import (
     candidates_left,

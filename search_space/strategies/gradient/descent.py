@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 
 # Adam's own (arXiv 1412.6980), but for the memory of squares: a search has tens of steps and not thousands.
 _MEAN_DECAY = 0.9

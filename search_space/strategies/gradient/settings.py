@@ -7,9 +7,9 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from ropewalk.reading.annotations import Range
 from search_space.candidates.cost import PASSES, PassCost
 from search_space.errors import InvalidStrategy
-from search_space.reading.annotations import Range
 from search_space.strategies.arguments import AT_ONCE, LARGEST, NONE_AT_ONCE, Settings
 from search_space.strategies.base import StrategyContext
 

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from ropewalk.rope.critical_pair import ten_period_critical_pair
 from search_space.candidates.candidate import Candidate, Gene, ScoredCandidate
 from search_space.candidates.cost import PASSES
 from search_space.candidates.step import Extension, Step
 from search_space.errors import InvalidStrategy
-from search_space.rope.critical_pair import ten_period_critical_pair
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import patience_is_spent
 from search_space.strategies.gradient.descent import Region, adam_direction, point_of, tail_mean

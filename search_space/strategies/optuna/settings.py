@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal, Self
 
+from ropewalk.reading.annotations import Range
 from search_space.errors import InvalidStrategy
-from search_space.reading.annotations import Range
 from search_space.strategies.arguments import AT_ONCE, LARGEST, Settings, check_names, read_arguments
 
 TPE: Final = "TPESampler"

@@ -11,8 +11,8 @@ import pytest
 
 from api.cli import run
 from api.report.page import evaluation_page
+from ropewalk.wire.kinds import JobState
 from storage.jobs.store import JobStore
-from storage.records import JobState
 from tests.helpers.evaluation_results import result
 from tests.helpers.http_server import RunningServer
 
@@ -80,7 +80,7 @@ def test_the_report_is_written_once_it_is_there(
     worker.join()
     job_id = capsys.readouterr().out.splitlines()[0]
     with server.client() as client:
-        assert page.read_text() == evaluation_page(client.job(job_id))
+        assert page.read_text() == evaluation_page(client.get(job_id))
 
 
 def test_a_failed_evaluation_has_no_report(server: RunningServer, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from api.cli import run
-from service.inspection.data import Inspection
+from ropewalk.wire.inspection import Inspection
 from service.inspection.making import inspect_model
 from tests.helpers.tiny_configs import config_of, saved
 

@@ -13,8 +13,8 @@ from api.__main__ import main
 from api.cli import run
 from evaluation.models.fitting import check_model
 from evaluation.models.source import model_sha256, resolve_model
+from ropewalk.factors.factor_file import FactorFile
 from search_space.candidates.baselines import BASELINE_NAMES, baseline
-from search_space.factors.factor_file import FactorFile
 
 POCKET = ["--model", "pocket", "--target-length", "512"]
 LONG_NAME = "x" * 5_000  # no file system takes it

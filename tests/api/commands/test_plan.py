@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from api.cli import run
-from service.plans.data import Plan
+from ropewalk.wire.plan import Plan
 from service.plans.making import plan_search
 from service.plans.work import Device
 from service.specs.plan import PlanOptions
@@ -71,7 +71,7 @@ def test_a_dry_run_submits_nothing(
 def test_the_client_plans_with_options(quiet_server: RunningServer) -> None:
     with quiet_server.client() as client:
         before = client.jobs("search").items
-        answer = client.plan("search", SPEC, PlanOptions(gpu="A100", price_per_gpu_hour=2.5))
+        answer = client.plan(SPEC, options=PlanOptions(gpu="A100", price_per_gpu_hour=2.5))
         assert client.jobs("search").items == before
     device = Device.of(PlanOptions(gpu="A100", price_per_gpu_hour=2.5))
     assert answer == plan_search(SearchSpec.model_validate(SPEC), device)

@@ -12,9 +12,9 @@ from api.cli import run
 from evaluation.models.source import resolve_model
 from finetune.language_model import load_model
 from finetune.output.checkpoint import write_checkpoint
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.rope.published import PairFactors
 from search_space.candidates.baselines import baseline
-from search_space.factors.factor_file import FactorFile
-from search_space.rope.published import PairFactors
 from tests.helpers.http_server import ROPE, factor_file
 
 SHORT = ["--target-length", "512", "--documents", "3", "--seed", "7"]

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from api.cli import run
-from api.client import RopewalkClient
-from api.errors import BadInput
-from search_space.factors.factor_file import FactorFile
+from ropewalk.client.errors import BadInput
+from ropewalk.client.sync import Client
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.kinds import JobState
 from storage.postgres.database import Database
-from storage.records import JobState, Progress
+from storage.records import Progress
 from tests.helpers.http_server import POCKET_SPEC, RunningServer, claimed_search, factor_file, finish_search
 from tests.helpers.waiting import free_port
 
@@ -115,7 +116,7 @@ def test_an_id_cannot_say_another_action(capsys: pytest.CaptureFixture[str], ser
 def test_what_no_header_can_carry_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     told = _run(capsys, "submit", "--model", "pocket", "--target-length", "1024", "--idempotency-key", "x ", code=2)
     assert "must be text that HTTP can carry" in told
-    with RopewalkClient(os.environ["ROPEWALK_URL"], key="hunter2\n") as client:
+    with Client(os.environ["ROPEWALK_URL"], key="hunter2\n") as client:
         with pytest.raises(BadInput) as refused:
             client.jobs()
         assert "hunter2" not in str(refused.value)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from api.cli import run
-from api.client import ApiError
-from search_space.factors.factor_file import SearchSummary
+from ropewalk.client.errors import ApiError
+from ropewalk.factors.factor_file import SearchSummary
+from ropewalk.wire.kinds import JobState
 from service.pictures.plots import draw_dashboard
 from service.pictures.reading import PictureReader
-from storage.records import JobState, Lease, Progress
+from storage.records import Lease, Progress
 from tests.helpers.http_server import RunningServer, claimed_search, factor_file
 from tests.helpers.stored_searches import MadeSearch, make_search, store
 

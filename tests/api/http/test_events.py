@@ -10,8 +10,8 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
-from api.client import ApiError
-from storage.records import JobState
+from ropewalk.client.errors import ApiError
+from ropewalk.wire.kinds import JobState
 from tests.helpers.http_server import RunningServer, claimed_search, finish_search, running_server
 
 STREAM = {"Accept": "text/event-stream"}
@@ -125,7 +125,7 @@ def test_the_client_goes_on_after_a_restart_of_the_server(server: RunningServer)
     def read(url_server: RunningServer) -> None:
         try:
             with url_server.client() as client:
-                seen.extend(event.id for event in client.events(lease.job_id))
+                seen.extend(event.id for event in client.watch(lease.job_id))
         except Exception as error:
             errors.append(error)
 
@@ -155,5 +155,5 @@ def test_the_client_waits_for_the_end(server: RunningServer) -> None:
 
 def test_the_client_tells_an_unknown_job_at_once(server: RunningServer) -> None:
     with server.client() as client, pytest.raises(ApiError) as refused:
-        next(client.events("srch_none"))
+        next(client.watch("srch_none"))
     assert refused.value.status == 404

@@ -3,8 +3,9 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from ropewalk.wire.kinds import JobState
 from storage.postgres.database import Database
-from storage.records import Condition, JobState, Progress
+from storage.records import Condition, Progress
 from tests.helpers.http_server import RunningServer, claimed_search, running_server
 from tests.helpers.leases import expire_lease
 from tests.helpers.waiting import free_port

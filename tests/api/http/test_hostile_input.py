@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from evaluation.models.source import resolve_model
-from search_space.factors.factor_file import FactorFile, ModelIdentity
-from search_space.rope.published import PairFactors
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.rope.published import PairFactors
 from tests.helpers.http_server import POCKET_SPEC, ROPE, RunningServer
 
 JSON = {"Content-Type": "application/json"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import ApiError
+from ropewalk.client.errors import ApiError
 from service.inspection.making import inspect_model
 from storage.postgres.database import Database
 from tests.helpers.http_server import RunningServer, running_server

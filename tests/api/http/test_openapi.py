@@ -5,8 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from storage.kinds import JOB_KINDS, KINDS
-from storage.records import JobAction, JobKind
+from ropewalk.wire.kinds import JOB_KINDS, KINDS, JobAction, JobKind
 from tests.helpers.http_server import RunningServer
 
 OPERATIONS = {

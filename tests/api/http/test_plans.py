@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.client import ApiError
+from ropewalk.client.errors import ApiError
 from tests.helpers.http_server import RunningServer
 
 SPEC = {"model": "pocket", "target_length": 512}
@@ -30,11 +30,11 @@ def test_options_that_break_a_rule_are_422(quiet_server: RunningServer, params: 
 
 def test_every_kind_of_job_can_be_planned(quiet_server: RunningServer) -> None:
     with quiet_server.client() as client:
-        assert [row.work for row in client.plan("evaluation", SPEC).rows] == ["evaluation"]
+        assert [row.work for row in client.plan(SPEC, "evaluation").rows] == ["evaluation"]
         for code, kind, spec in (
             ("JOB_NOT_FOUND", "finetune", {"search_id": "srch_01jd8x6t4n0000000000000000"}),
             ("MODEL_NOT_FOUND", "search", {**SPEC, "model": "/no/such/model"}),
         ):
             with pytest.raises(ApiError) as refused:
-                client.plan(kind, spec)  # type: ignore[arg-type]
+                client.plan(spec, kind)  # type: ignore[arg-type]
             assert refused.value.code == code

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from api.client import ApiError
-from search_space.factors.factor_file import FactorFile
-from storage.kinds import KINDS
-from storage.records import Condition, JobState, Progress
+from ropewalk.client.errors import ApiError
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.kinds import KINDS, JobState
+from storage.records import Condition, Progress
 from tests.helpers.http_server import POCKET_SPEC, RunningServer, add_trials, claimed_search, factor_file, finish_search
 
 
@@ -39,7 +39,7 @@ def test_a_spec_can_be_checked_without_submitting(server: RunningServer) -> None
     assert estimate["validation_tokens"] == POCKET_SPEC["target_length"] * estimate["validation_document_passes"]
     assert estimate["spec"]["seed"] == 0
     with server.client() as client:
-        assert client.validate_search(POCKET_SPEC).document_passes > 0
+        assert client.validate(POCKET_SPEC).document_passes > 0
 
 
 def test_lists_are_paged_newest_first(server: RunningServer) -> None:
@@ -103,7 +103,7 @@ def test_an_evaluation_can_be_cancelled_but_not_paused(server: RunningServer) ->
             client.pause(job_id)
         assert refused.value.status in (404, 405)
         assert client.cancel(job_id).state == "cancelled"
-        assert client.job(job_id).kind == "evaluation"
+        assert client.get(job_id).kind == "evaluation"
 
 
 def test_an_id_of_another_kind_is_not_found(server: RunningServer) -> None:
@@ -128,11 +128,11 @@ def test_progress_and_failure_are_shown(server: RunningServer) -> None:
     )
     server.jobs.update_progress(lease, progress)
     with server.client() as client:
-        shown = client.job(lease.job_id).progress
+        shown = client.get(lease.job_id).progress
         assert (shown.generation, shown.trials, shown.best_nll, shown.best_trial) == (2, 9, 0.25, 3)
         assert (shown.document_passes, shown.tokens, shown.seconds_left) == (216, 110_592, 61.5)
         server.jobs.transition(lease, JobState.failed, error_code="WORKER_LOST", error_message="the last one died")
-        failed = client.job(lease.job_id)
+        failed = client.get(lease.job_id)
     assert failed.is_final
     assert failed.progress.seconds_left is None, "nothing goes on"
     assert failed.error is not None
@@ -144,7 +144,7 @@ def test_conditions_say_why_a_search_waits(server: RunningServer) -> None:
     why = Condition(type="Progressing", status=False, reason="WorkerLost", message="tried again in 60 s: it died")
     server.jobs.put_back(lease, why, failures=2, retry_in=60)
     with server.client() as client:
-        shown = client.job(lease.job_id)
+        shown = client.get(lease.job_id)
     (condition,) = shown.conditions
     assert (condition.type, condition.status, condition.reason) == ("Progressing", False, "WorkerLost")
     assert condition.message == why.message
@@ -155,17 +155,17 @@ def test_conditions_say_why_a_search_waits(server: RunningServer) -> None:
 def test_trials_by_number(server: RunningServer) -> None:
     lease = claimed_search(server.jobs)
     with server.client() as client:
-        assert client.trials(lease.job_id).items == []
+        assert client.trial_page(lease.job_id).items == []
         count = add_trials(server.database, lease, scored=3)
-        first = client.trials(lease.job_id, limit=3)
+        first = client.trial_page(lease.job_id, limit=3)
         assert [trial.number for trial in first.items] == [0, 1, 2]
         assert [trial.nll for trial in first.items] == pytest.approx([0.1, 0.2, 0.3])
         assert first.items[0].factors is None, "factors only with view=full"
         assert first.items[0].origin == "baseline:none"
         assert first.next_after == 2
-        numbers = [trial.number for page in client.all_trials(lease.job_id) for trial in page.items]
+        numbers = [trial.number for trial in client.trials(lease.job_id)]
         assert numbers == list(range(count))
-        full = client.trials(lease.job_id, after=count - 2, full=True)
+        full = client.trial_page(lease.job_id, after=count - 2, full=True)
     assert full.next_after is None
     assert full.items[0].factors is not None
     assert len(full.items[0].factors) == 16
@@ -197,15 +197,15 @@ def test_factors_in_every_format(server: RunningServer) -> None:
     lease = claimed_search(server.jobs)
     with server.client() as client:
         with pytest.raises(ApiError) as early:
-            client.factors(lease.job_id)
+            client.export(lease.job_id)
         assert (early.value.status, early.value.code) == (409, "FACTORS_NOT_READY")
         finish_search(server.jobs, lease)
-        assert FactorFile.from_json(client.factors(lease.job_id)) == factor_file()
-        assert json.loads(client.factors(lease.job_id, format="hf"))
-        assert json.loads(client.factors(lease.job_id, format="vllm"))
-        assert client.factors(lease.job_id, format="csv").count("\n") >= 16
+        assert FactorFile.from_json(client.export(lease.job_id)) == factor_file()
+        assert json.loads(client.export(lease.job_id, format="hf"))
+        assert json.loads(client.export(lease.job_id, format="vllm"))
+        assert client.export(lease.job_id, format="csv").count("\n") >= 16
         with pytest.raises(ApiError) as unknown:
-            client.factors(lease.job_id, format="stone-tablet")
+            client.export(lease.job_id, format="stone-tablet")
     assert unknown.value.status == 422
     with server.http as http:
         response = http.get(f"/v1/searches/{lease.job_id}/factors?format=csv")

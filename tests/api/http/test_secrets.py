@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from api.cli import run
-from api.client import RopewalkClient
 from api.settings import load_settings
+from ropewalk.client.sync import Client
 from storage.postgres.database import Database
 from tests.helpers.http_server import (
     POCKET_SPEC,
@@ -116,5 +116,5 @@ def test_a_setting_that_breaks_its_rule_is_told_without_its_value(
 
 def test_the_client_does_not_show_its_key(guarded: RunningServer) -> None:
     key = guarded.keys.create("someone", ["read"])
-    with RopewalkClient(guarded.url, key=key) as client:
+    with Client(guarded.url, key=key) as client:
         assert key not in json.dumps({name: repr(value) for name, value in vars(client).items()}) + repr(client)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from api.client import ApiError
 from api.report.page import evaluation_page
+from ropewalk.client.errors import ApiError
+from ropewalk.wire.kinds import JobState
 from search_space.candidates.baselines import BASELINE_NAMES
 from storage.jobs.store import JobStore
-from storage.records import JobState
 from tests.helpers.evaluation_results import LENGTHS, NAMES, TASKS, job, result
 from tests.helpers.http_server import RunningServer
 
@@ -127,7 +127,7 @@ def test_needles_alone_at_one_length_make_a_page() -> None:
 def test_over_http(server: RunningServer) -> None:
     with server.client() as client, server.http as http:
         job_id = finished_evaluation(server.jobs)
-        assert client.report(job_id) == evaluation_page(client.job(job_id))
+        assert client.report(job_id) == evaluation_page(client.get(job_id))
         answer = http.get(f"/v1/evaluations/{job_id}/report")
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")

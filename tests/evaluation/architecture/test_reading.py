@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from evaluation.architecture.reading import read_architecture
-from search_space.errors import SearchSpaceError, UnsupportedRope
-from search_space.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.errors import RopewalkError, UnsupportedRope
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
 
 V5: dict[str, object] = {
     "model_type": "llama",
@@ -189,5 +189,5 @@ def test_refuses_with_the_reason(config: Mapping[str, object], reason: str) -> N
     with pytest.raises(UnsupportedRope) as caught:
         read_architecture(config)
     assert reason in str(caught.value)
-    assert isinstance(caught.value, SearchSpaceError)
+    assert isinstance(caught.value, RopewalkError)
     assert "\n" not in str(caught.value)

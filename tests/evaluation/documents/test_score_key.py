@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from evaluation.documents.needle import NEEDLE, QUESTION, NeedleDocument
 from evaluation.documents.score_key import KEY_BYTES, candidate_digest, document_digest, score_key
 from evaluation.errors import InvalidScores
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 
 
 @dataclass(frozen=True, kw_only=True)

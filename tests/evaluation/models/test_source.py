@@ -15,7 +15,7 @@ from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokeni
 from evaluation.models import source as model_source
 from evaluation.models.source import load_tokenizer, model_sha256, resolve_model
 from evaluation.models.tokenizer import HFTokenizer
-from search_space.errors import UnsupportedRope
+from ropewalk.errors import UnsupportedRope
 from tests.helpers.paths import ROOT
 from tests.helpers.tokenizers import as_transformers
 

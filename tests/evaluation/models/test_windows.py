@@ -12,7 +12,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from evaluation.models.source import ModelSource, resolve_model
 from evaluation.models.windows import check_reach, window_warnings
-from search_space.errors import UnsupportedRope
+from ropewalk.errors import UnsupportedRope
 
 WINDOW, LAYERS, LENGTH = 8, 3, 64
 REACH = LAYERS * (WINDOW - 1) + 1

@@ -20,7 +20,7 @@ from evaluation.ruler.fitting import largest_fitting
 from evaluation.ruler.niah import NEEDLE, NOISE
 from evaluation.ruler.task import Definition, Draft, RulerPrompt, RulerRequest
 from evaluation.ruler.tasks import TASKS, Materials, RulerTask, tasks_of
-from search_space.registry import Registry
+from ropewalk.registry import Registry
 
 LENGTH = 2048
 OFFLINE_TASKS = tasks_of(["all"])

@@ -14,9 +14,9 @@ import pytest
 
 from finetune.errors import UnsupportedGguf
 from finetune.output.gguf import write_gguf
-from search_space.errors import FactorsDoNotFit
-from search_space.factors.factor_file import FactorFile
-from search_space.rope.published import PairFactors
+from ropewalk.errors import FactorsDoNotFit
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.rope.published import PairFactors
 from tests.helpers.factor_files import FULL
 
 FILE = replace(FULL, attention_factor=1.07, target_length=1000)

@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropewalk.errors import InvalidTargetLength
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.critical_pair import theoretical_critical_pair
 from search_space.candidates.baselines import (
     BASELINE_NAMES,
     baseline,
@@ -15,9 +18,7 @@ from search_space.candidates.baselines import (
     own_attention_factor,
     yarn_ramp,
 )
-from search_space.errors import InvalidStrategy, InvalidTargetLength
-from search_space.rope.config import RopeConfig
-from search_space.rope.critical_pair import theoretical_critical_pair
+from search_space.errors import InvalidStrategy
 from tests.helpers.strategy_cases import ropes, scales, target_length
 
 POCKET = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embeddings=256)

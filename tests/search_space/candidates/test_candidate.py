@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate, Gene, ScoredCandidate
 from search_space.errors import InvalidStrategy
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 
 FACTORS = RescaleFactors.identity(4)
 

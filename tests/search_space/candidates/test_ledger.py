@@ -4,12 +4,12 @@ import math
 
 import pytest
 
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate, DocumentNats
 from search_space.candidates.ledger import Ledger, leader
 from search_space.candidates.step import Budget, Extension, Step
 from search_space.errors import InvalidStrategy
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 
 
 def candidate(factor: float) -> Candidate:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ropewalk.rope.config import RopeConfig
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import RopeConfig
 from search_space.strategies.auto.settings import AutoSettings
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline
 from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
 from search_space.candidates.step import Budget, Step
-from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import (
     Purse,

@@ -8,11 +8,11 @@ from functools import lru_cache
 
 import pytest
 
+from ropewalk.rope.config import RopeConfig
 from search_space.candidates.candidate import Candidate
 from search_space.candidates.cost import PassCost
 from search_space.candidates.step import Budget
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import RopeConfig
 from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.registry import STRATEGIES, make_strategy
 from search_space.strategies.seeds import seed_baselines

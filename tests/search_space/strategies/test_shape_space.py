@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.candidates.baselines import baseline
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import RopeConfig
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.shape_space import Axis, ShapeSpace, shape_factors
 from tests.helpers.strategy_cases import ropes, scales, target_length

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from search_space.strategies.surrogate import Surrogate, merit, observe
 
 HARDNESS = (1.0, 1.0, 1.0, 8.0, 8.0, 8.0)  # of each document

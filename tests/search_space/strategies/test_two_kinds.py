@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ropewalk.rope.config import RopeConfig
 from search_space.candidates.candidate import Candidate
 from search_space.candidates.cost import PassCost
 from search_space.candidates.step import Budget
-from search_space.rope.config import RopeConfig
 from search_space.strategies.auto.strategy import AutoStrategy
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from collections import Counter
 
+from ropewalk.wire.evaluation import EvaluationReport
 from service.evaluations.measures import MEASURES
-from service.evaluations.report import EvaluationReport
 from service.specs.evaluation import EvaluationSpec
 
 OF_NO_MEASURE = {"model", "original_length", "target_length", "threshold", "retention", "tokens"}

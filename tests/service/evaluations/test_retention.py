@@ -6,8 +6,8 @@ import math
 import sys
 from pathlib import Path
 
+from ropewalk.wire.evaluation import EvaluationReport, RetentionRow, TextRow
 from service.evaluations.measures import MEASURES
-from service.evaluations.report import EvaluationReport, RetentionRow, TextRow
 from service.evaluations.ruler import effective_lengths
 
 STORED = Path(__file__).parents[1] / "stored_results" / "evaluation.json"

@@ -20,16 +20,17 @@ from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.errors import TrainingDiverged
 from finetune.job import run_finetune
-from search_space.factors.factor_file import FactorFile
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.kinds import JobState
+from ropewalk.wire.reports import FinetuneReport
 from service.door import Door
 from service.finetunes import run as finetuning
 from service.finetunes.run import _failure
-from service.reports import FinetuneReport
 from service.runtime.failures import is_infrastructure
 from service.specs.finetune import FinetuneSpec
 from storage.errors import DatabaseUnreachable
 from storage.postgres.database import Database
-from storage.records import Job, JobState
+from storage.records import Job
 from tests.helpers.searches import controller
 from tests.helpers.tiny_llama import factor_file, tiny_directory, tiny_source
 from tests.helpers.waiting import wait_until

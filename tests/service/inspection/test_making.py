@@ -11,9 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from evaluation.errors import ModelNotFound
-from search_space.errors import InvalidOriginalLength, InvalidTargetLength, UnsupportedRope
-from search_space.factors.exports.registry import EXPORTS
-from service.inspection.data import Inspection
+from ropewalk.errors import InvalidOriginalLength, InvalidTargetLength, UnsupportedRope
+from ropewalk.factors.exports.registry import EXPORTS
+from ropewalk.wire.inspection import Inspection
 from service.inspection.making import inspect_model
 from tests.helpers.tiny_configs import config_of, nested_config, saved
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from evaluation.scores.score import summarise
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
+from ropewalk.wire.pictures import BestSoFarPicture, FactorCurve, FactorsPicture, NeedleCell, RaceLine, TrialPoints
 from search_space.candidates.candidate import Candidate
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from service.pictures.building import (
     MAX_LINE_POINTS,
     MAX_LINES,
@@ -29,7 +30,6 @@ from service.pictures.building import (
     leader_of,
     running_mean,
 )
-from service.pictures.data import BestSoFarPicture, FactorCurve, FactorsPicture, NeedleCell, RaceLine, TrialPoints
 from service.pictures.style import log_ticks
 from storage.records import TrialRecord, TrialState
 from tests.helpers.stored_searches import (

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
+from ropewalk.wire.kinds import JobState
 from service.pictures.figures import FIGURES
 from service.pictures.plots import PLOT_PREFIX, draw_dashboard, drawn_pictures, plot_attributes
 from service.pictures.reading import PictureReader
 from storage.errors import LeaseLost
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import JobState, Lease
+from storage.records import Lease
 from storage.study.record import StudyRecord
 from tests.helpers.leases import expire_lease
 from tests.helpers.stored_searches import TARGET_LENGTH, make_search, pictures_of, store

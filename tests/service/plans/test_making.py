@@ -13,11 +13,11 @@ from evaluation.architecture.reading import read_outline
 from evaluation.errors import EvaluationError
 from evaluation.models.source import resolve_model
 from finetune.rows import step_tokens
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.wire.plan import Plan, PlanRow
 from search_space.candidates.baselines import baseline
-from search_space.factors.factor_file import FactorFile, ModelIdentity
 from service.errors import InvalidSpec
 from service.evaluations.measures import MEASURES
-from service.plans.data import Plan, PlanRow
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
 from service.searches.offline import run_offline

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ropewalk.wire.kinds import JobState
 from service.door import Door
 from service.runtime.crash_points import EXIT_CODE, POINTS, crash_at
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import JobState
 from tests.helpers.controllers import controller_process, has_ended, submit
 from tests.helpers.studies import WholeStudy, whole_study
 from tests.helpers.waiting import wait_until

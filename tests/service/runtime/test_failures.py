@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from ropewalk.wire.kinds import JobState
 from service.door import Door
 from service.runtime.failures import RetryPolicy
 from service.runtime.job import OpenPool
 from service.specs.search import SearchSpec
 from storage.embedded.server import EmbeddedPostgres
 from storage.postgres.database import Database, upgrade
-from storage.records import Job, JobState
+from storage.records import Job
 from tests.helpers.controllers import SOON, controller_process, search_spec
 from tests.helpers.pools import LocalPool
 from tests.helpers.postgres import fast_directory

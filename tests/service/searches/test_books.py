@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from service.errors import RunFailed
 from service.runtime.job import Runtime
 from service.runtime.lease import LeaseKeeper

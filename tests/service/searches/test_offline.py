@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ropewalk.wire.kinds import JobState
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.cost import GRADIENT_COST
 from search_space.candidates.step import Step
@@ -15,7 +16,7 @@ from service.searches.offline import OfflineSearch, run_offline
 from service.searches.prepare import PreparedSearch, prepare_search
 from service.specs.search import SearchSpec
 from storage.postgres.database import Database
-from storage.records import Job, JobState, TrialState
+from storage.records import Job, TrialState
 from tests.helpers.moody_scorer import MoodyScorer
 from tests.helpers.searches import RACING, SPEC, run_to_end
 from workers.analytic_backend.scorer import AnalyticScorer

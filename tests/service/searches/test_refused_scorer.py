@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ropewalk.wire.kinds import JobState
 from service.door import Door
 from storage.postgres.database import Database
-from storage.records import JobState, TrialState
+from storage.records import TrialState
 from tests.helpers.controllers import search_spec
 from tests.helpers.pools import LocalPool
 from tests.helpers.searches import run_to_end

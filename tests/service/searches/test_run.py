@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
+from ropewalk.wire.reports import CostReport, SearchReport
 from service.door import Door
-from service.reports import CostReport, SearchReport
 from service.specs.search import SearchSpec
 from storage.postgres.database import Database
-from storage.records import Job, JobState, TrialRecord, TrialState
+from storage.records import Job, TrialRecord, TrialState
 from tests.helpers.pools import Killed, LocalPool
 from tests.helpers.postgres import create_database
 from tests.helpers.searches import RACING, SPEC, controller, run_to_end

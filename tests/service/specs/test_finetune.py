@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from finetune.config import FinetuneSettings
-from search_space.reading.annotations import Slot, slots_of, split
+from ropewalk.reading.annotations import Slot, slots_of, split
 from service.specs.finetune import FinetuneOptions
 
 MACHINE = {"device", "threads"}  # of the machine that trains, not of the job

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Condition, Event, Job, JobState, Lease
+from storage.records import Condition, Event, Job, Lease
 from tests.helpers.leases import ClaimedJob, expire_lease
 
 S = JobState

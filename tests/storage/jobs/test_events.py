@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import JobState
 from tests.helpers.leases import ClaimedJob
 
 

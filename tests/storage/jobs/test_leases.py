@@ -13,13 +13,14 @@ import pytest
 import sqlalchemy as sa
 
 from evaluation.scores.score import DocumentScore
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
+from ropewalk.wire.kinds import JobState
 from search_space.candidates.candidate import Candidate
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from storage.errors import LeaseLost
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Condition, JobState, Lease, Progress, StoredScore
+from storage.records import Condition, Lease, Progress, StoredScore
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.study.record import StudyRecord
 from tests.helpers.leases import ClaimedJob, expire_lease

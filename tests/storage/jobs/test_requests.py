@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobAction, JobState
 from storage.errors import InvalidTransition, LeaseLost
 from storage.jobs.leases import lock_job
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Condition, JobAction, JobState, Lease
+from storage.records import Condition, Lease
 from tests.helpers.leases import ClaimedJob, expire_lease
 
 S = JobState

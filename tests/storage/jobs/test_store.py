@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
 from storage.errors import IdempotencyConflict, InvalidTransition, JobNotFound, LeaseLost, UnknownPageToken
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import IdempotencyRequest, JobState, Progress
+from storage.records import IdempotencyRequest, Progress
 from tests.helpers.leases import ClaimedJob
 
 S = JobState

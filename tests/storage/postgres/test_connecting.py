@@ -11,11 +11,12 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
+from ropewalk.wire.kinds import JobState
 from storage.errors import DatabaseUnreachable
 from storage.jobs.store import JobStore
 from storage.postgres import connecting
 from storage.postgres.database import Database
-from storage.records import JobState, Progress
+from storage.records import Progress
 from tests.helpers.leases import ClaimedJob, expire_lease
 from tests.helpers.proxy import Proxy
 

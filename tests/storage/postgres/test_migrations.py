@@ -12,12 +12,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from ropewalk.wire.kinds import JobState
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database, upgrade
 from storage.postgres.schema_names import OUR_SCHEMA
 from storage.postgres.tables import metadata
 from storage.postgres.versions import alembic_config
-from storage.records import JobState, TrialState
+from storage.records import TrialState
 from storage.scores.cache import ScoreCache
 from storage.scores.store import ScoreStore
 from storage.study.record import StudyRecord

@@ -6,12 +6,13 @@ from itertools import islice
 
 import pytest
 
+from ropewalk.wire.kinds import JobState
 from storage.errors import DatabaseUnreachable, LeaseLost
 from storage.jobs.store import JobStore
 from storage.postgres import retries
 from storage.postgres.database import Database
 from storage.postgres.retries import pauses, retried
-from storage.records import JobState, Progress
+from storage.records import Progress
 from tests.helpers.leases import ClaimedJob
 from tests.helpers.postgres import ending_sessions
 

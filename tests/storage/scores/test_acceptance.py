@@ -10,13 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from evaluation.scores.score import DocumentScore
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
+from ropewalk.wire.kinds import JobState
 from search_space.candidates.candidate import Candidate
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from storage.errors import LeaseLost, TrialNotFound
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import JobState, Lease, StoredScore
+from storage.records import Lease, StoredScore
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.scores.cache import CachedScore, ScoreCache
 from storage.scores.store import ScoreStore

@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from evaluation.errors import InvalidScores
+from ropewalk.wire.kinds import JobState
 from storage.errors import DatabaseUnreachable
 from storage.postgres.database import Database
-from storage.records import JobState, Lease, StoredScore
+from storage.records import Lease, StoredScore
 from storage.scores import cache as score_cache
 from storage.scores.acceptance import Acceptance, NewScore
 from storage.scores.cache import CachedScore, ScoreCache

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from evaluation.scores.score import DocumentScore
+from ropewalk.wire.kinds import JobState
 from storage.postgres.database import Database
-from storage.records import JobState, Lease, StoredScore
+from storage.records import Lease, StoredScore
 from storage.scores.history import ScoreHistory, TrialPasses
 from tests.helpers.accepting import accept
 from tests.helpers.leases import ClaimedJob

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from evaluation.scores.score import DocumentScore
+from ropewalk.wire.kinds import JobState
 from storage.postgres.database import Database
-from storage.records import JobState, StoredScore
+from storage.records import StoredScore
 from storage.scores.store import ScoreStore
 from tests.helpers.accepting import accept
 from tests.helpers.leases import ClaimedJob

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from optuna.storages import RDBStorage
 
 from evaluation.scores.score import DocumentScore
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.published import PairFactors, PublishedScaling
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
+from ropewalk.wire.kinds import JobState
 from search_space.candidates.candidate import Candidate, Gene
-from search_space.rope.config import RopeConfig
-from search_space.rope.published import PairFactors, PublishedScaling
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.postgres.database import Database
-from storage.records import JobState, Lease, StoredScore, TrialState
+from storage.records import Lease, StoredScore, TrialState
 from storage.study.record import StudyRecord
 from storage.study.trial_codec import to_record, to_trial
 from tests.helpers.accepting import accept_shown

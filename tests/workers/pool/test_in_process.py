@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, STRETCHED, documents
 from workers.base import ScorerSettings, ScoringTask
 from workers.factory import make_scorer

@@ -14,8 +14,8 @@ import pytest
 
 from evaluation.documents.needle import NeedleDocument
 from evaluation.errors import ModelNotFound
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.outcomes import expected_scores, scores_of
 from tests.helpers.samples import IDENTITY, STRETCHED, TARGET_LENGTH, document, documents
 from tests.helpers.waiting import is_alive, wait_until

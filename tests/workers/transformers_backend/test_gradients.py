@@ -16,10 +16,10 @@ import transformers
 from numpy.typing import NDArray
 
 from evaluation.documents.needle import NeedleDocument
-from search_space.errors import InvalidRescaleFactors
-from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.errors import InvalidRescaleFactors
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.strategies.shape_space import shape_factors
 from tests.helpers.samples import IDENTITY, ROPE, STRETCHED, TARGET_LENGTH, document, documents
 from tests.helpers.scorer_conformance import score

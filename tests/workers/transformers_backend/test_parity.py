@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from evaluation.documents.needle import NeedleDocument
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline, own_attention_factor
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from tests.helpers.samples import (
     IDENTITY,
     ORIGINAL_LENGTH,

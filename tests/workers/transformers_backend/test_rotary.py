@@ -10,10 +10,10 @@ import pytest
 import torch
 import transformers
 
-from search_space.errors import InvalidRescaleFactors
-from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.errors import InvalidRescaleFactors
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.samples import IDENTITY, ROPE, STRETCHED, llama_config, longrope_config
 from workers.errors import ScorerUnavailable
 from workers.transformers_backend.rotary import RotaryTable

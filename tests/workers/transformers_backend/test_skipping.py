@@ -14,7 +14,7 @@ from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.needle import NeedleDocument
 from evaluation.documents.skipping import Skipping, positions_of
 from evaluation.models.source import load_tokenizer, resolve_model
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.paths import POCKET
 from workers.backends import BACKENDS
 from workers.base import ScorerSettings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evaluation.architecture.reading import read_architecture
-from search_space.rope.config import RopeConfig
+from ropewalk.rope.config import RopeConfig
 from tests.helpers.vllm_families import FAMILIES
 from workers.vllm_backend.model import hf_overrides
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 
-from search_space.rope.config import compute_inv_freq
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import compute_inv_freq
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.samples import ORIGINAL_LENGTH, ROPE, STRETCHED, TARGET_LENGTH, llama_config, longrope_config
 from tests.helpers.vllm_families import FAMILIES
 from workers.memory import weight_bytes

@@ -10,10 +10,10 @@ import torch
 import transformers
 from torch import nn
 
-from search_space.rope.config import RopeConfig, compute_inv_freq
-from search_space.rope.published import ConfigPlace
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
+from ropewalk.rope.config import RopeConfig, compute_inv_freq
+from ropewalk.rope.published import ConfigPlace
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from tests.helpers.samples import ROPE, STRETCHED, llama_config
 from workers.vllm_backend.rotary import (
     ALL_LAYERS,

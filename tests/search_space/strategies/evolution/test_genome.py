@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.candidate import Candidate
 from search_space.errors import InvalidStrategy
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from search_space.strategies.evolution.genome import Genome, GenomeSpace, Grid, factor_gene
 from tests.helpers.genomes import SPACE, genomes
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ropewalk.errors import InvalidTargetLength
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
 from search_space.candidates.baselines import BASELINE_NAMES
 from search_space.candidates.candidate import Candidate, ScoredCandidate
-from search_space.errors import InvalidStrategy, InvalidTargetLength
-from search_space.rope.config import RopeConfig
-from search_space.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
+from search_space.errors import InvalidStrategy
 from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.evolution.settings import EvolutionSettings
 from search_space.strategies.evolution.strategy import EvolutionStrategy

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.critical_pair import ten_period_critical_pair
+from ropewalk.rope.rescale_factors import RescaleFactors
+from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.cost import GRADIENT_COST, PassCost
 from search_space.candidates.step import Budget, Extension, Step
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import RopeConfig
-from search_space.rope.critical_pair import ten_period_critical_pair
-from search_space.rope.rescale_factors import RescaleFactors
-from search_space.rope.scaling import Scaling
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.gradient.descent import Region, adam_direction, point_of, tail_mean
 from search_space.strategies.gradient.settings import GradientSettings, Plan

@@ -13,10 +13,10 @@ import optuna
 import pytest
 from numpy.typing import NDArray
 
+from ropewalk.rope.config import RopeConfig
+from ropewalk.rope.rescale_factors import RescaleFactors
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.errors import InvalidStrategy
-from search_space.rope.config import RopeConfig
-from search_space.rope.rescale_factors import RescaleFactors
 from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.optuna import sampler as optuna_study
 from search_space.strategies.optuna import strategy as optuna_strategy

@@ -1,0 +1,65 @@
+"""RoPE rescale factors that extend a language model's context window, in Python programs.
+
+    import ropewalk
+
+    with ropewalk.Client("http://127.0.0.1:8000") as client:
+        search = client.submit({"model": "pocket", "target_length": 1024})
+        client.wait(search.id, progress=True)
+        factors = client.factors(search.id)
+
+Names are loaded when they are used: neither numpy nor httpx is imported before.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ropewalk.client.asynchronous import AsyncClient
+    from ropewalk.client.errors import ApiError, BadInput, IncompatibleServer, ServerUnreachable
+    from ropewalk.client.sync import Client
+    from ropewalk.errors import FactorsDoNotFit, InvalidFactorFile, RopewalkError
+    from ropewalk.found import Factors
+
+    __version__: str
+
+_HOMES = {
+    "AsyncClient": "ropewalk.client.asynchronous",
+    "Client": "ropewalk.client.sync",
+    "ApiError": "ropewalk.client.errors",
+    "BadInput": "ropewalk.client.errors",
+    "IncompatibleServer": "ropewalk.client.errors",
+    "ServerUnreachable": "ropewalk.client.errors",
+    "Factors": "ropewalk.found",
+    "FactorsDoNotFit": "ropewalk.errors",
+    "InvalidFactorFile": "ropewalk.errors",
+    "RopewalkError": "ropewalk.errors",
+}
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "BadInput",
+    "Client",
+    "Factors",
+    "FactorsDoNotFit",
+    "IncompatibleServer",
+    "InvalidFactorFile",
+    "RopewalkError",
+    "ServerUnreachable",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from ropewalk.version import ROPEWALK_VERSION
+
+        return ROPEWALK_VERSION
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ropewalk' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

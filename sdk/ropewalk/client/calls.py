@@ -1,0 +1,186 @@
+"""Every request that a client makes, as a value: what is sent, and how the answer is read. Nothing here does I/O."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter
+
+from ropewalk.client.errors import BadInput
+from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.candidates import ScoreList, TrialPage
+from ropewalk.wire.inspection import Inspection
+from ropewalk.wire.jobs import EstimateResource, EventList, Health, JobPage, JobResource, Readiness
+from ropewalk.wire.kinds import BY_PREFIX, KINDS, JobAction, JobKind, KindRow
+from ropewalk.wire.pictures import SearchPictures
+from ropewalk.wire.plan import Plan
+
+T = TypeVar("T")
+Spec = BaseModel | Mapping[str, Any]
+"""What a job is to do: the object that its route takes, as a dict or as a pydantic model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call(Generic[T]):
+    """One request; `read` makes a value of the answer's body and raises ValueError where it is none."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sent_params(self) -> dict[str, Any]:
+        """Those that were given."""
+        return {name: value for name, value in self.params.items() if value is not None}
+
+
+def kind_of(job_id: str) -> KindRow:
+    """The kind that an id's prefix says. The id can stand in a URL's path as it is: it holds no delimiter.
+
+    Raises:
+        BadInput: not an id of ours.
+    """
+    prefix, _, rest = job_id.partition("_")
+    if prefix not in BY_PREFIX or not re.fullmatch("[0-9a-z]+", rest):
+        forms = ", ".join(f"{known}_..." for known in BY_PREFIX)
+        raise BadInput(f"an id must be one of {forms} in digits and lower-case letters, but got {job_id!r}")
+    return BY_PREFIX[prefix]
+
+
+def job_path(job_id: str) -> str:
+    """Where a job is."""
+    return f"/v1/{kind_of(job_id).collection}/{job_id}"
+
+
+def submit(kind: JobKind, spec: Spec, idempotency_key: str | None) -> Call[JobResource]:
+    """Submit a job of `kind`."""
+    headers = {}
+    if idempotency_key:
+        if not (idempotency_key.isascii() and idempotency_key.isprintable()):
+            raise BadInput(f"an idempotency key must be printable ASCII, but got {idempotency_key!r}")
+        headers["Idempotency-Key"] = idempotency_key
+    return _post(f"/v1/{KINDS[kind].collection}", spec, JobResource.model_validate_json, headers=headers)
+
+
+def validate_search(spec: Spec) -> Call[EstimateResource]:
+    """Check a spec."""
+    return _post("/v1/searches", spec, EstimateResource.model_validate_json, params={"validate_only": "true"})
+
+
+def plan(kind: JobKind, spec: Spec, options: Spec | None) -> Call[Plan]:
+    """Ask what a job would cost."""
+    given = options.model_dump(exclude_none=True) if isinstance(options, BaseModel) else options or {}
+    return _post(f"/v1/{KINDS[kind].collection}:plan", spec, TypeAdapter(Plan).validate_json, params=given)
+
+
+def inspect_model(model: str, target_length: int | None, original_length: int | None) -> Call[Inspection]:
+    """Ask what a model is."""
+    params = {"model": model, "target_length": target_length, "original_length": original_length}
+    return _get("/v1/models:inspect", TypeAdapter(Inspection).validate_json, params)
+
+
+def job(job_id: str) -> Call[JobResource]:
+    """Read a job."""
+    return _get(job_path(job_id), JobResource.model_validate_json)
+
+
+def jobs(
+    kind: JobKind, state: str | None, label: str | None, limit: int | None, page_token: str | None
+) -> Call[JobPage]:
+    """Read a page of jobs."""
+    params = {"state": state, "label": label, "limit": limit, "page_token": page_token}
+    return _get(f"/v1/{KINDS[kind].collection}", JobPage.model_validate_json, params)
+
+
+def act(job_id: str, action: JobAction) -> Call[JobResource]:
+    """Ask a job to end, to pause or to go on."""
+    return Call(method="POST", path=f"{job_path(job_id)}:{action}", read=JobResource.model_validate_json)
+
+
+def events(job_id: str, after: int) -> Call[EventList]:
+    """Read a page of a job's history."""
+    return _get(f"{job_path(job_id)}/events", EventList.model_validate_json, {"after": after})
+
+
+def trials(search_id: str, after: int | None, limit: int | None, *, full: bool) -> Call[TrialPage]:
+    """Read a page of candidates."""
+    params = {"after": after, "limit": limit, "view": "full" if full else None}
+    return _get(f"{job_path(search_id)}/trials", TrialPage.model_validate_json, params)
+
+
+def scores(search_id: str, split: str, trial: int | None, after: str | None) -> Call[ScoreList]:
+    """Read a page of document scores."""
+    params = {"split": split, "trial": trial, "limit": 200, "after": after}
+    return _get(f"{job_path(search_id)}/scores", ScoreList.model_validate_json, params)
+
+
+def pictures(search_id: str) -> Call[SearchPictures]:
+    """Read what is drawn of a search."""
+    return _get(f"{job_path(search_id)}/pictures", TypeAdapter(SearchPictures).validate_json)
+
+
+def factors(search_id: str) -> Call[FactorFile]:
+    """Read a search's factors."""
+    return _get(f"{job_path(search_id)}/factors", lambda body: FactorFile.from_json(body.decode()), {"format": "json"})
+
+
+def export(search_id: str, format: str) -> Call[str]:
+    """Read a search's factors in another form."""
+    return _get(f"{job_path(search_id)}/factors", bytes.decode, {"format": format})
+
+
+def report(evaluation_id: str) -> Call[str]:
+    """Read an evaluation's page."""
+    return _get(f"{job_path(evaluation_id)}/report", bytes.decode)
+
+
+def health() -> Call[Health]:
+    """Ask whether the process answers."""
+    return _get("/healthz", Health.model_validate_json)
+
+
+def ready() -> Call[Readiness]:
+    """Ask whether the server can work."""
+    return _get("/readyz", Readiness.model_validate_json)
+
+
+def metrics() -> Call[str]:
+    """Read Prometheus text."""
+    return _get("/metrics", bytes.decode)
+
+
+def _get(path: str, read: Callable[[bytes], T], params: Mapping[str, Any] | None = None) -> Call[T]:
+    return Call(method="GET", path=path, read=read, params=params or {})
+
+
+def _post(
+    path: str,
+    spec: Spec,
+    read: Callable[[bytes], T],
+    *,
+    params: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Call[T]:
+    return Call(
+        method="POST",
+        path=path,
+        read=read,
+        params=params or {},
+        content=_body(spec),
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )
+
+
+def _body(spec: Spec) -> bytes:
+    plain = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec
+    try:
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"a spec must be Unicode text, but got {error.object[error.start : error.end]!r}") from error
+    except (TypeError, ValueError, RecursionError) as error:  # not finite, or beyond what Python writes
+        raise BadInput(f"a spec must be JSON of finite numbers: {error}") from error

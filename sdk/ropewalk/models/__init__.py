@@ -1,0 +1,1 @@
+"""Factors in a loaded transformers model."""

@@ -108,7 +108,7 @@ def test_a_perplexity_beyond_what_json_can_say_is_the_largest_number() -> None:
 
 def test_clients_read_results_without_database_cluster_and_models() -> None:
     heavy = ("sqlalchemy", "psycopg", "optuna", "ray", "torch", "transformers", "fastapi")
-    code = f"import sys, api.client; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, ropewalk.client.sync; print([name for name in {heavy} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from api.preflight import make_home
 from api.settings import Settings
 from storage.embedded.server import EmbeddedPostgres
-from storage.postgres.database import Database, upgrade
+from storage.postgres.database import Database
+from storage.postgres.upgrading import upgrade
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def run_server(
         tell_ray_address(settings)
         if controller:
             # Connections of its own: no request keeps a lease waiting.
-            own_pool = stack.enter_context(contextlib.closing(Database(database.url)))
+            own_pool = stack.enter_context(contextlib.closing(Database(database.url, outages=database.outages)))
             stack.enter_context(running_controller(own_pool, home, settings))
             signals.take()  # Ray has put a handler of its own in place
         app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.dashboard)

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import threading
-import time
 from pathlib import Path
 
 from service.running import run_job
@@ -18,7 +17,7 @@ from service.runtime.job import OpenPool, Runtime
 from service.runtime.lease import LeaseKeeper
 from service.runtime.log_context import bound
 from service.runtime.tracing import span
-from storage.errors import LeaseLost, StorageError
+from storage.errors import DatabaseUnreachable, LeaseLost, StorageError
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import Job, Lease
@@ -67,7 +66,7 @@ class Controller:
         self._open_pool: OpenPool = open_pool or _open_pool
         self._retry = retry or RetryPolicy()
         self._reach = reach
-        self._outages: dict[str, tuple[float, StorageError]] = {}  # jobs that were dropped for one: when, and why
+        self._unclaimed: str | None = None  # why the last look for a job failed
         self._stopping = threading.Event()
         self._running: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._claim_forever, name="controller", daemon=True)
@@ -100,13 +99,11 @@ class Controller:
         self._reach("before claim")
         try:
             claimed = self._jobs.claim(self.owner, self._lease_seconds)
-        except StorageError as error:
-            logger.warning("no job can be claimed now: %s", error)
-            return False
-        except Exception:
+        except Exception as error:
             # Whatever it was, the next look may succeed; without this thread every job would stay queued in silence.
-            logger.exception("no job can be claimed now")
+            self._tell_once(error)
             return False
+        self._unclaimed = None
         if claimed is None:
             return False
         self._reach("after claim")
@@ -114,6 +111,14 @@ class Controller:
         self._running.append(thread)
         thread.start()
         return True
+
+    def _tell_once(self, error: Exception) -> None:
+        """A line for each new reason, not for each look; of an outage, the database's own log line tells."""
+        reason, before = f"{type(error).__name__}: {error}", self._unclaimed
+        self._unclaimed = reason
+        if reason != before and not isinstance(error, DatabaseUnreachable):
+            ours = isinstance(error, StorageError)
+            logger.warning("no job can be claimed now: %s", error if ours else reason, exc_info=None if ours else error)
 
     def _run(self, job: Job, lease: Lease) -> None:
         with bound(**{f"{job.kind}_id": job.id}), span(f"job {job.kind}", epoch=lease.epoch):
@@ -137,22 +142,13 @@ class Controller:
                 reach=self._reach,
             )
             try:
-                self._tell_of_outage(runtime)
                 run_job(runtime, retry=self._retry)
             except LeaseLost as error:
                 logger.warning("%s was taken over: %s", job.id, error)
+            except DatabaseUnreachable:
+                logger.info("%s is left to its lease until the database is back", job.id)
             except StorageError as error:
-                self._outages[job.id] = (time.monotonic(), error)
                 logger.warning("%s is left to its lease: %s", job.id, error)
-
-    def _tell_of_outage(self, runtime: Runtime) -> None:
-        """Show that the database is there, and for how long it was not if this job was dropped for that."""
-        since, error = self._outages.pop(runtime.job.id, (None, None))
-        if since is None:
-            runtime.set_condition("DatabaseReachable", True, "Connected", f"{self.owner} reaches the database")
-        else:
-            message = f"the database was away for up to {time.monotonic() - since:.0f} s: {error}"
-            runtime.set_condition("DatabaseReachable", True, "Reconnected", message)
 
 
 def _open_pool(settings: ScorerSettings, workers: int) -> ScoringPool:

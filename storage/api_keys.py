@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from storage.ids import new_key_id
 from storage.jobs.leases import now
 from storage.postgres.database import Database
+from storage.postgres.retries import retried
 from storage.postgres.tables import api_keys
 from storage.records import SCOPES, ApiKey, Scope
 
@@ -32,6 +33,7 @@ class ApiKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retried(repeatable=False)
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
         """A new key; the token "rw_<id>_<secret>" is returned here and never again.
 
@@ -46,6 +48,7 @@ class ApiKeys:
             connection.execute(sa.insert(api_keys).values(**values, secret_hash=_hash(secret, salt)))
         return f"rw_{key_id}_{secret}"
 
+    @retried()
     def verify(self, token: str) -> ApiKey | None:
         """The key of the token, or None when it is malformed, unknown, wrong or revoked.
 
@@ -58,6 +61,7 @@ class ApiKeys:
         right = hmac.compare_digest(_hash(secret, salt), expected)
         return _key(row) if right and row is not None and row.revoked_at is None else None
 
+    @retried()
     def revoke(self, key_id: str) -> bool:
         """Whether there was a live key to revoke."""
         statement = sa.update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
@@ -65,6 +69,7 @@ class ApiKeys:
             found = connection.execute(statement.values(revoked_at=now).returning(api_keys.c.id)).one_or_none()
         return found is not None
 
+    @retried()
     def list(self) -> tuple[ApiKey, ...]:
         """Every key, oldest first."""
         with self._database.transaction() as connection:

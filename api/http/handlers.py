@@ -16,6 +16,7 @@ from ropewalk.wire.problems import FieldProblem
 
 logger = logging.getLogger("ropewalk.api")
 
+_TOLD_ONCE = ("DATABASE_UNREACHABLE", "NOT_READY")  # a line for each outage, from storage, not for each request
 _SHOWN_CHARACTERS = 80
 _OWN_WORDS = ("missing", "value_error")  # errors that have no value, or that name it themselves
 
@@ -47,7 +48,7 @@ def request_id_of(request: Request) -> str | None:
 
 async def _on_room_error(request: Request, error: Exception) -> Response:
     refusal = refusal_of(error, location="query" if request.method == "GET" else "body")
-    if PROBLEM_KINDS[refusal.code].status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if PROBLEM_KINDS[refusal.code].status >= HTTPStatus.INTERNAL_SERVER_ERROR and refusal.code not in _TOLD_ONCE:
         logger.warning("%s %s: %s: %s", request.method, request.url.path, refusal.code, error)
     return response_of(refusal, instance=request.url.path, request_id=request_id_of(request))
 

@@ -72,8 +72,10 @@ class RequestContextMiddleware:
 
 
 def _log_access(scope: Scope, status: int | None, seconds: float) -> None:
-    """What changes something is worth a line; so is what went wrong here. Readers ask every second or two."""
-    is_told = scope["method"] not in _READING or status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    """What changes something is worth a line; so is what went wrong here, but for an outage, which has its own. Readers
+    ask every second or two."""
+    broke = status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    is_told = scope["method"] not in _READING or (broke and status != HTTPStatus.SERVICE_UNAVAILABLE)
     level = logging.INFO if is_told else logging.DEBUG
     access.log(level, "%s %s: %s in %.0f ms", scope["method"], scope["path"], status, 1e3 * seconds)
 

@@ -29,7 +29,8 @@ from ropewalk.rope.config import RopeConfig
 from search_space.candidates.baselines import baselines
 from storage.embedded.server import EmbeddedPostgres
 from storage.jobs.store import JobStore
-from storage.postgres.database import Database, upgrade
+from storage.postgres.database import Database
+from storage.postgres.upgrading import upgrade
 from storage.study.record import StudyRecord
 
 _SMALLEST = "INSERT INTO public.bare (value) VALUES (1)"

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from ropewalk.wire.pictures import SearchPictures
 from service.pictures.figures import FIGURES, Figure
 from service.pictures.reading import PictureReader
-from storage.errors import LeaseLost
+from storage.errors import DatabaseUnreachable, LeaseLost
 from storage.postgres.database import Database
 from storage.study.reading import system_attribute
 from storage.study.record import StudyRecord
@@ -33,12 +33,13 @@ def draw_dashboard(study: StudyRecord, reader: PictureReader, *, winner: int | N
 
     Raises:
         LeaseLost: the search is another controller's by now.
+        DatabaseUnreachable: which the search needs as well.
     """
     try:
         pictures = reader.read(winner=winner)
         study.replace_system_attributes(PLOT_PREFIX, plot_attributes(pictures))
         study.replace_system_attributes(PICTURES, {PICTURES: _PICTURES.dump_json(pictures).decode()})
-    except LeaseLost:
+    except (LeaseLost, DatabaseUnreachable):
         raise
     except Exception as error:
         logger.warning(

@@ -40,6 +40,7 @@ class LeaseKeeper:
         self._controller_stopping = stopping or threading.Event()
         self._reach = reach
         self._accepted = False
+        self._was_away = False
         self._closed = threading.Event()
         self._lost: LeaseLost | None = None
         self._request: JobRequest = job.request  # a controller before this one may have died before it obeyed
@@ -95,10 +96,13 @@ class LeaseKeeper:
         self._reach("before renewal")
         try:
             job = self._jobs.renew(self.lease, self._lease_seconds)
+            if self._was_away:
+                self._jobs.tell_of_outage(self.lease, since_seconds=self._lease_seconds)
+                self._was_away = False
         except LeaseLost as error:
             self._lost = error
         except StorageError:
-            return  # unreachable for now; the next renewal tells
+            self._was_away = True  # the next renewal tells
         else:
             self._request = job.request
             self._reach("after renewal")

@@ -12,20 +12,25 @@ from ropewalk.wire.kinds import JobKind, JobState
 from storage.jobs import conditions, events, requests
 from storage.jobs.leases import JobRow, hold, now, seconds_from_now, with_time
 from storage.jobs.rows import change, move
+from storage.postgres.outages import Outage, Outages
 from storage.postgres.tables import jobs
 from storage.records import Condition, Lease
 from storage.transitions import CLAIMABLE
 
 
-def claim(connection: sa.Connection, owner: str, lease_seconds: float, kinds: Sequence[JobKind]) -> JobRow | None:
+def claim(
+    connection: sa.Connection, owner: str, lease_seconds: float, kinds: Sequence[JobKind], outages: Outages
+) -> JobRow | None:
     """The oldest free job under a new lease; None when there is none.
 
     Whoever looks for work reaps what has expired: there is no process or job of its own for it that could die too.
+    A lease that expired because nobody could renew it, as this process saw in `outages`, is no controller's loss.
     """
     row = _oldest_free(connection, kinds)
     if row is None:
         return None
-    why = conditions.claimed(row, owner)
+    outage = _outage_of(row, lease_seconds, outages)
+    why = conditions.claimed(row, owner, outage)
     claimed = change(
         connection,
         row.id,
@@ -34,12 +39,12 @@ def claim(connection: sa.Connection, owner: str, lease_seconds: float, kinds: Se
         lease_expires_at=seconds_from_now(lease_seconds),
         started_at=sa.func.coalesce(jobs.c.started_at, now),
         retry_at=None,
-        conditions=conditions.merged(row.conditions, [why], row.db_now),
+        conditions=conditions.merged(row.conditions, why, row.db_now),
     )
     events.record(
         connection,
         row.id,
-        "job.claimed" if row.lease_owner is None else "job.taken_over",
+        "job.claimed" if row.lease_owner is None or outage is not None else "job.taken_over",
         owner=owner,
         epoch=claimed.lease_epoch,
         state=row.state,
@@ -47,7 +52,15 @@ def claim(connection: sa.Connection, owner: str, lease_seconds: float, kinds: Se
         expired_at=None if row.lease_owner is None else row.lease_expires_at.isoformat(),
         failures=row.failures or None,
     )
+    conditions.record_changes(connection, row, [one for one in why if one.type == "DatabaseReachable"])
     return claimed
+
+
+def _outage_of(row: JobRow, lease_seconds: float, outages: Outages) -> Outage | None:
+    """The outage in which the lease of before expired, or soon after: its owner may have dropped the job meanwhile."""
+    if row.lease_expires_at is None:
+        return None
+    return outages.around((row.db_now - row.lease_expires_at).total_seconds(), grace=lease_seconds)
 
 
 def put_back(connection: sa.Connection, lease: Lease, why: Condition, failures: int, retry_in: float | None) -> JobRow:

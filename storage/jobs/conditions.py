@@ -6,6 +6,7 @@ whoever reads a job reads them too, and every one is written by a transaction th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, cast
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from ropewalk.wire.kinds import JobState
 from storage.jobs import events
 from storage.jobs.leases import JobRow
+from storage.postgres.outages import Outage
 from storage.records import Condition, ConditionType
 
 #: What a state that nobody works in says about progress; states at work say who has claimed the job.
@@ -36,13 +38,32 @@ def resting(state: JobState) -> Condition | None:
     return Condition(type="Progressing", status=False, reason=reason, message=message)
 
 
-def claimed(row: JobRow, owner: str) -> Condition:
-    """The condition of a job that `owner` claims; `row` is from before, with `db_now`."""
-    if row.lease_owner is None:
-        return Condition(type="Progressing", status=True, reason="Claimed", message=f"{owner} is at work")
+def claimed(row: JobRow, owner: str, outage: Outage | None) -> tuple[Condition, Condition]:
+    """The conditions of a job that `owner` claims; `row` is from before, with `db_now`. `outage`: in which the lease
+    of before expired."""
+    return _progressing(row, owner, outage), reachable(owner, outage)
+
+
+def reachable(owner: str, outage: Outage | None) -> Condition:
+    """The condition of a job whose owner reaches the database, after the outage if there was one."""
+    if outage is None:
+        return _true("DatabaseReachable", "Connected", f"{owner} reaches the database")
+    away = f"the database was away for {outage.seconds(time.monotonic()):.0f} s: {outage.reason}"
+    return _true("DatabaseReachable", "Reconnected", away)
+
+
+def _progressing(row: JobRow, owner: str, outage: Outage | None) -> Condition:
+    if row.lease_owner is None or outage is not None:
+        return _true("Progressing", "Claimed", f"{owner} is at work")
     late = (row.db_now - row.lease_expires_at).total_seconds()
+    if row.lease_owner == owner:
+        return _true("Progressing", "Claimed", f"{owner} goes on; its own lease had expired {late:.1f} s before")
     message = f"{owner} took over from {row.lease_owner}, whose lease had expired {late:.1f} s before"
-    return Condition(type="Progressing", status=True, reason="TakenOver", message=message)
+    return _true("Progressing", "TakenOver", message)
+
+
+def _true(type: ConditionType, reason: str, message: str) -> Condition:
+    return Condition(type=type, status=True, reason=reason, message=message)
 
 
 def merged(known: Mapping[str, Any], conditions: Iterable[Condition], at: datetime) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class JobStore:
         A job that was requeued after a failure is left alone until its time has come.
         """
         with self._database.transaction() as connection:
-            row = claims.claim(connection, owner, lease_seconds, kinds or JOB_KINDS)
+            row = claims.claim(connection, owner, lease_seconds, kinds or JOB_KINDS, self._database.outages)
         if row is None:
             return None
         return job_from_row(row), Lease(job_id=row.id, owner=owner, epoch=row.lease_epoch)
@@ -135,6 +135,12 @@ class JobStore:
             if value != row.conditions:
                 change(connection, row.id, conditions=value)
                 conditions.record_changes(connection, row, found)
+
+    def tell_of_outage(self, lease: Lease, *, since_seconds: float) -> None:
+        """Show for how long the database was away, if it has come back within `since_seconds`. Raises: LeaseLost."""
+        outage = self._database.outages.around(0.0, grace=since_seconds)
+        if outage is not None:
+            self.set_conditions(lease, conditions.reachable(lease.owner, outage))
 
     @retried(repeatable=False)
     def transition(

@@ -26,6 +26,12 @@ POOL_TIMEOUT = 15  # seconds to wait for a free connection
 PING_AFTER = 1.0  # seconds that a connection has rested
 CONNECT_TIMEOUT = 5  # seconds
 ANSWER_SECONDS = 15.0  # to wait for the server's answer to one statement
+#: Classes of SQLSTATE, and single ones, with which a server says that it cannot work now, or not for writers: that it
+#: starts, stops or recovers, has no connection, memory or disk left, cannot read or write its files, or is a standby.
+#: What failed was sent to the wrong server or at the wrong time: no session is kept, and asking again later may help.
+AWAY_CLASSES = ("08", "53", "57P", "58")
+AWAY = frozenset({"25006", "25P03"})  # a read-only transaction; a transaction that was idle for too long
+
 IDLE_IN_TRANSACTION = 8_000  # milliseconds: less than a lease, so that a take-over never waits for a vanished client
 
 CONNECT_ARGUMENTS: dict[str, str | int] = {
@@ -72,6 +78,7 @@ def make_engine(url: sa.URL, *, bounded: bool = True) -> sa.Engine:
         connect_args=dict(CONNECT_ARGUMENTS),
     )
     event.listen(engine, "handle_error", _forget_values)
+    event.listen(engine, "handle_error", _drop_sessions_when_away)
     _ping_the_rested(engine)
     if bounded:
 
@@ -81,6 +88,26 @@ def make_engine(url: sa.URL, *, bounded: bool = True) -> sa.Engine:
             return BoundedConnection.connect(*args, options=options, **kwargs)
 
     return engine
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether a driver's error says that the server cannot work now, by its SQLSTATE."""
+    state = getattr(error, "sqlstate", None) or ""
+    return state in AWAY or state.startswith(AWAY_CLASSES)
+
+
+def is_read_only(connection: DBAPIConnection) -> bool:
+    """Whether the session's server takes no writes: a standby, or one that was told so. It reports changes of that
+    with its answers, so that nothing is asked."""
+    reported = connection.pgconn.parameter_status
+    return b"on" in (reported(b"in_hot_standby"), reported(b"default_transaction_read_only"))
+
+
+def _drop_sessions_when_away(context: sa.ExceptionContext) -> None:
+    """SQLAlchemy drops the pool's sessions on what it takes for a lost connection; this is no less one, and the next
+    session may find a server that works."""
+    if is_away(context.original_exception):
+        context.is_disconnect = True
 
 
 def _ping_the_rested(engine: sa.Engine) -> None:
@@ -103,6 +130,8 @@ def _ping_the_rested(engine: sa.Engine) -> None:
             engine.dialect.do_ping(connection)
         except psycopg.Error as error:
             raise sa.exc.InvalidatePoolError(str(error)) from error  # the pool connects anew, and tries again
+        if is_read_only(connection):  # it was not when it was made: another server may be the primary by now
+            raise sa.exc.InvalidatePoolError("the server takes no writes any more")
 
 
 def _forget_values(context: sa.ExceptionContext) -> None:

@@ -7,28 +7,18 @@ from contextlib import contextmanager
 from functools import cached_property
 
 import sqlalchemy as sa
-from alembic import command
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from psycopg import errors as pg_errors
 from sqlalchemy import exc
 
-from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated, StorageError
+from storage.errors import DatabaseUnreachable, SchemaOutdated, StorageError
 from storage.optuna_tables import storage as optuna_storage
 from storage.optuna_tables.dashboard import DashboardStorage
-from storage.postgres.connecting import POOL_TIMEOUT, make_engine
-from storage.postgres.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
-from storage.postgres.versions import alembic_config, expected_versions, found_versions
-
-DRIVER = "postgresql+psycopg"
-ACCEPTED = ("postgresql", DRIVER)
-
-#: Whoever upgrades holds this advisory lock: "ropewalk" in ASCII.
-UPGRADE_LOCK = int.from_bytes(b"ropewalk", "big")
-
-#: Every session counts in UTC (Optuna compares the database's times with naive ones) and finds Optuna's tables; ours
-#: are always written with their schema.
-SESSION_OPTIONS = f"-c timezone=UTC -c search_path={OPTUNA_SCHEMA}"
+from storage.postgres.connecting import POOL_TIMEOUT, is_away, make_engine
+from storage.postgres.outages import Outages
+from storage.postgres.urls import mask, parse_url, place
+from storage.postgres.versions import expected_versions, found_versions
 
 
 class Database:
@@ -40,9 +30,11 @@ class Database:
         InvalidDatabaseUrl: the URL does not start with postgresql:// or postgresql+psycopg://.
     """
 
-    def __init__(self, url: str, *, bounded: bool = True) -> None:
+    def __init__(self, url: str, *, bounded: bool = True, outages: Outages | None = None) -> None:
+        """`outages`: those of another pool on the same database, so that each is told once."""
         self._url = parse_url(url)
         self._engine = make_engine(self._url, bounded=bounded)
+        self.outages = outages or Outages()
 
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"
@@ -99,14 +91,31 @@ class Database:
             yield
         except (exc.SQLAlchemyError, StorageInternalError) as error:
             translated = self._translate(error)
+            if isinstance(translated, DatabaseUnreachable):
+                self.outages.failed(translated)
             if translated is None:
                 raise
             raise translated from error
+        except DatabaseUnreachable as error:
+            self.outages.failed(error)
+            raise
+        else:
+            self.outages.worked()
 
     def check(self) -> None:
-        """Return when the server answers and its tables are current. Raises: DatabaseUnreachable, SchemaOutdated."""
+        """Return when the server answers, takes writes and has current tables.
+
+        Raises:
+            DatabaseUnreachable, SchemaOutdated.
+        """
         with self.transaction() as connection:
+            read_only = connection.execute(sa.text("SHOW transaction_read_only")).scalar_one() == "on"
             found, expected = found_versions(connection), expected_versions()
+        if read_only:
+            # A standby, or a primary of before a failover, answers questions; nobody could work with it.
+            self.close()  # the next session may find the primary
+            with self.translated():
+                raise DatabaseUnreachable(f"the database must take writes, but {self._place()} is read-only")
         if found != expected:
             raise SchemaOutdated(
                 f"the database's tables must be of version {expected}, but are of {found}: run `ropewalk db upgrade`"
@@ -145,7 +154,8 @@ class Database:
             return SchemaOutdated("the database's tables are missing or outdated: run `ropewalk db upgrade`")
         if isinstance(cause.orig, pg_errors.InsufficientPrivilege):
             return StorageError(f"the database's user needs the right to do this, but: {str(cause.orig).strip()}")
-        if cause.connection_invalidated or isinstance(cause, (exc.OperationalError, exc.InterfaceError)):
+        broke = cause.connection_invalidated or isinstance(cause, (exc.OperationalError, exc.InterfaceError))
+        if broke or is_away(cause.orig):
             reason = mask(str(cause.orig).strip(), self._url.password)
             return DatabaseUnreachable(f"the database must be reachable, but {self._place()} is not: {reason}")
         return None
@@ -153,56 +163,3 @@ class Database:
     def _place(self) -> str:
         """Host and port, as in messages."""
         return place(self._url)
-
-
-def place(url: sa.URL) -> str:
-    """Where the server is, without user and password."""
-    host = url.host or url.query.get("host") or "localhost"
-    port = url.port or url.query.get("port") or 5432
-    return f"PostgreSQL at {host}, port {port}"
-
-
-def upgrade(url: str) -> None:
-    """Make or upgrade the tables of both schemas: ours by Alembic, Optuna's by Optuna. Any number may try at once.
-
-    Raises:
-        InvalidDatabaseUrl, DatabaseUnreachable.
-    """
-    database = Database(url, bounded=False)
-    try:
-        with database.transaction() as lock:
-            lock.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
-            with database.transaction() as connection:
-                for schema in (OUR_SCHEMA, OPTUNA_SCHEMA):
-                    connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
-                config = alembic_config()
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-            with database.translated():
-                optuna_storage.upgrade_tables(database.engine.url)
-    finally:
-        database.close()
-
-
-def mask(text: str, password: object) -> str:
-    """`text` without the password."""
-    return text.replace(str(password), "***") if password else text
-
-
-def parse_url(url: str) -> sa.URL:
-    """The URL with our driver and session options.
-
-    Raises:
-        InvalidDatabaseUrl: the rule and the scheme; never the rest, where a password may be.
-    """
-    rule = "the database URL must start with postgresql:// or postgresql+psycopg://"
-    scheme = url.split(":", 1)[0]
-    if scheme not in ACCEPTED:
-        raise InvalidDatabaseUrl(f"{rule}, but got {scheme!r}" if "://" in url else f"{rule}, but it has no scheme")
-    try:
-        parsed = sa.make_url(url)
-    except (exc.ArgumentError, ValueError):
-        raise InvalidDatabaseUrl(f"{rule} and read user:password@host:port/database after it") from None
-    given = parsed.query.get("options", "")
-    options = " ".join((given if isinstance(given, str) else " ".join(given), SESSION_OPTIONS)).strip()
-    return parsed.set(drivername=DRIVER).update_query_dict({"options": options})

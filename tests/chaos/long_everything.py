@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from ropewalk.client.sync import Client
-from storage.postgres.database import Database, upgrade
+from storage.postgres.database import Database
+from storage.postgres.upgrading import upgrade
 from tests.helpers.chaos_everything import live_until, running_service
 from tests.helpers.controllers import LONG, has_ended, search_spec
 from tests.helpers.fencing import accepted, assert_fenced

@@ -63,7 +63,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> str:
     """The name of a migrated database to copy."""
-    from storage.postgres.database import upgrade
+    from storage.postgres.upgrading import upgrade
 
     url = create_database(postgres_url, TEMPLATE, template="template0")
     upgrade(url)
@@ -117,6 +117,13 @@ def _cleaned_up_after_a_kill(home: str) -> Iterator[None]:
         watcher.communicate()
 
 
+def set_read_only(database: Database, value: str) -> None:
+    """From now on, for every session; those of now are ended, as when a standby takes a primary's place."""
+    name = database.engine.url.database
+    for statement in (f"ALTER DATABASE {name} SET default_transaction_read_only = {value}", END_ALL):
+        _execute(database.url, "SET default_transaction_read_only = off", statement)
+
+
 @contextmanager
 def ending_sessions(url: str, *, every_seconds: float) -> Iterator[None]:
     """End every other session of the database, again and again."""
@@ -143,10 +150,12 @@ def fast_directory() -> Path | None:
     return None
 
 
-def _execute(server_url: str, statement: str) -> None:
+def _execute(server_url: str, *statements: str) -> None:
     import psycopg
     import sqlalchemy as sa
 
-    url = sa.make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    parsed = sa.make_url(server_url).set(drivername="postgresql").difference_update_query(["options"])
+    url = parsed.render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
+        for statement in statements:
+            connection.execute(statement.encode())

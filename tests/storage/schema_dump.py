@@ -34,8 +34,9 @@ from search_space.candidates.candidate import Candidate, Gene
 from search_space.candidates.step import Step
 from storage.embedded.server import EmbeddedPostgres
 from storage.optuna_tables.storage import upgrade_tables
-from storage.postgres.database import Database, parse_url
+from storage.postgres.database import Database
 from storage.postgres.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
+from storage.postgres.urls import parse_url
 from storage.postgres.versions import alembic_config
 from storage.study.record import STEP
 from storage.study.step_codec import step_to_json

@@ -1,14 +1,17 @@
 """Liveness, readiness and metrics, with and without a database."""
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ropewalk.wire.kinds import JobState
+from storage.postgres import retries
 from storage.postgres.database import Database
 from storage.records import Condition, Progress
-from tests.helpers.http_server import RunningServer, claimed_search, running_server
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, claimed_search, running_server
 from tests.helpers.leases import expire_lease
-from tests.helpers.waiting import free_port
+from tests.helpers.postgres import set_read_only
+from tests.helpers.waiting import free_port, wait_until
 
 
 def test_alive_and_ready(server: RunningServer) -> None:
@@ -27,6 +30,25 @@ def test_without_a_database_it_lives_but_is_not_ready() -> None:
             assert response.json()["code"] in ("NOT_READY", "DATABASE_UNREACHABLE")
             assert int(response.headers["retry-after"]) > 0
             assert "hunter2" not in response.text
+
+
+def test_a_server_that_takes_no_writes_is_an_outage(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retries, "PATIENCE", 0.5)
+    with running_server(database) as server, server.http as http:
+        assert http.get("/readyz").status_code == 200
+        set_read_only(database, "on")
+        for response in (http.post("/v1/searches", json=POCKET_SPEC), http.get("/readyz")):
+            assert response.status_code == 503
+            assert response.json()["code"] in ("NOT_READY", "DATABASE_UNREACHABLE")
+            assert "read-only" in response.json()["detail"]
+            assert int(response.headers["retry-after"]) > 0
+        assert http.get("/v1/searches").json()["items"] == [], "what is there can be read"
+        set_read_only(database, "off")
+        wait_until(lambda: http.get("/readyz").status_code == 200)
+        assert http.post("/v1/searches", json=POCKET_SPEC).status_code == 202
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_without_tables_it_says_what_to_do(empty_database_url: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from ropewalk.wire.kinds import JobState
 from service.door import Door
@@ -18,13 +22,15 @@ from service.runtime.failures import RetryPolicy
 from service.runtime.job import OpenPool
 from service.specs.search import SearchSpec
 from storage.embedded.server import EmbeddedPostgres
-from storage.postgres.database import Database, upgrade
+from storage.postgres import outages
+from storage.postgres.database import Database
+from storage.postgres.upgrading import upgrade
 from storage.records import Job
-from tests.helpers.controllers import SOON, controller_process, search_spec
+from tests.helpers.controllers import SOON, search_spec, submit
 from tests.helpers.pools import LocalPool
 from tests.helpers.postgres import fast_directory
 from tests.helpers.searches import controller, forget_scores, run_to_end
-from tests.helpers.studies import whole_study
+from tests.helpers.studies import WholeStudy, whole_study
 from tests.helpers.waiting import wait_until
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import WorkerLost
@@ -162,29 +168,61 @@ def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     shutil.rmtree(home)
 
 
+READ_ONLY = "ALTER SYSTEM SET default_transaction_read_only = {value}"
+
+
+def set_read_only(server: EmbeddedPostgres, value: str) -> None:
+    """What a primary becomes that a standby took the place of: alive, with its sessions, and of no use."""
+    with closing(Database(server.url)) as database, database.autocommit() as connection:
+        connection.execute(sa.text(READ_ONLY.format(value=value)))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+
+
+@pytest.mark.parametrize("fault", ["stopped", "read-only"])
 def test_an_outage_longer_than_a_lease_is_waited_out(
-    database: Database, tmp_path: Path, server: EmbeddedPostgres
+    fault: str,
+    undisturbed: WholeStudy,
+    tmp_path: Path,
+    server: EmbeddedPostgres,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    undisturbed = run_to_end(database, tmp_path, EVOLUTION)
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(outages, "QUIET", 2.5)
     away = Database(server.url)
-    search_id = submitted(away)
-    with controller_process(server.url, tmp_path, pause_seconds=0.05):
+    search_id = submit(away)
+    with controller(away, tmp_path, slow_pools(seconds=0.02)):  # a lease is 2 s
         wait_until(lambda: job_of(away, search_id).progress.document_passes > 3)
-        server.stop()
-        ready, reason = Door(away).ready()
-        assert not ready
-        assert "is not" in reason
-        wait_until(_after(seconds=5.0))  # a lease is 2 s, patience 3 s
-        server.start()
+        server.stop() if fault == "stopped" else set_read_only(server, "on")
+        began = time.monotonic()
+        wait_until(lambda: not Door(away).ready()[0])
+        assert re.search("is not|is read-only", Door(away).ready()[1])
+        time.sleep(4.5)  # patience is 3 s
+        server.start() if fault == "stopped" else set_read_only(server, "off")
         wait_until(lambda: Door(away).ready()[0])
+        lasted = time.monotonic() - began
         wait_until(lambda: job_of(away, search_id).state.is_final)
-    assert whole_study(away, search_id) == whole_study(database, undisturbed.id)
-    reasons = [one["reason"] for one in events(away, search_id, "condition.changed")]
-    assert "Reconnected" in reasons
+        time.sleep(2.6)
+        Door(away).ready()
+    assert whole_study(away, search_id) == undisturbed
+    changes = events(away, search_id, "condition.changed")
+    (change,) = [one for one in changes if one["reason"] == "Reconnected"]
+    found = re.match(r"the database was away for (\d+) s: ", change["message"])
+    assert found is not None
+    assert 3 <= int(found[1]) <= lasted + 2
+    assert Door(away).statistics().lease_losses == 0
+    assert not events(away, search_id, "infrastructure.failed")
+    told = [record.levelname for record in caplog.records if record.name == "ropewalk.database"]
+    assert told == ["WARNING", "INFO"], caplog.text
+    warnings = [record for record in caplog.records if record.levelno > logging.INFO]
+    assert [record.name for record in warnings] == ["ropewalk.database"], caplog.text
     away.close()
     server.stop()
 
 
-def _after(seconds: float) -> Callable[[], bool]:
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
+def slow_pools(*, seconds: float) -> OpenPool:
+    def rest(_: ScoringTask) -> bool:
+        time.sleep(seconds)
+        return False
+
+    return lambda settings, workers: LocalPool(settings, refuse=rest)

@@ -22,13 +22,14 @@ def test_every_step_is_in_the_history_in_order(store: JobStore, claimed_job: Cla
     assert [event.type for event in events] == [
         "job.created",
         "job.claimed",
+        "condition.changed",
         "state.changed",
         "note",
         "pause.requested",
     ]
-    assert events[3].data_json == '{"x":0.1}'
+    assert events[4].data_json == '{"x":0.1}'
     assert [event.id for event in events] == sorted(event.id for event in events)
-    assert store.events(lease.job_id, after=events[2].id) == events[3:]
+    assert store.events(lease.job_id, after=events[3].id) == events[4:]
     assert store.events(lease.job_id, limit=2) == events[:2]
 
 

@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated
 from storage.jobs.store import JobStore
 from storage.postgres import connecting
-from storage.postgres.database import Database, upgrade
+from storage.postgres.database import Database
+from storage.postgres.upgrading import upgrade
+from storage.postgres.urls import parse_url, place
 from storage.study.record import StudyRecord
 
 PASSWORD = "s3cr&t{x}%41"
@@ -50,6 +52,30 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
         assert PASSWORD not in text
         assert ESCAPED not in text
     assert PASSWORD in str(sa.make_url(database.url).password)
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("postgresql://me:a,b@one/db", "one, port 5432"),
+        ("postgresql://me:a,b%40@one:6000,two/db?target_session_attrs=read-write", "one,two, port 6000,5432"),
+        ("postgresql+psycopg://one,[::1]:6001/db", "one,::1, port 5432,6001"),
+        ("postgresql://me@/db?host=/a,/b&port=1,2", "/a,/b, port 1,2"),
+    ],
+)
+def test_a_url_may_name_several_servers(url: str, where: str) -> None:
+    assert place(parse_url(url)) == f"PostgreSQL at {where}"
+    assert parse_url(url).database == "db"
+
+
+def test_several_servers_are_tried_in_turn(database_url: str) -> None:
+    directory = sa.make_url(database_url).query["host"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    query = {"host": f"127.0.0.1,{directory}", "port": f"{port},5432", "target_session_attrs": "read-write"}
+    database = Database(sa.make_url(database_url).set(query=query).render_as_string(hide_password=False))
+    database.check()
+    database.close()
 
 
 def test_a_server_that_does_not_answer_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

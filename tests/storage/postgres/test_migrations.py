@@ -14,9 +14,10 @@ from alembic.script import ScriptDirectory
 
 from ropewalk.wire.kinds import JobState
 from storage.jobs.store import JobStore
-from storage.postgres.database import Database, upgrade
+from storage.postgres.database import Database
 from storage.postgres.schema_names import OUR_SCHEMA
 from storage.postgres.tables import metadata
+from storage.postgres.upgrading import upgrade
 from storage.postgres.versions import alembic_config
 from storage.records import TrialState
 from storage.scores.cache import ScoreCache

@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM
 from evaluation.documents.corpus import load_corpus
 from evaluation.models.source import load_tokenizer, resolve_model
 from evaluation.models.tokenizer import Tokenizer
-from finetune.generating import generate_across_switch
+from ropewalk.models.generating import generate
 
 ORIGINAL_LENGTH = 256
 PROMPT, NEW_TOKENS, PROBE = 40, 2000, 64
@@ -107,7 +107,7 @@ class _Watcher:
         # A text that ends early has no later stretches: no token may end it.
         options = {**_OPTIONS[mode], "suppress_tokens": [self._model.config.eos_token_id], "pad_token_id": 0}
         if cache == "read anew":
-            written = generate_across_switch(self._model, prompt, max_new_tokens=NEW_TOKENS, **options)
+            written = generate(self._model, prompt, max_new_tokens=NEW_TOKENS, **options)
         else:
             mask = torch.ones_like(prompt)
             written = self._model.generate(prompt, attention_mask=mask, max_new_tokens=NEW_TOKENS, **options)

@@ -53,13 +53,20 @@ Up to {original} tokens the short factors, all 1, are used: original RoPE{short_
 
 - transformers decides per forward pass by the largest position. A generation that crosses {original} tokens needs a
   fresh KV cache there: the keys cached before were rotated by the short factors. The Phi-3 family drops its cache by
-  itself; Llama, Qwen and Mistral keep it, and the text goes wrong. Ropewalk's `generate_across_switch` reads everything
-  anew at that point, once:
+  itself; Llama, Qwen and Mistral keep it, and the text goes wrong. The Python package of Ropewalk (`sdk/` in its
+  repository) reads everything anew at that point, once:
 
   ```python
-  from finetune.generating import generate_across_switch
+  import ropewalk
 
-  ids = generate_across_switch(model, input_ids, max_new_tokens=2000)
+  ids = ropewalk.generate(model, input_ids, max_new_tokens=2000)
+  ```
+
+  Without it, let a prompt within {original} tokens grow to the first token past them, and begin again with that:
+
+  ```python
+  short = model.generate(input_ids, max_new_tokens={original} + 1 - input_ids.shape[1])
+  ids = model.generate(short, max_new_tokens=2000)
   ```
 
 - vLLM decides once per engine and has no switch to cross: with `max_model_len` above {original} it uses the long

@@ -7,7 +7,10 @@
         client.wait(search.id, progress=True)
         factors = client.factors(search.id)
 
-Names are loaded when they are used: neither numpy nor httpx is imported before.
+    with factors.apply(model):
+        ids = ropewalk.generate(model, input_ids, max_new_tokens=500)
+
+Names are loaded when they are used; `Factors.apply` and `generate` need torch and transformers, and nothing else does.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ropewalk.client.sync import Client
     from ropewalk.errors import FactorsDoNotFit, InvalidFactorFile, RopewalkError
     from ropewalk.found import Factors
+    from ropewalk.models.generating import generate
 
     __version__: str
 
@@ -32,6 +36,7 @@ _HOMES = {
     "FactorsDoNotFit": "ropewalk.errors",
     "InvalidFactorFile": "ropewalk.errors",
     "RopewalkError": "ropewalk.errors",
+    "generate": "ropewalk.models.generating",
 }
 
 __all__ = [
@@ -46,6 +51,7 @@ __all__ = [
     "RopewalkError",
     "ServerUnreachable",
     "__version__",
+    "generate",
 ]
 
 

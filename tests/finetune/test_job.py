@@ -129,7 +129,7 @@ def test_the_checkpoint_directory_is_complete(
     assert (output / "tokenizer.json").read_bytes() == (tiny_source.path / "tokenizer.json").read_bytes()
     card = (output / "README.md").read_text()
     assert f"extended to {TARGET_LENGTH} tokens" in card
-    assert "from finetune.generating import generate_across_switch" in card
+    assert "ropewalk.generate(model, input_ids" in card
     assert f"max_model_len={ORIGINAL_LENGTH}" in card
     assert "{" not in card
     assert str(tmp_path) not in card

@@ -6,24 +6,30 @@ hold both (:mod:`ropewalk.models.rotary`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ropewalk.errors import UnsupportedRope
+from ropewalk.models.layout import Layout, check_shape, probed_layout
 from ropewalk.models.rotary import RotaryPart, rescaled_parts
 from ropewalk.rope.config import RopeConfig, compute_inv_freq
 from ropewalk.rope.rescale_factors import RescaleFactors
 from ropewalk.rope.scaling import Scaling
 from workers.errors import ScorerUnavailable
 
-# float32 angles at the probed positions are good to about 1e-6 rad; a module that ignores what was written is off by 1.
-_PROBE_POSITIONS = (0, 1, 7)
-_PROBE_TOLERANCE = 1e-4
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """A module that cannot be written to is a model that cannot be scored."""
+    try:
+        yield
+    except UnsupportedRope as error:
+        raise ScorerUnavailable(str(error)) from error
 
 
 class RotaryTable:
@@ -45,17 +51,16 @@ class RotaryTable:
                 "a model must keep its RoPE frequencies in modules with an inv_freq buffer, "
                 f"but got none in {type(model).__name__}"
             )
-        for part in self._parts:
-            _check_shape(part, rope)
-            part.freeze()
+        with _unavailable():
+            for part in self._parts:
+                check_shape(part, rope.place.table_pairs or rope.num_pairs)
+                part.freeze()
         # A model that scales cos and sin by anything else would show it here, on factors that are nobody's default.
         probe = RescaleFactors(tuple(float(value) for value in np.linspace(1.0, 3.0, rope.num_pairs)))
         for scaling in (Scaling.identity(rope.num_pairs), Scaling(probe, 1.25)):
             self.write(scaling)
-            self._layouts = tuple(
-                _probed_layout(part, part.inv_freq.double().cpu().numpy(), self._attention(scaling))
-                for part in self._parts
-            )
+            with _unavailable():
+                self._layouts = tuple(probed_layout(part, self._attention(scaling)) for part in self._parts)
 
     def write(self, scaling: Scaling) -> None:
         """Make every later forward pass rotate with `scaling`, at every length.
@@ -90,18 +95,6 @@ class RotaryTable:
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-# (..., pairs) to (..., width): the pairs, laid out as a rotary module lays out cos and sin.
-Layout = Callable[[torch.Tensor, int], torch.Tensor]
-
-
-def _end_to_end(pairs: torch.Tensor, width: int) -> torch.Tensor:
-    return torch.cat([pairs] * (width // pairs.shape[-1]), dim=-1)
-
-
-def _interleaved(pairs: torch.Tensor, width: int) -> torch.Tensor:
-    return pairs.repeat_interleave(width // pairs.shape[-1], dim=-1)
 
 
 def _shifted(
@@ -139,58 +132,3 @@ def _shifted(
 def _padded(pairs: torch.Tensor, width: int) -> torch.Tensor:
     """With zeros for the pairs of a table that do not turn."""
     return torch.nn.functional.pad(pairs, (0, width - pairs.shape[-1]))
-
-
-def _check_shape(part: RotaryPart, rope: RopeConfig) -> None:
-    pairs = rope.place.table_pairs or rope.num_pairs
-    if tuple(part.inv_freq.shape) != (pairs,) or part.attention_scaling is None:
-        raise ScorerUnavailable(
-            f"a rotary module must have an inv_freq of shape ({pairs},) and a number attention_scaling, "
-            f"but got {type(part.module).__name__} with inv_freq of shape {tuple(part.inv_freq.shape)}, "
-            f"attention_scaling={part.attention_scaling!r}"
-        )
-
-
-def _probed_layout(part: RotaryPart, inv_freq: NDArray[np.float64], attention_factor: float) -> Layout:
-    """How the module lays out its pairs; ScorerUnavailable when it does not rotate by what was written into it."""
-    angles = np.outer(_PROBE_POSITIONS, inv_freq)  # (positions, pairs)
-    expected = np.stack((np.cos(angles), np.sin(angles))) * attention_factor
-    actual = _cos_sin(part)
-    if actual is None or actual.shape[-1] % len(inv_freq) or actual.shape[:2] != expected.shape[:2]:
-        raise _unknown(part, "does not return cos and sin per position")
-    for layout in (_end_to_end, _interleaved):
-        laid_out = layout(torch.from_numpy(expected), actual.shape[-1]).numpy()
-        if np.allclose(actual, laid_out, atol=_PROBE_TOLERANCE, rtol=0):
-            return layout
-    raise _unknown(part, "does not rotate by the inv_freq and attention_scaling written into it")
-
-
-def _cos_sin(part: RotaryPart) -> NDArray[np.float64] | None:
-    """cos and sin at the probed positions, shape (2, positions, width); None if the module speaks another language."""
-    device = part.inv_freq.device
-    positions = torch.tensor([_PROBE_POSITIONS], device=device)
-    hidden = torch.zeros((1, len(_PROBE_POSITIONS), 1), dtype=torch.float32, device=device)
-    for asked in (positions, positions.expand(3, *positions.shape)):  # or one axis each for time, height and width
-        try:
-            result = part.forward(hidden, asked)
-        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError):
-            continue
-        if (found := _as_cos_sin(result)) is not None:
-            return found
-    return None
-
-
-def _as_cos_sin(result: Any) -> NDArray[np.float64] | None:
-    """cos and sin of the first row, from either a pair of tensors or one of complex numbers."""
-    if isinstance(result, torch.Tensor) and result.is_complex():
-        result = (result.real, result.imag)
-    if not (isinstance(result, tuple) and len(result) == 2 and all(isinstance(one, torch.Tensor) for one in result)):
-        return None
-    if any(one.ndim < 3 for one in result):
-        return None
-    cos, sin = (one.detach().cpu().double().flatten(0, -3)[0].numpy() for one in result)
-    return np.stack((cos, sin)) if cos.shape == sin.shape else None
-
-
-def _unknown(part: RotaryPart, what: str) -> ScorerUnavailable:
-    return ScorerUnavailable(f"a rotary module must be of a known kind, but {type(part.module).__name__} {what}")

@@ -1,6 +1,7 @@
 """The client of a program with an event loop: the same calls as the other one's, awaited."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -42,9 +43,11 @@ class AsyncClient:
         url: str | None = None,
         *,
         key: str | None = None,
+        verify: ssl.SSLContext | bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`url`: default ROPEWALK_URL, else http://127.0.0.1:8000; `key`: an API key, default ROPEWALK_API_KEY.
+        """`url`: default ROPEWALK_URL, else http://127.0.0.1:8000; `key`: an API key, default ROPEWALK_API_KEY;
+        `verify`: the certificates that are trusted, as httpx takes them.
 
         Raises:
             BadInput: `url` is no URL of a server.
@@ -54,6 +57,7 @@ class AsyncClient:
             base_url=self._answers.address,
             headers=self._answers.headers,
             timeout=TIMEOUT,
+            verify=verify,
             transport=transport,
             event_hooks={"response": [self._hear]},
         )

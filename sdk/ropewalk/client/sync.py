@@ -1,5 +1,6 @@
 """The client of a program without an event loop."""
 
+import ssl
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -42,9 +43,11 @@ class Client:
         url: str | None = None,
         *,
         key: str | None = None,
+        verify: ssl.SSLContext | bool = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`url`: default ROPEWALK_URL, else http://127.0.0.1:8000; `key`: an API key, default ROPEWALK_API_KEY.
+        """`url`: default ROPEWALK_URL, else http://127.0.0.1:8000; `key`: an API key, default ROPEWALK_API_KEY;
+        `verify`: the certificates that are trusted, as httpx takes them.
 
         Raises:
             BadInput: `url` is no URL of a server.
@@ -54,6 +57,7 @@ class Client:
             base_url=self._answers.address,
             headers=self._answers.headers,
             timeout=TIMEOUT,
+            verify=verify,
             transport=transport,
             event_hooks={"response": [self._answers.hear]},
         )

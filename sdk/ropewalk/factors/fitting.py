@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ropewalk.errors import FactorsDoNotFit
@@ -39,6 +41,72 @@ def check_length(file: FactorFile, length: int) -> None:
         raise FactorsDoNotFit(
             f"original_max_position_embeddings must be at most the model's, {length}, "
             f"but the factor file says {in_file}: {_advice(file)}"
+        )
+
+
+def check_config(file: FactorFile, config: Mapping[str, object]) -> None:
+    """Compare the factors with what a model's ``config.json`` says of its RoPE; what it does not say is not compared.
+
+    Raises:
+        FactorsDoNotFit: they were found for another model, or the config has factors already.
+    """
+    stated = _section(file, config)
+    rope = _rope_block(file, stated)
+    if (theta := rope.get("rope_theta", stated.get("rope_theta"))) is not None and theta != file.model.rope_theta:
+        raise FactorsDoNotFit(
+            f"rope_theta must be the model's, {theta}, "
+            f"but the factor file says {file.model.rope_theta}: {_advice(file)}"
+        )
+    width = _rotary_dim(rope, stated)
+    if file.place.table_pairs is None and width not in (None, file.model.rotary_dim):
+        raise FactorsDoNotFit(
+            f"rotary_dim must be the model's, {width}, "
+            f"but the factor file says {file.model.rotary_dim}: {_advice(file)}"
+        )
+    _check_unscaled(file, rope, stated)
+    length = stated.get("max_position_embeddings")
+    if isinstance(length, int):
+        check_length(file, length)
+
+
+def _section(file: FactorFile, config: Mapping[str, object]) -> Mapping[str, object]:
+    """The text decoder's part; the config itself where the decoder was saved alone."""
+    inner = config.get(file.place.section) if file.place.section else None
+    return inner if isinstance(inner, Mapping) else config
+
+
+def _rope_block(file: FactorFile, stated: Mapping[str, object]) -> Mapping[str, object]:
+    for name in ("rope_parameters", "rope_scaling"):
+        block = stated.get(name)
+        if isinstance(block, Mapping):
+            inner = block.get(file.place.layer_type) if file.place.layer_type else None
+            return inner if isinstance(inner, Mapping) else block
+    return {}
+
+
+def _rotary_dim(rope: Mapping[str, object], stated: Mapping[str, object]) -> int | None:
+    """The rotary width; None where the config does not say it in one of the usual ways."""
+    head, hidden, heads = stated.get("head_dim"), stated.get("hidden_size"), stated.get("num_attention_heads")
+    if head is None and isinstance(hidden, int) and isinstance(heads, int):
+        head = hidden // heads
+    head = stated.get("qk_rope_head_dim", head)
+    partial = rope.get("partial_rotary_factor", stated.get("partial_rotary_factor", 1.0))
+    if not isinstance(head, int) or not isinstance(partial, int | float):
+        return None
+    return int(head * partial)
+
+
+def _check_unscaled(file: FactorFile, rope: Mapping[str, object], stated: Mapping[str, object]) -> None:
+    """A config with `longrope` has factors: the model's own must be those that the file's were found over."""
+    if rope.get("rope_type", rope.get("type")) not in ("longrope", "su"):
+        return
+    own = file.short_factor.as_array()
+    sets = [rope.get(name) for name in ("short_factor", "long_factor")]
+    is_own = file.config is not None and file.config.published_rope_type == "longrope"
+    if not (is_own and any(isinstance(one, list) and np.allclose(one, own, rtol=_SAME, atol=0.0) for one in sets)):
+        raise FactorsDoNotFit(
+            f"the model must be as it was published, {file.model.name!r}, but its config has factors for "
+            f"{stated.get('max_position_embeddings')} tokens already, and would get those for {file.target_length}"
         )
 
 

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from evaluation.documents.corpus import Corpus
 from evaluation.models.source import load_tokenizer, resolve_model
-from finetune.generating import generate_across_switch
 from finetune.language_model import load_model
 from finetune.output.checkpoint import write_checkpoint
+from ropewalk.models.generating import generate
 from tests.helpers.tiny_llama import make_factor_file
 
 ORIGINAL, TARGET = 256, 1024
@@ -52,7 +52,7 @@ def test_tokens_across_the_switch_are_those_of_no_cache(
     exported: PreTrainedModel, text: torch.Tensor, prompt: int
 ) -> None:
     expected = without_cache(exported, text[:, :prompt], NEW_TOKENS)
-    found = generate_across_switch(exported, text[:, :prompt], max_new_tokens=NEW_TOKENS, do_sample=False)
+    found = generate(exported, text[:, :prompt], max_new_tokens=NEW_TOKENS, do_sample=False)
     assert found.tolist() == expected.tolist()
 
 
@@ -62,7 +62,7 @@ def test_a_crossing_leaves_nothing_behind(exported: PreTrainedModel, text: torch
     with torch.no_grad():
         before = [exported(input_ids=window).logits for window in windows]
     for window, logits in zip(windows, before, strict=True):
-        generate_across_switch(exported, text[:, : ORIGINAL - 2], max_new_tokens=6, do_sample=False)
+        generate(exported, text[:, : ORIGINAL - 2], max_new_tokens=6, do_sample=False)
         with torch.no_grad():
             assert torch.equal(exported(input_ids=window).logits, logits)
 
@@ -75,39 +75,36 @@ def test_sampled_tokens_across_the_switch_are_those_of_no_cache(exported: PreTra
             logits = exported(input_ids=expected, use_cache=False).logits[0, -1]
         expected = torch.cat([expected, torch.multinomial(logits.softmax(dim=-1), 1)[None]], dim=1)
     torch.manual_seed(3)
-    found = generate_across_switch(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0)
+    found = generate(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0)
     assert found.tolist() == expected.tolist()
 
 
 def test_transformers_alone_goes_wrong_at_the_switch(exported: PreTrainedModel, text: torch.Tensor) -> None:
     """The reason for the helper: when this fails, transformers has learned to switch, and the helper can go."""
-    generate: Any = exported.generate
+    run: Any = exported
     different = 0
     for start in range(0, 400, 100):
         prompt = text[:, start : start + ORIGINAL - 8]
-        plain = generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=NEW_TOKENS, do_sample=False)
-        different += (
-            plain.tolist()
-            != generate_across_switch(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=False).tolist()
-        )
+        plain = run.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=NEW_TOKENS, do_sample=False)
+        different += plain.tolist() != generate(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=False).tolist()
     assert different > 0
 
 
 def test_a_text_that_ends_before_the_switch_stays_ended(exported: PreTrainedModel, text: torch.Tensor) -> None:
     prompt = text[:, : ORIGINAL - 8]
-    written = generate_across_switch(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
+    written = generate(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
     for at in (3, 8, 9):  # before, on the last short pass, and after
         end = int(written[0, prompt.shape[1] + at])
         first = written[0, prompt.shape[1] :].tolist().index(end)
-        found = generate_across_switch(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=end)
+        found = generate(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=end)
         assert found.tolist() == written[:, : prompt.shape[1] + first + 1].tolist()
 
 
 def test_what_cannot_be_done_is_said(exported: PreTrainedModel, text: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="one row"):
-        generate_across_switch(exported, text[:, :8].repeat(2, 1), max_new_tokens=1)
+        generate(exported, text[:, :8].repeat(2, 1), max_new_tokens=1)
     with pytest.raises(ValueError, match="past_key_values"):
-        generate_across_switch(exported, text[:, :8], max_new_tokens=1, past_key_values=None)
+        generate(exported, text[:, :8], max_new_tokens=1, past_key_values=None)
     plain = load_model(resolve_model("pocket").path)
     with pytest.raises(ValueError, match="longrope"):
-        generate_across_switch(plain, text[:, :8], max_new_tokens=1)
+        generate(plain, text[:, :8], max_new_tokens=1)

@@ -1,9 +1,9 @@
-"""Generating with an exported checkpoint under transformers, across the switch at the original length L.
+"""Generating with transformers across the switch at the original length L.
 
 transformers decides per forward pass: a pass that ends at token L or before uses `short_factor`, one that ends past it
 `long_factor`. Phi-3 and its relatives drop their KV cache when a generation crosses L; Llama, Qwen and Mistral do not,
 so that queries turned by the long factors meet keys that were turned by the short ones, and the text goes wrong from
-there on. `generate_across_switch` reads everything anew at that point, once, as LongRoPE2 (arXiv 2502.20082, section
+there on. `generate` reads everything anew at that point, once, as LongRoPE2 (arXiv 2502.20082, section
 3.3) does. vLLM has no switch to cross: an engine whose `max_model_len` is above L uses the long factors from the first
 token on, any other never does.
 """
@@ -13,17 +13,18 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from ropewalk.models.applying import applied_to
+
 _OWN_OPTIONS = ("past_key_values", "attention_mask", "max_length", "return_dict_in_generate")
 
 
 @torch.no_grad()
-def generate_across_switch(
-    model: PreTrainedModel, input_ids: torch.Tensor, *, max_new_tokens: int, **options: Any
-) -> torch.Tensor:
+def generate(model: PreTrainedModel, input_ids: torch.Tensor, *, max_new_tokens: int, **options: Any) -> torch.Tensor:
     """`model.generate(input_ids, max_new_tokens=..., **options)` with a fresh KV cache for what lies past L.
 
     input_ids: (1, tokens). Returns (1, tokens + new tokens). One row, because the longest row decides the factors of
-    all: rows that cross L at different moments cannot share a pass.
+    all: rows that cross L at different moments cannot share a pass. The model is an exported checkpoint, or one that
+    `Factors.apply` has put factors into.
 
     Raises ValueError for several rows, for an option that cannot hold on both sides of L, and for a model whose config
     has no longrope.
@@ -55,10 +56,15 @@ def _generate(
 
 
 def _original_length(model: PreTrainedModel) -> int:
+    if (applied := applied_to(model)) is not None:
+        return applied.original_length
     rope = getattr(model.config, "rope_parameters", None) or {}
     length = rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
     if not isinstance(length, int):
-        raise ValueError(f"the model's config must have longrope and its original length, but its rope is {rope}")
+        raise ValueError(
+            "the model's config must have longrope and its original length, or factors must be applied to the model, "
+            f"but its rope is {rope}"
+        )
     return length
 
 

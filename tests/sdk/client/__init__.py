@@ -1,0 +1,1 @@
+"""What the client does without a service: odd servers, waiting, and what it shows."""

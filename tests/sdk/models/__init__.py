@@ -1,0 +1,1 @@
+"""Factors in loaded models, and texts that cross the original length."""

@@ -145,6 +145,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "BAD_INPUT": _kind(HTTPStatus.BAD_REQUEST, "The input breaks a rule"),
     "SERVER_UNREACHABLE": _kind(HTTPStatus.BAD_GATEWAY, "No server answers"),
     "INCOMPATIBLE_SERVER": _kind(HTTPStatus.BAD_GATEWAY, "The server is of another version"),
+    "SEARCH_REFUSED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The search cannot be done here"),
     # ropewalk and search_space
     "UNSUPPORTED_ROPE": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The model's position encoding cannot be rescaled"),
     "INVALID_ORIGINAL_LENGTH": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The original length is invalid"),

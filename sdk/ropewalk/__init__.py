@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ropewalk.errors import FactorsDoNotFit, InvalidFactorFile, RopewalkError
     from ropewalk.found import Factors
     from ropewalk.models.generating import generate
+    from ropewalk.searching import SearchRefused, find_factors
 
     __version__: str
 
@@ -36,6 +37,8 @@ _HOMES = {
     "FactorsDoNotFit": "ropewalk.errors",
     "InvalidFactorFile": "ropewalk.errors",
     "RopewalkError": "ropewalk.errors",
+    "SearchRefused": "ropewalk.searching",
+    "find_factors": "ropewalk.searching",
     "generate": "ropewalk.models.generating",
 }
 
@@ -49,8 +52,10 @@ __all__ = [
     "IncompatibleServer",
     "InvalidFactorFile",
     "RopewalkError",
+    "SearchRefused",
     "ServerUnreachable",
     "__version__",
+    "find_factors",
     "generate",
 ]
 

@@ -3,13 +3,17 @@
 What is measured here is what the service would have returned.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 
+from ropewalk.factors.factor_file import FactorFile
 from service.searches.books import InMemoryBook
 from service.searches.loop import FinishedSearch, SearchLoop
-from service.searches.prepare import PreparedSearch
+from service.searches.prepare import PreparedSearch, prepare_search
 from service.searches.results import SearchResult, decide
+from service.specs.search import SearchSpec
 from workers.base import Scorer
+from workers.factory import make_scorer
 
 OFFLINE_ID = "offline"  # stands in the factor file where a search has its id
 
@@ -39,3 +43,16 @@ def run_offline(prepared: PreparedSearch, scorer: Scorer) -> OfflineSearch:
     loop.search()
     search = loop.validate()
     return OfflineSearch(search=search, result=decide(prepared, OFFLINE_ID, search))
+
+
+def find(spec_json: str) -> FactorFile:
+    """The factors of a search, by its spec alone: what `ropewalk.find_factors` runs.
+
+    Raises:
+        pydantic.ValidationError: the text is no spec.
+        InvalidSpec, EvaluationError, RopewalkError, WorkersError: the room that refused says why.
+        RunFailed: as `run_offline`.
+    """
+    prepared = prepare_search(SearchSpec.model_validate_json(spec_json))
+    with closing(make_scorer(prepared.scorer_settings())) as scorer:
+        return run_offline(prepared, scorer).result.factor_file

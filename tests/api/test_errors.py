@@ -25,6 +25,7 @@ def _concrete(error: type[Exception]) -> Iterator[type[Exception]]:
 def _classes() -> list[type[Exception]]:
     for room in (*ROOMS, "ropewalk.client"):
         importlib.import_module(f"{room}.errors")
+    importlib.import_module("ropewalk.searching")
     return [error for base in ROOM_ERRORS for error in _concrete(base) if error.__module__.split(".")[0] in ROOMS]
 
 

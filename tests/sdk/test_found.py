@@ -100,3 +100,9 @@ def test_every_name_of_the_package_is_there() -> None:
     assert dir(ropewalk) == ropewalk.__all__
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         ropewalk.nonsense  # noqa: B018
+
+
+def test_a_search_without_the_service_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ropewalk.searching._GROUP", "ropewalk.nobody")
+    with pytest.raises(ropewalk.SearchRefused, match=r"needs the service .* \(the distribution ropewalk-service\)"):
+        ropewalk.find_factors("pocket", 1024)

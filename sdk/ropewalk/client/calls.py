@@ -171,15 +171,19 @@ def _post(
         path=path,
         read=read,
         params=params or {},
-        content=_body(spec),
+        content=json_of(spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec),
         headers={"Content-Type": "application/json", **(headers or {})},
     )
 
 
-def _body(spec: Spec) -> bytes:
-    plain = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec
+def json_of(spec: Mapping[str, Any]) -> bytes:
+    """A spec as it is sent.
+
+    Raises:
+        BadInput: it is no JSON.
+    """
     try:
-        return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(spec, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError as error:
         raise BadInput(f"a spec must be Unicode text, but got {error.object[error.start : error.end]!r}") from error
     except (TypeError, ValueError, RecursionError) as error:  # not finite, or beyond what Python writes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -77,6 +77,13 @@ def test_sampled_tokens_across_the_switch_are_those_of_no_cache(exported: PreTra
     torch.manual_seed(3)
     found = generate(exported, prompt, max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0)
     assert found.tolist() == expected.tolist()
+
+
+def test_what_a_model_card_shows_without_the_package(exported: PreTrainedModel, text: torch.Tensor) -> None:
+    prompt, run = text[:, : ORIGINAL - 8], cast("Any", exported)
+    short = run.generate(prompt, max_new_tokens=ORIGINAL + 1 - prompt.shape[1], do_sample=False)
+    found = run.generate(short, max_new_tokens=5, do_sample=False)
+    assert found.tolist() == generate(exported, prompt, max_new_tokens=14, do_sample=False).tolist()
 
 
 def test_transformers_alone_goes_wrong_at_the_switch(exported: PreTrainedModel, text: torch.Tensor) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ropewalk.errors import RopewalkError
+from ropewalk.searching import find_factors
 from ropewalk.wire.kinds import JobState
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.cost import GRADIENT_COST
@@ -70,6 +72,30 @@ def test_the_same_search_as_the_service(database: Database, tmp_path: Path, spec
     assert_same(found, prepared, database, job)
     if spec is RACING:
         assert any(one.pruned for one in found.search.history), "or nothing was raced"
+
+
+def test_a_program_finds_what_the_service_finds(database: Database, tmp_path: Path) -> None:
+    told = Door(database).factor_file(run_to_end(database, tmp_path, RACING).id)
+    found = find_factors(**RACING)
+    assert replace(found.file, search=told.search) == told
+    assert found.file.search is not None
+    assert replace(found.file.search, id=told.search.id if told.search else "") == told.search
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "rule"),
+    [
+        ({"target_length": 256}, "INVALID_SPEC", "target_length must be greater than the model's original length"),
+        ({"model": "/no/such/model"}, "MODEL_NOT_FOUND", "/no/such/model"),
+        ({"strategy": {"name": "guess"}}, "INVALID_STRATEGY", "strategy must be one of .* but got 'guess'"),
+        ({"objective": {"documents": 0}}, "INVALID_SPEC", "/objective/documents: .*, but got 0"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_a_line(changes: dict[str, Any], code: str, rule: str) -> None:
+    with pytest.raises(RopewalkError, match=rule) as refused:
+        find_factors(**{**SPEC, **changes})
+    assert refused.value.code == code
+    assert "\n" not in str(refused.value)
 
 
 @SPECS

@@ -1,0 +1,69 @@
+"""A whole search in the caller's process: the service's own loop, where the service is installed."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from ropewalk.client.calls import json_of
+from ropewalk.errors import RopewalkError
+from ropewalk.found import Factors
+
+_GROUP = "ropewalk.search"  # the service's distribution has the one entry of it
+
+
+class SearchRefused(RopewalkError, RuntimeError):
+    """The search cannot be done here: the message states the rule; `code` is that of the service."""
+
+    code = "SEARCH_REFUSED"
+
+    def __init__(self, message: str, code: str = "SEARCH_REFUSED") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def find_factors(model: str | os.PathLike[str], target_length: int, *, seed: int = 0, **spec: Any) -> Factors:
+    """Search, validate and return the winner: no server, no database, no other process.
+
+    `model`: a directory, an id on the Hugging Face Hub, or "pocket". `spec`: further fields of a search's spec, such as
+    ``objective={"documents": 24}``, ``strategy={"name": "auto"}`` or ``scorer={"backend": "transformers"}``. The
+    result is the one that the service has for the same spec; only the search's id is "offline".
+
+    Raises:
+        SearchRefused: the service's distribution is not installed, or refuses the spec or the model.
+        RopewalkError: what the maths refuse, with a `code` as well.
+    """
+    given = {**spec, "model": os.fspath(model), "target_length": target_length, "seed": seed}
+    text = json_of(given).decode()
+    find = _service()
+    try:
+        return Factors(find(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(map(str, first["loc"]))
+        raise SearchRefused(f"/{where}: {first['msg']}, but got {first['input']!r}", "INVALID_SPEC") from error
+    except RopewalkError:
+        raise
+    except Exception as error:
+        code = getattr(error, "code", None)
+        if not isinstance(code, str):
+            raise  # a fault, not a refusal
+        raise SearchRefused(str(error), code) from error
+
+
+def _service() -> Any:
+    found = tuple(entry_points(group=_GROUP, name="find"))
+    if not found:
+        raise SearchRefused(
+            "find_factors needs the service in the same environment (the distribution ropewalk-service), which is not "
+            "installed; a server elsewhere searches for ropewalk.Client"
+        )
+    try:
+        return found[0].load()
+    except ImportError as error:  # such as a program's own service.py
+        raise SearchRefused(
+            f"find_factors needs the service's packages, but {found[0].value} cannot be imported: {error}"
+        ) from error

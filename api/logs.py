@@ -5,6 +5,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
+from api.stray_lines import take_over_stderr
 from service.runtime.log_context import current
 
 LogFormat = Literal["text", "json"]
@@ -14,7 +15,10 @@ QUIET = ("uvicorn.error", "alembic", "httpx")  # what they log below a warning, 
 
 
 class _WithIds(logging.Formatter):
-    """The ids in brackets behind the message."""
+    """Local time with its offset to UTC in front, the ids in brackets behind the message."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(sep=" ", timespec="milliseconds")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         ids = " ".join(f"{name}={value}" for name, value in current().items())
@@ -46,7 +50,8 @@ def make_handler(log_format: LogFormat, stream: TextIO | None = None) -> logging
 
 
 def set_up_logging(log_format: LogFormat) -> None:
-    """Write lines of INFO and above to standard error."""
-    logging.basicConfig(level=logging.INFO, handlers=[make_handler(log_format)])
+    """Write lines of INFO and above to standard error; with `json` what others write there, too, is told in lines."""
+    stream = take_over_stderr() if log_format == "json" else None
+    logging.basicConfig(level=logging.INFO, handlers=[make_handler(log_format, stream)])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

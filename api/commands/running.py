@@ -65,7 +65,7 @@ def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool
     from api.server import Announcement, run_server
 
     def announce(what: Announcement) -> None:
-        if as_json:
+        if as_json or settings.log_format == "json":
             print_json({"url": what.url, "database": what.database, "controller": what.controller})
             return
         out().print(
@@ -86,7 +86,8 @@ def controller(as_json: common.AsJson = False) -> None:
     from api.server import run_controller
 
     def announce(owner: str) -> None:
-        print_json({"owner": owner}) if as_json else out().print(f"controller {owner} runs")
+        as_line = as_json or settings.log_format == "json"
+        print_json({"owner": owner}) if as_line else out().print(f"controller {owner} runs")
 
     with _observed(settings):
         run_controller(settings, announce=announce)

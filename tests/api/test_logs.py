@@ -3,9 +3,12 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from datetime import UTC, datetime
 
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -70,6 +73,39 @@ def test_text_has_the_ids_behind_the_message_in_threads_that_were_given_them() -
     with_ids, without = written.getvalue().splitlines()
     assert with_ids.endswith("INFO ropewalk.test.text: with [search_id=srch_1]")
     assert without.endswith(": without")
+
+
+def test_text_says_how_far_its_time_is_from_utc() -> None:
+    logger, written = lines_of("text", "ropewalk.test.time")
+    logger.info("now")
+    told = datetime.fromisoformat(" ".join(written.getvalue().split()[:2]))
+    assert told.tzinfo is not None
+    assert abs((datetime.now(UTC) - told).total_seconds()) < 60
+
+
+STRAY = """
+import logging, os, subprocess, sys
+from api.logs import set_up_logging
+set_up_logging("json")
+os.write(2, b"[2026-01-31 12:00:00,123 W 17 23] (raylet) no answer\\n")
+os.write(2, b"2026-01-31 12:00:00,123\\tERROR worker.py:1 -- lost\\n")
+subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('a child: \\u00e9\\\\n')"])
+logging.getLogger("ropewalk.test").warning("ours")
+raise SystemExit("the end")
+"""
+
+
+def test_what_others_write_to_standard_error_is_told_in_json_lines() -> None:
+    done = subprocess.run([sys.executable, "-c", STRAY], capture_output=True, check=False)
+    assert done.stdout == b""
+    lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
+    assert sorted((line["logger"], line["level"], line["message"].split()[-1]) for line in lines) == [
+        ("ropewalk.test", "warning", "ours"),
+        ("stderr", "error", "lost"),
+        ("stderr", "info", "end"),
+        ("stderr", "info", "\u00e9"),
+        ("stderr", "warning", "answer"),
+    ]
 
 
 def test_a_request_is_told_under_its_id_in_logs_and_spans(server: RunningServer, spans: InMemorySpanExporter) -> None:

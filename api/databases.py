@@ -7,7 +7,7 @@ from api.preflight import make_home
 from api.settings import Settings
 from storage.embedded.server import EmbeddedPostgres
 from storage.postgres.database import Database
-from storage.postgres.upgrading import upgrade
+from storage.postgres.upgrading import make_current
 
 
 @contextlib.contextmanager
@@ -15,13 +15,13 @@ def open_database(settings: Settings) -> Iterator[Database]:
     """The database of the settings, embedded if they name none, with a current schema.
 
     Raises:
-        StorageNotWritable, DatabaseUnreachable: why there is none.
+        StorageNotWritable, DatabaseUnreachable, SchemaOutdated, SchemaTooNew, SharedSessions: why there is none.
     """
     with contextlib.ExitStack() as stack:
         url = settings.database
         if url is None:
             url = stack.enter_context(EmbeddedPostgres(make_home(settings.home))).url
-        upgrade(url)
+        make_current(url)
         database = Database(url)
         stack.callback(database.close)
         yield database

@@ -189,6 +189,9 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "STUDY_CONFLICT": _kind(HTTPStatus.CONFLICT, "The study holds something else"),
     "DATABASE_UNREACHABLE": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached", 2),
     "SCHEMA_OUTDATED": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database schema must be upgraded", 10),
+    "SCHEMA_TOO_NEW": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database schema is of a newer version", 10),
+    "DATABASE_NOT_PERMITTED": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database's user lacks a right", 10),
+    "SHARED_SESSIONS": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "A pooler shares the database's sessions"),
     "STORAGE_NOT_WRITABLE": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's disk is not writable"),
     "JOB_NOT_FOUND": _kind(HTTPStatus.NOT_FOUND, "There is no such job"),
     "LEASE_LOST": _kind(HTTPStatus.CONFLICT, "Another controller owns the job"),
@@ -198,6 +201,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     # service
     "INVALID_SPEC": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The spec breaks a rule"),
     "PATH_NOT_ALLOWED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The path is outside the server's roots"),
+    "UNKNOWN_SPEC": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The job's spec is of a newer version"),
     "FACTORS_NOT_READY": _kind(HTTPStatus.CONFLICT, "The search has no factors yet", 5),
     "RUN_STOPPED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The run was stopped"),
     "RUN_FAILED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The run failed"),

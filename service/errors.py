@@ -3,6 +3,7 @@
 ServiceError
 ├── InvalidSpec       a field of the spec breaks a rule: reported once, at submission
 │   └── PathNotAllowed  the field names a file that the requester may not make the service read
+├── UnknownSpec       a job's spec is one of a newer version: left to a controller of that
 ├── FactorsNotReady   the search has no winner yet
 ├── RunStopped        the run ends early because the user asked for it (internal)
 └── RunFailed         the run ended in a failure that is recorded on the job
@@ -29,6 +30,12 @@ class PathNotAllowed(InvalidSpec):
     """A field of the spec names a file outside the operator's roots."""
 
     code = "PATH_NOT_ALLOWED"
+
+
+class UnknownSpec(ServiceError, RuntimeError):
+    """The stored spec of a job cannot be read: a newer version accepted it."""
+
+    code = "UNKNOWN_SPEC"
 
 
 class FactorsNotReady(ServiceError, RuntimeError):

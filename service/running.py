@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
+from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.kinds import JobKind, JobState
-from service.errors import RunFailed, RunStopped
+from service.errors import RunFailed, RunStopped, UnknownSpec
 from service.evaluations.prepare import prepare_evaluation
 from service.evaluations.run import run_evaluation
 from service.finetunes.prepare import finetune_report, prepare_finetune
@@ -138,7 +141,15 @@ class Run(Generic[SpecT]):
 
     def __call__(self, runtime: Runtime) -> None:
         """Read the job's spec and run it."""
-        spec = self.spec.model_validate_json(runtime.job.spec_json)
+        try:
+            spec = self.spec.model_validate_json(runtime.job.spec_json)
+        except ValidationError as error:  # it was checked when it was accepted, by a version that knew it
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UnknownSpec(
+                f"a controller must know every field of the spec, but Ropewalk {ROPEWALK_VERSION} does not: "
+                f"{where}: {first['msg']}"
+            ) from error
         if runtime.job.state is JobState.queued:
             runtime.enter(JobState.preparing)
         self.run(runtime, spec)

@@ -4,6 +4,9 @@
     ├── InvalidDatabaseUrl    not a PostgreSQL URL
     ├── DatabaseUnreachable   the server does not answer, or ended the connection
     ├── SchemaOutdated        the tables are missing or of another version
+    │   └── SchemaTooNew      a newer version has upgraded them
+    ├── NotPermitted          the database's user may not do this
+    ├── SharedSessions        a pooler gives each transaction another session
     ├── StorageNotWritable    a path of the embedded server cannot be written
     ├── JobNotFound           no such job
     ├── TrialNotFound         no such trial in the study
@@ -42,6 +45,24 @@ class SchemaOutdated(StorageError, RuntimeError):
     """The tables are missing or of another version: `ropewalk db upgrade` brings them up to date."""
 
     code = "SCHEMA_OUTDATED"
+
+
+class SchemaTooNew(SchemaOutdated):
+    """The tables were upgraded by a newer version of Ropewalk or Optuna."""
+
+    code = "SCHEMA_TOO_NEW"
+
+
+class NotPermitted(StorageError, PermissionError):
+    """The database's user lacks a right; the message says which."""
+
+    code = "DATABASE_NOT_PERMITTED"
+
+
+class SharedSessions(StorageError, RuntimeError):
+    """A pooler between us and the server hands a session to others after each transaction."""
+
+    code = "SHARED_SESSIONS"
 
 
 class StorageNotWritable(StorageError, OSError):

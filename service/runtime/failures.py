@@ -8,7 +8,7 @@ with the last reason, for its user to resume. `docs/decisions/0004-a-lost-worker
 import random
 from dataclasses import dataclass
 
-from service.errors import RunFailed
+from service.errors import RunFailed, UnknownSpec
 from storage.records import Condition
 from workers.errors import WorkerLost
 
@@ -30,10 +30,11 @@ class RetryPolicy:
 
 
 def is_infrastructure(error: Exception) -> bool:
-    """Whether another attempt may go well although nobody changes the spec: processes died, a disk is full."""
+    """Whether another attempt may go well although nobody changes the spec: processes died, a disk
+    is full, a controller of a newer version may know the spec."""
     if isinstance(error, RunFailed):
         return error.code == WorkerLost.code
-    return isinstance(error, WorkerLost | OSError | MemoryError)
+    return isinstance(error, WorkerLost | UnknownSpec | OSError | MemoryError)
 
 
 def condition_of(error: Exception, *, failures: int, pause: float | None) -> Condition:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import sqlalchemy as sa
 
@@ -18,6 +18,8 @@ from storage.jobs import events
 from storage.jobs.leases import JobRow
 from storage.postgres.outages import Outage
 from storage.records import Condition, ConditionType
+
+_TYPES = frozenset(get_args(ConditionType))
 
 #: What a state that nobody works in says about progress; states at work say who has claimed the job.
 _RESTING: Mapping[JobState, tuple[str, str]] = {
@@ -98,7 +100,7 @@ def record_changes(connection: sa.Connection, row: JobRow, conditions: Iterable[
 
 
 def from_column(value: Mapping[str, Any]) -> tuple[Condition, ...]:
-    """The conditions by type."""
+    """The conditions by type; those that only a newer controller knows are not for this version."""
     return tuple(
         Condition(
             type=cast("ConditionType", name),
@@ -108,4 +110,5 @@ def from_column(value: Mapping[str, Any]) -> tuple[Condition, ...]:
             changed_at=datetime.fromisoformat(one["changed_at"]),
         )
         for name, one in sorted(value.items())
+        if name in _TYPES
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +14,8 @@ from storage.jobs.leases import JobRow, now
 from storage.postgres.tables import jobs
 from storage.records import Condition, Job, Progress
 from storage.transitions import UNLEASED
+
+_PROGRESS = frozenset(field.name for field in fields(Progress))
 
 
 def job_from_row(row: JobRow) -> Job:
@@ -25,7 +28,7 @@ def job_from_row(row: JobRow) -> Job:
         labels=tuple(sorted(row.labels.items())),
         parent_id=row.parent_id,
         request=row.request,
-        progress=Progress(**row.progress),
+        progress=progress_from(row.progress),
         result_json=row.result_json,
         error_code=row.error_code,
         error_message=row.error_message,
@@ -41,6 +44,11 @@ def job_from_row(row: JobRow) -> Job:
         failures=row.failures,
         retry_at=row.retry_at,
     )
+
+
+def progress_from(value: Mapping[str, Any]) -> Progress:
+    """The progress of a column; what a newer controller writes beside is not for this version."""
+    return Progress(**{name: one for name, one in value.items() if name in _PROGRESS})
 
 
 def progress_value(progress: Progress) -> dict[str, Any]:

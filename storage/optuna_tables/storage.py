@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import optuna
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
@@ -21,12 +23,10 @@ from storage.optuna_tables.reading import ColumnReadingStorage
 OnBegin = Callable[[sa.Connection], None]
 """What every transaction of a storage starts with; an error that it raises ends the transaction without a trace."""
 
-_ENGINE = {"poolclass": NullPool, "hide_parameters": True}  # of engines that Optuna makes for itself
 
-
-def upgrade_tables(url: sa.URL) -> None:
-    """Make or upgrade Optuna's tables in the schema that `url`'s sessions look into first."""
-    storage = RDBStorage(_optuna_url(url), _ENGINE, skip_compatibility_check=True)
+def upgrade_tables(engine: sa.Engine, schema: str) -> None:
+    """Make or upgrade Optuna's tables in `schema`, into which `engine`'s sessions look first."""
+    storage = RDBStorage(_optuna_url(_with_path(engine.url, schema)), _options(engine), skip_compatibility_check=True)
     if storage.get_current_version() != storage.get_head_version():
         _keep_logging_as_it_is()
         storage.upgrade()
@@ -37,7 +37,7 @@ def open_storage(engine: sa.Engine) -> RDBStorage:
     # At INFO every finished trial would cost a query for the best one.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = ColumnReadingStorage(
-        _optuna_url(engine.url), _ENGINE, skip_compatibility_check=True, skip_table_creation=True
+        _optuna_url(engine.url), _options(engine), skip_compatibility_check=True, skip_table_creation=True
     )
     _use_engine(storage, engine)
     return storage
@@ -133,6 +133,24 @@ def _use_engine(storage: RDBStorage, engine: sa.Engine) -> sessionmaker[Session]
     storage.engine = engine
     storage.scoped_session = scoped_session(sessions)
     return sessions
+
+
+def _options(engine: sa.Engine) -> dict[str, Any]:
+    """Of an engine that Optuna makes for itself: sessions as `engine`'s, none kept."""
+    return {"poolclass": NullPool, "hide_parameters": True, "creator": lambda: _session_of(engine)}
+
+
+def _session_of(engine: sa.Engine) -> DBAPIConnection:
+    """A session of its own, made as the pool makes them."""
+    record = engine.raw_connection()
+    record.detach()
+    assert record.dbapi_connection is not None
+    return record.dbapi_connection
+
+
+def _with_path(url: sa.URL, schema: str) -> sa.URL:
+    """For Optuna's own migrations, which connect by the URL alone."""
+    return url.update_query_dict({"options": f"-c timezone=UTC -c search_path={schema}"}, append=True)
 
 
 def _optuna_url(url: sa.URL) -> str:

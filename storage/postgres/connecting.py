@@ -19,6 +19,8 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from storage.postgres.schema_names import OPTUNA_SCHEMA
+
 POOL_SIZE = 5
 MAX_OVERFLOW = 5
 POOL_RECYCLE = 900  # seconds
@@ -66,6 +68,26 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(f"the server did not answer within {limit:g} s") from None
 
 
+def connect(kind: type[psycopg.Connection[Any]], *args: Any, **kwargs: Any) -> psycopg.Connection[Any]:
+    """A session that counts in UTC (Optuna compares the database's times with naive ones) and finds Optuna's tables;
+    ours are always written with their schema.
+
+    It is told so when it is there: a pooler refuses the options of a start-up, or drops them without a word.
+    """
+    session = kind.connect(*args, **kwargs)
+    try:
+        session.autocommit = True
+        session.execute(
+            f"SET timezone = 'UTC'; SET search_path = {OPTUNA_SCHEMA}; "
+            f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION}".encode()
+        )
+        session.autocommit = False
+    except psycopg.Error:
+        session.close()
+        raise
+    return session
+
+
 def make_engine(url: sa.URL, *, bounded: bool = True) -> sa.Engine:
     """The pool on `url`; not `bounded`: statements may take their time, as migrations do."""
     engine = sa.create_engine(
@@ -80,12 +102,11 @@ def make_engine(url: sa.URL, *, bounded: bool = True) -> sa.Engine:
     event.listen(engine, "handle_error", _forget_values)
     event.listen(engine, "handle_error", _drop_sessions_when_away)
     _ping_the_rested(engine)
-    if bounded:
+    kind = BoundedConnection if bounded else psycopg.Connection
 
-        @event.listens_for(engine, "do_connect")
-        def _connect(dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]) -> BoundedConnection:
-            options = f"{kwargs.pop('options', '')} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}"
-            return BoundedConnection.connect(*args, options=options, **kwargs)
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: object, record: object, args: list[Any], kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
+        return connect(kind, *args, **kwargs)
 
     return engine
 

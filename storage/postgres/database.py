@@ -12,13 +12,13 @@ from optuna.storages import BaseStorage, RDBStorage
 from psycopg import errors as pg_errors
 from sqlalchemy import exc
 
-from storage.errors import DatabaseUnreachable, SchemaOutdated, StorageError
+from storage.errors import DatabaseUnreachable, NotPermitted, SchemaOutdated, StorageError
 from storage.optuna_tables import storage as optuna_storage
 from storage.optuna_tables.dashboard import DashboardStorage
 from storage.postgres.connecting import POOL_TIMEOUT, is_away, make_engine
 from storage.postgres.outages import Outages
 from storage.postgres.urls import mask, parse_url, place
-from storage.postgres.versions import expected_versions, found_versions
+from storage.postgres.versions import check_versions, found_versions
 
 
 class Database:
@@ -110,16 +110,13 @@ class Database:
         """
         with self.transaction() as connection:
             read_only = connection.execute(sa.text("SHOW transaction_read_only")).scalar_one() == "on"
-            found, expected = found_versions(connection), expected_versions()
+            found = found_versions(connection)
         if read_only:
             # A standby, or a primary of before a failover, answers questions; nobody could work with it.
             self.close()  # the next session may find the primary
             with self.translated():
                 raise DatabaseUnreachable(f"the database must take writes, but {self._place()} is read-only")
-        if found != expected:
-            raise SchemaOutdated(
-                f"the database's tables must be of version {expected}, but are of {found}: run `ropewalk db upgrade`"
-            )
+        check_versions(found)
 
     @cached_property
     def optuna_tables(self) -> RDBStorage:
@@ -153,7 +150,7 @@ class Database:
         if isinstance(cause.orig, (pg_errors.UndefinedTable, pg_errors.UndefinedColumn, pg_errors.InvalidSchemaName)):
             return SchemaOutdated("the database's tables are missing or outdated: run `ropewalk db upgrade`")
         if isinstance(cause.orig, pg_errors.InsufficientPrivilege):
-            return StorageError(f"the database's user needs the right to do this, but: {str(cause.orig).strip()}")
+            return NotPermitted(f"the database's user needs the right to do this, but: {str(cause.orig).strip()}")
         broke = cause.connection_invalidated or isinstance(cause, (exc.OperationalError, exc.InterfaceError))
         if broke or is_away(cause.orig):
             reason = mask(str(cause.orig).strip(), self._url.password)

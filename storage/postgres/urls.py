@@ -8,15 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from storage.errors import InvalidDatabaseUrl
-from storage.postgres.schema_names import OPTUNA_SCHEMA
 
 DRIVER = "postgresql+psycopg"
 ACCEPTED = ("postgresql", DRIVER)
 DEFAULT_PORT = "5432"
-
-#: Every session counts in UTC (Optuna compares the database's times with naive ones) and finds Optuna's tables; ours
-#: are always written with their schema.
-SESSION_OPTIONS = f"-c timezone=UTC -c search_path={OPTUNA_SCHEMA}"
 
 # The hosts of a URL with several, as libpq writes them: between :// or the last @ and the path or the query.
 _SEVERAL_HOSTS = re.compile(r"(?P<before>[^:/]+://(?:[^/?]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>[/?].*)?$")
@@ -24,7 +19,7 @@ _HOST = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>\d*)
 
 
 def parse_url(url: str) -> sa.URL:
-    """The URL with our driver and session options.
+    """The URL with our driver.
 
     Raises:
         InvalidDatabaseUrl: the rule and the scheme; never the rest, where a password may be.
@@ -34,12 +29,9 @@ def parse_url(url: str) -> sa.URL:
     if scheme not in ACCEPTED:
         raise InvalidDatabaseUrl(f"{rule}, but got {scheme!r}" if "://" in url else f"{rule}, but it has no scheme")
     try:
-        parsed = _with_several_hosts(url)
+        return _with_several_hosts(url).set(drivername=DRIVER)
     except (exc.ArgumentError, ValueError):
         raise InvalidDatabaseUrl(f"{rule} and read user:password@host:port/database after it") from None
-    given = parsed.query.get("options", "")
-    options = " ".join((given if isinstance(given, str) else " ".join(given), SESSION_OPTIONS)).strip()
-    return parsed.set(drivername=DRIVER).update_query_dict({"options": options})
 
 
 def _with_several_hosts(url: str) -> sa.URL:

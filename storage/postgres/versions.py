@@ -12,6 +12,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from ropewalk.version import ROPEWALK_VERSION
+from storage.errors import SchemaOutdated, SchemaTooNew
 from storage.postgres.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
@@ -44,14 +46,45 @@ def found_versions(connection: sa.Connection) -> SchemaVersions:
 @cache
 def expected_versions() -> SchemaVersions:
     """The versions that this code is written for."""
+    ours, optunas = _directories()
+    return SchemaVersions(ropewalk=ours.get_current_head(), optuna=optunas.get_current_head())
+
+
+def check_versions(found: SchemaVersions) -> None:
+    """Return when `found` is what this code is written for.
+
+    Raises:
+        SchemaOutdated: there are no tables, or older ones.
+        SchemaTooNew: a newer Ropewalk, or a newer Optuna, has upgraded them.
+    """
+    expected = expected_versions()
+    if found == expected:
+        return
+    if any(one not in (None, *known) for one, known in zip((found.ropewalk, found.optuna), _known(), strict=True)):
+        raise SchemaTooNew(
+            f"the database's tables must be of version {expected} for Ropewalk {ROPEWALK_VERSION}, but a newer one has "
+            f"made them {found}: run that one, or restore the database of before its upgrade"
+        )
+    raise SchemaOutdated(
+        f"the database's tables must be of version {expected}, but are of {found}: run `ropewalk db upgrade`"
+    )
+
+
+@cache
+def _known() -> tuple[frozenset[str], frozenset[str]]:
+    """The revisions that our migrations, and Optuna's, have."""
+    ours, optunas = (
+        frozenset(script.revision for script in directory.walk_revisions()) for directory in _directories()
+    )
+    return ours, optunas
+
+
+def _directories() -> tuple[ScriptDirectory, ScriptDirectory]:
     spec = importlib.util.find_spec("optuna.storages")
     assert spec is not None
     assert spec.origin is not None
     optuna_migrations = Path(spec.origin).parent / "_rdb" / "alembic"
-    return SchemaVersions(
-        ropewalk=ScriptDirectory.from_config(alembic_config()).get_current_head(),
-        optuna=ScriptDirectory(str(optuna_migrations)).get_current_head(),
-    )
+    return ScriptDirectory.from_config(alembic_config()), ScriptDirectory(str(optuna_migrations))
 
 
 def _revision(connection: sa.Connection, schema: str) -> str | None:

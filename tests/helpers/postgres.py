@@ -75,7 +75,7 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """The URL of a migrated database of the test's own, for processes that the test starts."""
     name = f"test_{next(_numbers)}"
     yield create_database(postgres_url, name, template=template_database)
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
     """The URL of a database of the test's own without tables."""
     name = f"test_{next(_numbers)}"
     yield create_database(postgres_url, name, template="template0")
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def create_database(server_url: str, name: str, *, template: str) -> str:
     """A new database's URL."""
     import sqlalchemy as sa
 
-    _execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     return sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
@@ -121,7 +121,7 @@ def set_read_only(database: Database, value: str) -> None:
     """From now on, for every session; those of now are ended, as when a standby takes a primary's place."""
     name = database.engine.url.database
     for statement in (f"ALTER DATABASE {name} SET default_transaction_read_only = {value}", END_ALL):
-        _execute(database.url, "SET default_transaction_read_only = off", statement)
+        execute(database.url, "SET default_transaction_read_only = off", statement)
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def ending_sessions(url: str, *, every_seconds: float) -> Iterator[None]:
 
     def end_all() -> None:
         while not stop.wait(every_seconds):
-            _execute(url, END_ALL)
+            execute(url, END_ALL)
 
     thread = threading.Thread(target=end_all)
     thread.start()
@@ -150,7 +150,7 @@ def fast_directory() -> Path | None:
     return None
 
 
-def _execute(server_url: str, *statements: str) -> None:
+def execute(server_url: str, *statements: str) -> None:
     import psycopg
     import sqlalchemy as sa
 

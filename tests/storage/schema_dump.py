@@ -36,7 +36,6 @@ from storage.embedded.server import EmbeddedPostgres
 from storage.optuna_tables.storage import upgrade_tables
 from storage.postgres.database import Database
 from storage.postgres.schema_names import OPTUNA_SCHEMA, OUR_SCHEMA
-from storage.postgres.urls import parse_url
 from storage.postgres.versions import alembic_config
 from storage.study.record import STEP
 from storage.study.step_codec import step_to_json
@@ -131,7 +130,8 @@ def dump(revision: str) -> str:
             migrate(server.url, revision)
             with closing(Database(server.url)) as database, database.transaction() as connection:
                 connection.execute(sa.schema.CreateSchema(OPTUNA_SCHEMA))
-            upgrade_tables(parse_url(server.url))
+            with closing(Database(server.url)) as database:
+                upgrade_tables(database.engine, OPTUNA_SCHEMA)
         with _connected(server.url) as connection:
             for table, rows in ROWS.items():
                 for row in rows:

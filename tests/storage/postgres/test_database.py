@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated
+from storage.errors import DatabaseUnreachable, InvalidDatabaseUrl, SchemaOutdated, SchemaTooNew
 from storage.jobs.store import JobStore
 from storage.postgres import connecting
 from storage.postgres.database import Database
-from storage.postgres.upgrading import upgrade
+from storage.postgres.upgrading import make_current, upgrade
 from storage.postgres.urls import parse_url, place
+from storage.postgres.versions import expected_versions
 from storage.study.record import StudyRecord
 
 PASSWORD = "s3cr&t{x}%41"
@@ -152,13 +153,29 @@ def test_many_may_upgrade_at_once_and_again(empty_database_url: str) -> None:
     database.close()
 
 
-def test_an_older_or_newer_schema_is_outdated(database: Database) -> None:
-    for schema in ("ropewalk", "optuna"):
-        version = sa.text(f"UPDATE {schema}.alembic_version SET version_num = version_num || '.x'")
-        with database.engine.begin() as connection:
-            connection.execute(version)
-        with pytest.raises(SchemaOutdated, match=rf"{schema}=\S+\.x"):
-            database.check()
+def set_version(database: Database, schema: str, version: str) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE {schema}.alembic_version SET version_num = '{version}'"))
+
+
+@pytest.mark.parametrize("schema", ["ropewalk", "optuna"])
+def test_a_newer_schema_is_told_on_one_line_with_both_versions(schema: str, database: Database) -> None:
+    expected = getattr(expected_versions(), schema)
+    set_version(database, schema, "9999")
+    for refuse in (database.check, lambda: make_current(database.url)):
+        with pytest.raises(SchemaTooNew) as refused:
+            refuse()
+        message = str(refused.value)
+        assert "\n" not in message
+        assert f"{schema}={expected}" in message
+        assert f"{schema}=9999" in message
+        assert "run that one, or restore" in message
+
+
+def test_an_older_schema_is_upgraded_by_who_may(database: Database) -> None:
+    set_version(database, "ropewalk", "0004")
+    with pytest.raises(SchemaOutdated, match=r"ropewalk=0004.*run `ropewalk db upgrade`"):
+        database.check()
 
 
 def test_upgrading_leaves_logging_alone(empty_database_url: str) -> None:

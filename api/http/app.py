@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from api.http.auth import DOCS_ASSETS, AccessMiddleware, Gatekeeper
 from api.http.dashboard import DashboardRoute
+from api.http.fields import no_unknown_query
 from api.http.handlers import install_handlers
 from api.http.metrics import Metrics
 from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
@@ -49,6 +50,7 @@ def create_app(
         redoc_url=None,
         static_url=DOCS_ASSETS,
         redirect_slashes=False,  # an address has one spelling
+        dependencies=[Depends(no_unknown_query)],
     )
     app.state.door = door
     app.state.roots = (*settings.roots, user_path(str(settings.home)).absolute() / "artifacts")

@@ -1,7 +1,6 @@
 """Every error of the application as a problem document: those of all rooms, FastAPI's own, and Starlette's."""
 
 import logging
-from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -11,14 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.errors import PROBLEM_KINDS
+from api.http.fields import Expected, field_problems
 from api.wire.problems import MEDIA_TYPE, ROOM_ERRORS, Refusal, problem_of, refusal_of
-from ropewalk.wire.problems import FieldProblem
 
 logger = logging.getLogger("ropewalk.api")
 
 _TOLD_ONCE = ("DATABASE_UNREACHABLE", "NOT_READY")  # a line for each outage, from storage, not for each request
-_SHOWN_CHARACTERS = 80
-_OWN_WORDS = ("missing", "value_error")  # errors that have no value, or that name it themselves
 
 
 def response_of(refusal: Refusal, *, instance: str, request_id: str | None) -> Response:
@@ -55,12 +52,12 @@ async def _on_room_error(request: Request, error: Exception) -> Response:
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    refusal = _refusal_of_validation(error, request.headers.get("content-type", ""))
+    refusal = _refusal_of_validation(error, request)
     return response_of(refusal, instance=request.url.path, request_id=request_id_of(request))
 
 
-def _refusal_of_validation(error: RequestValidationError, content_type: str) -> Refusal:
-    found = error.errors()
+def _refusal_of_validation(error: RequestValidationError, request: Request) -> Refusal:
+    found, content_type = error.errors(), request.headers.get("content-type", "")
     first = found[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "invalid JSON")
@@ -71,43 +68,9 @@ def _refusal_of_validation(error: RequestValidationError, content_type: str) -> 
             code="UNSUPPORTED_MEDIA_TYPE",
             detail=f"Content-Type must be application/json, but got {content_type or 'none'}",
         )
-    fields = tuple(_field_problem(item, error.body) for item in found)
+    fields = field_problems(found, error.body, expected=Expected.of(request.scope.get("route")))
     detail = "; ".join(f"{field.pointer or '/'}: {field.detail}" for field in fields[:3])
     return Refusal(code="VALIDATION_FAILED", detail=detail, errors=fields)
-
-
-def _field_problem(item: Mapping[str, object], body: object) -> FieldProblem:
-    where = item["loc"]
-    assert isinstance(where, tuple)
-    location, path = where[0], list(where[1:])
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] not in _OWN_WORDS:
-        message = f"{message}, but got {_shown(item['input'])}"
-    return FieldProblem(
-        pointer=_pointer(path, body) if location == "body" else "".join(f"/{part}" for part in path),
-        location=str(location),
-        detail=message,
-        code=str(item["type"]).upper(),
-    )
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 3]}..."
-
-
-def _pointer(path: Sequence[str | int], body: object) -> str:
-    """The JSON pointer of a pydantic location, without the names of union branches, which are not in the body."""
-    pointer = ""
-    for index, part in enumerate(path):
-        if isinstance(body, Mapping) and (part in body or index == len(path) - 1):
-            body = body.get(part)
-        elif isinstance(body, list) and isinstance(part, int):
-            body = body[part] if part < len(body) else None
-        else:
-            continue
-        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
-    return pointer
 
 
 _HTTP_CODES = {

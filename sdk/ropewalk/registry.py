@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
+from ropewalk.reading.names import did_you_mean
+
 logger = logging.getLogger("ropewalk.registry")
 
 
@@ -85,7 +87,9 @@ class Registry(Mapping[str, RowT], Generic[RowT]):
         rows, problems = self._all
         if name in rows:
             return rows[name]
-        because = f"; that entry point cannot be used: {problems[name]}" if name in problems else ""
+        because = (
+            f"; that entry point cannot be used: {problems[name]}" if name in problems else did_you_mean(name, rows)
+        )
         raise self._refusal(f"{self._what} must be one of {', '.join(rows)}, but got {name!r}{because}")
 
     def described(self) -> str:

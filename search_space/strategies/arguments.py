@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self, TypeVar
 
 from ropewalk.reading.annotations import Range, slots_of
+from ropewalk.reading.names import did_you_mean
 from ropewalk.reading.reader import Unreadable, check, read
 from search_space.errors import InvalidStrategy
 
@@ -62,7 +63,8 @@ def check_names(arguments: Mapping[str, object], known: Sequence[str], *, whose:
     """Raise :class:`InvalidStrategy` for an argument that is not `known`."""
     for name in arguments:
         if name not in known:
-            raise InvalidStrategy(f"{whose}'s arguments are {', '.join(known)}, but got {name!r}")
+            meant = did_you_mean(name, known)
+            raise InvalidStrategy(f"{whose}'s arguments are {', '.join(known)}, but got {name!r}{meant}")
 
 
 def _refusal(problem: Unreadable) -> InvalidStrategy:

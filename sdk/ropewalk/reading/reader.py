@@ -14,6 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 from ropewalk.reading.annotations import Bare, Keyed, Range, Slot, Sparse, Verbatim, slots_of, split
+from ropewalk.reading.names import did_you_mean
 
 T = TypeVar("T")
 
@@ -55,7 +56,8 @@ def read(cls: type[T], value: object, pointer: str = "") -> T:
             raise Unreadable(f"{place} must have the field {name!r}", pointer=_child(pointer, name))
     for name in value:
         if name not in known:
-            message = f"{place} must have no fields but {', '.join(known)}, but got {name!r}"
+            meant = did_you_mean(name, known)
+            message = f"{place} must have no fields but {', '.join(known)}, but got {name!r}{meant}"
             raise Unreadable(message, pointer=_child(pointer, name))
     return cls(**{name: _read_slot(known[name], given, _child(pointer, name)) for name, given in value.items()})
 

@@ -7,6 +7,7 @@ Exit codes: 0 success, 1 it did not work, 2 the input breaks a rule, 130 interru
 import json
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -26,25 +27,35 @@ from api.commands import (
     running,
     score,
     searches,
+    spec_files,
 )
+from api.console import print_line
 from api.errors import PROBLEM_KINDS, UnsafeBind
 from api.wire.problems import Refusal, problem_of
 from ropewalk.client.errors import ApiError, ServerUnreachable
+from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.problems import Problem
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print_line(ROPEWALK_VERSION)
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="ropewalk",
     help="Find the RoPE rescale factors that extend a language model's context window.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for commands in (
     running,
     searches,
+    spec_files,
     exports,
     plot,
     jobs,
@@ -61,6 +72,15 @@ for commands in (
     commands.register(app)
 
 
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find the RoPE rescale factors that extend a language model's context window."""
+
+
 def main() -> None:
     """The `ropewalk` program."""
     sys.exit(run(sys.argv[1:]))
@@ -69,7 +89,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are reported on standard error, on one line."""
     try:
-        code = app(args=list(arguments) or ["--help"], standalone_mode=False)
+        code = app(args=list(arguments) or ["--help"], prog_name="ropewalk", standalone_mode=False)
         return code if isinstance(code, int) else OK
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted\n")

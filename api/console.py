@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.table import Table
 
 WIDE = 200  # columns
 
@@ -13,6 +14,14 @@ WIDE = 200  # columns
 def out() -> Console:
     """Standard output, for people; where it is not a terminal, nothing is cut to fit one."""
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
+def print_table(table: Table) -> None:
+    """A table on standard output; without lines, so that programs find its columns, where that is not a terminal."""
+    if not sys.stdout.isatty():
+        table.box = None
+        table.pad_edge = False
+    out().print(table)
 
 
 def err() -> Console:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from api.commands import common
+from api.commands import common, spec_files
 from api.console import err, out, print_json, print_line
 from api.settings import load_settings, tell_ray_address
 from ropewalk.client.errors import BadInput
@@ -50,7 +50,7 @@ def ablate(
         return
     if spec is None:
         raise BadInput("an ablation needs SPEC.json; --example prints one")
-    parsed = _parse(common.read_json_object(spec))
+    parsed = _parse(spec_files.read_object(spec))
     with _writable(output):
         store = AblationStore.claim(parsed, output)
     found = _run(parsed, store, workers)

@@ -13,6 +13,7 @@ from evaluation.models.source import POCKET
 from evaluation.models.user_path import exists, is_directory, user_path
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
+from ropewalk.reading.lengths import tokens_of
 from ropewalk.reading.reader import strict_json
 from ropewalk.wire.kinds import KINDS, JobAction
 from workers.backends import BACKENDS
@@ -20,6 +21,25 @@ from workers.backends import BACKENDS
 BACKEND_HELP = f"What scores, reads and generates: auto; {BACKENDS.described()}."
 AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show live progress until the job has ended.")]
+
+
+def length(text: str) -> int:
+    """An option's length, as 32k or 32768."""
+    try:
+        return tokens_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+TargetLength = Annotated[
+    int | None, typer.Option(metavar="TOKENS", parser=length, help="L', as 32k or 32768.", show_default=False)
+]
+OriginalLength = Annotated[
+    int | None,
+    typer.Option(
+        metavar="TOKENS", parser=length, help="L, as 8k or 8192; default: what the model serves.", show_default=False
+    ),
+]
 
 
 def any_of(words: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from api.console import err, print_line
 from evaluation.ruler.tasks import TASKS
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
+from ropewalk.reading.lengths import tokens_of
 from ropewalk.wire.kinds import JobState
 
 
@@ -33,8 +34,8 @@ def evaluate(
             help="Default: the one that the search, the job, the factors or the checkpoint name; else pocket."
         ),
     ] = None,
-    target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factors' own.")] = None,
-    lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 256,1024.")] = None,
+    target_length: common.TargetLength = None,
+    lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 8k,32k.")] = None,
     documents: Annotated[int | None, typer.Option(help="Needle documents per length.")] = None,
     tasks: Annotated[
         str | None, typer.Option(help=f"RULER tasks by generation, comma-separated, or all: {', '.join(TASKS.own)}.")
@@ -109,9 +110,9 @@ def _write_report(client: Client, job_id: str, html: Path, *, as_json: bool) -> 
 
 def _lengths(text: str | None) -> list[int] | None:
     try:
-        return None if text is None else [int(part) for part in text.split(",")]
-    except ValueError:
-        raise BadInput(f"--lengths must be whole numbers separated by commas, but got {text!r}") from None
+        return None if text is None else [tokens_of(part) for part in text.split(",")]
+    except ValueError as error:
+        raise BadInput(f"--lengths: {error}") from None
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="pocket, a directory, or a hub id.")],
     original_length: OriginalLength = None,
-    target_length: Annotated[int | None, typer.Option(min=2, help="Tokens; default: four times the original.")] = None,
+    target_length: common.TargetLength = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Say what a model is: lengths, rotary embedding, layers, memory, and which programs could load its factors."""

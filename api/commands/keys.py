@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from api.commands import common
-from api.console import err, out, print_json, print_line
+from api.console import err, print_json, print_line, print_table
 from api.settings import load_settings
 from ropewalk.client.errors import BadInput
 from storage.records import Scope
@@ -80,7 +80,7 @@ def list_keys(as_json: common.AsJson = False) -> None:
     for key in keys:
         created = key.created_at.isoformat(timespec="seconds")
         table.add_row(key.id, key.name, " ".join(key.scopes), created, "revoked" if key.revoked_at else "active")
-    out().print(table)
+    print_table(table)
 
 
 def revoke(

@@ -1,14 +1,20 @@
 """A job in the terminal: live bars while it runs, a summary when it has ended."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api.console import err, out, print_json
+from api.console import err, note, out, print_json
 from ropewalk.client.errors import ApiError, ServerUnreachable
 from ropewalk.client.progress import best, done, large, passes, time_left
 from ropewalk.client.sync import Client
@@ -17,28 +23,115 @@ from ropewalk.wire.jobs import EventResource, JobResource
 from ropewalk.wire.reports import FinetuneReport, Report, SearchReport
 
 _SCORES = ("nll", "perplexity", "exact_match", "documents")
+QUIET_SECONDS = 30.0  # a log that says nothing for longer looks like a program that hangs
 GIVE_UP_AFTER_SECONDS = 120.0  # the server may be restarting; the job goes on from the database
 
 
 def watch(client: Client, job_id: str, *, as_json: bool) -> JobResource:
     """Follow a job until it has ended; with `as_json` its events are printed, a line each."""
-    if as_json:
-        for event in client.watch(job_id):
-            print_json(event)
-        return client.get(job_id)
-    return _Watch(client, job_id, err()).run()
+    with _telling_how_to_come_back(job_id):
+        if as_json:
+            for event in client.watch(job_id):
+                print_json(event)
+            return client.get(job_id)
+        return _view(client, job_id).run()
 
 
 def follow(client: Client, job_id: str, *, as_json: bool) -> JobResource:
     """Wait for a job's end; live bars unless only JSON is wanted."""
-    return client.wait(job_id) if as_json else _Watch(client, job_id, err()).run()
+    with _telling_how_to_come_back(job_id):
+        return client.wait(job_id) if as_json else _view(client, job_id).run()
 
 
-class _Watch:
+@contextmanager
+def _telling_how_to_come_back(job_id: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"{job_id} goes on; ropewalk watch {job_id} follows it again, ropewalk cancel {job_id} ends it")
+        raise
+
+
+def _view(client: Client, job_id: str) -> _Watch:
+    console = err()
+    return (_Bars if console.is_terminal else _Lines)(client, job_id, console)
+
+
+class _Watch(ABC):
+    """Shows a job's events and its progress until it has ended."""
+
     def __init__(self, client: Client, job_id: str, console: Console) -> None:
         self._client = client
         self._job_id = job_id
         self._after = 0
+        self._console = console
+
+    @abstractmethod
+    def run(self) -> JobResource:
+        """Poll until the end; a server that has answered and is away for a while is waited for."""
+
+    @abstractmethod
+    def _show(self, job: JobResource | None) -> None:
+        """Bring what is shown up to date; None while the server is away."""
+
+    def _poll(self) -> JobResource:
+        for job in self._client.snapshots(self._job_id, give_up_after_seconds=GIVE_UP_AFTER_SECONDS):
+            self._show(job)
+            if job is None:
+                continue
+            if job.is_final:
+                for event in self._client.watch(
+                    self._job_id, after=self._after, give_up_after_seconds=GIVE_UP_AFTER_SECONDS
+                ):
+                    self._print(event)
+                return job
+            with suppress(ServerUnreachable, ApiError):  # the next snapshot finds that out
+                self._show_events()
+        raise AssertionError("snapshots end with a job that has ended")
+
+    def _show_events(self) -> None:
+        page = self._client.event_list(self._job_id, after=self._after)
+        for event in page.items:
+            self._print(event)
+        self._after = page.next_after
+
+    def _print(self, event: EventResource) -> None:
+        self._console.print(event_line(event), highlight=False, soft_wrap=not self._console.is_terminal)
+
+
+class _Lines(_Watch):
+    """In a log: a line when state or stage changes, and one every 30 seconds."""
+
+    def __init__(self, client: Client, job_id: str, console: Console) -> None:
+        super().__init__(client, job_id, console)
+        self._told: tuple[object, ...] = ()
+        self._told_at = -math.inf
+
+    def run(self) -> JobResource:
+        """See :meth:`_Watch.run`."""
+        return self._poll()
+
+    def _show(self, job: JobResource | None) -> None:
+        now = ("away",) if job is None else (job.state, job.progress.stage)
+        if now == self._told and time.monotonic() - self._told_at < QUIET_SECONDS:
+            return
+        self._told, self._told_at = now, time.monotonic()
+        text = f"{self._job_id}  waiting for the server" if job is None else _line_of(job)
+        when = datetime.now().astimezone().strftime("%H:%M:%S")
+        self._console.print(f"{when} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _line_of(job: JobResource) -> str:
+    stage = job.progress.stage or ""
+    parts = (job.id, job.state.value, stage, f"{100 * done(job):.0f} %", passes(job), best(job), time_left(job))
+    return "  ".join(part for part in parts if part)
+
+
+class _Bars(_Watch):
+    """In a terminal: a bar below the events."""
+
+    def __init__(self, client: Client, job_id: str, console: Console) -> None:
+        super().__init__(client, job_id, console)
         self._bars = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -49,43 +142,25 @@ class _Watch:
             console=console,
         )
 
-    def run(self) -> JobResource:
-        """Poll until the end; a server that has answered and is away for a while is waited for."""
-        with self._bars:
-            task = self._bars.add_task(self._job_id, total=1.0, passes="", best="", left="")
-            for job in self._client.snapshots(self._job_id, give_up_after_seconds=GIVE_UP_AFTER_SECONDS):
-                if job is None:
-                    self._bars.update(task, description="waiting for the server")
-                    continue
-                self._show(task, job)
-                if job.is_final:
-                    for event in self._client.watch(
-                        self._job_id, after=self._after, give_up_after_seconds=GIVE_UP_AFTER_SECONDS
-                    ):
-                        self._print(event)
-                    return job
-                with suppress(ServerUnreachable, ApiError):  # the next snapshot finds that out
-                    self._show_events()
-        raise AssertionError("snapshots end with a job that has ended")
+        self._task = self._bars.add_task(job_id, total=1.0, passes="", best="", left="")
 
-    def _show(self, task: TaskID, job: JobResource) -> None:
+    def run(self) -> JobResource:
+        """See :meth:`_Watch.run`."""
+        with self._bars:
+            return self._poll()
+
+    def _show(self, job: JobResource | None) -> None:
+        if job is None:
+            self._bars.update(self._task, description="waiting for the server")
+            return
         self._bars.update(
-            task,
+            self._task,
             description=job.state.value,
             completed=done(job),
             passes=passes(job),
             best=best(job),
             left=time_left(job),
         )
-
-    def _show_events(self) -> None:
-        page = self._client.event_list(self._job_id, after=self._after)
-        for event in page.items:
-            self._print(event)
-        self._after = page.next_after
-
-    def _print(self, event: EventResource) -> None:
-        self._bars.console.print(event_line(event), highlight=False)
 
 
 def event_line(event: EventResource) -> str:

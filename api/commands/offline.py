@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from api.commands import common
-from api.console import note, out, print_json, print_line
+from api.console import note, print_json, print_line, print_table
 from evaluation.models.hub import has_weights
 from evaluation.models.source import ModelSource, model_sha256, resolve_model
 from evaluation.models.windows import window_warnings
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 DOCUMENTS_PER_CALL = 16  # scored between two steps of the progress bar
 
 ModelOption = Annotated[str, typer.Option(help="pocket, a directory, or a hub id.")]
-TargetLength = Annotated[int, typer.Option(help="Tokens.")]
-OriginalLength = Annotated[int | None, typer.Option(min=2, help="Tokens; default: what the model serves.")]
+TargetLength = Annotated[int, typer.Option(metavar="TOKENS", parser=common.length, help="L', as 32k or 32768.")]
+OriginalLength = common.OriginalLength
 Documents = Annotated[int, typer.Option(min=1, help="How many.")]
 Seed = Annotated[int, typer.Option(min=0, help="All randomness is derived from it.")]
 Needles = Annotated[int, typer.Option(min=1, help="Needles per document.")]
@@ -93,7 +93,7 @@ def show_baselines(
     table = Table("pair", *names, title=f"long_factor of {source.name} at {target_length} tokens")
     for pair in range(source.rope.num_pairs):
         table.add_row(str(pair), *(f"{candidate.scaling.factors.values[pair]:.4g}" for candidate in candidates))
-    out().print(table)
+    print_table(table)
 
 
 def _attention_factor(given: float | None) -> float:

@@ -4,7 +4,7 @@ import typer
 from rich.table import Table
 
 from api.commands import common
-from api.console import out, print_json, print_line
+from api.console import print_json, print_line, print_table
 from api.settings import load_settings
 
 db_app = typer.Typer(help="Manage the database's tables.", no_args_is_help=True)
@@ -45,5 +45,5 @@ def doctor(as_json: common.AsJson = False) -> int:
     table = Table("what", "verdict", "detail")
     for one in findings:
         table.add_row(one.name, f"[{colours[one.verdict]}]{one.verdict.value}[/]", one.detail)
-    out().print(table)
+    print_table(table)
     return int(broken)

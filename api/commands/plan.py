@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.table import Table
 
-from api.commands import common
-from api.console import note, out, print_json
+from api.commands import common, spec_files
+from api.console import note, print_json, print_table
 from ropewalk.client.errors import BadInput
 from ropewalk.client.progress import large
 from ropewalk.wire.kinds import KINDS
@@ -30,10 +30,12 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    spec_file: Annotated[str | None, typer.Argument(metavar="[SPEC.json]", help="A spec; - for stdin.")] = None,
+    spec_file: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="A spec: .json, .yaml, - for stdin.")
+    ] = None,
     kind: Annotated[str, typer.Option(help=f"Of the spec: {common.any_of(KINDS)}.")] = "search",
     model: Annotated[str | None, typer.Option(help="pocket, a directory, or a hub id; its config is enough.")] = None,
-    target_length: Annotated[int | None, typer.Option(help="Tokens.")] = None,
+    target_length: common.TargetLength = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="Plan a training with the winner, too.")] = False,
     gpu: Gpu = None,
     gpus: Gpus = None,
@@ -45,7 +47,7 @@ def plan(
     as_json: common.AsJson = False,
 ) -> None:
     """Say what a job will cost: passes, tokens, operations, memory, hours and money, row by row."""
-    spec: dict[str, Any] = {} if spec_file is None else common.read_json_object(spec_file)
+    spec: dict[str, Any] = {} if spec_file is None else spec_files.read_object(spec_file)
     given: dict[str, object] = {
         "model": None if model is None else common.local_path(model),
         "target_length": target_length,
@@ -122,7 +124,7 @@ def print_plan(found: "Plan", *, as_json: bool) -> None:
     table = Table(*names, title=f"{found.model}, {lengths}, on {found.device}")
     for row in found.rows:
         table.add_row(*_cells(row, priced=priced))
-    out().print(table)
+    print_table(table)
     if any(row.bound == "at most" for row in found.rows):
         note("where there are two numbers, the run's own scores decide: about the first, at most the second")
     for text in found.notes:

@@ -25,7 +25,7 @@ from api.commands.offline import (
     build_documents,
     skipping_of,
 )
-from api.console import err, note, out, print_json
+from api.console import err, note, print_json, print_table
 from evaluation.models.source import ModelSource, resolve_model
 from evaluation.models.user_path import is_file
 from evaluation.models.windows import check_reach, window_warnings
@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
 def score(
     model: ModelOption,
     factors: Annotated[str, typer.Option(metavar="FILE|BASELINE", help="A factor file, - for stdin, or a baseline.")],
-    target_length: Annotated[int | None, typer.Option(help="Tokens; default: the factor file's own.")] = None,
+    target_length: common.TargetLength = None,
     original_length: OriginalLength = None,
     documents: Documents = 40,
     seed: Seed = 0,
@@ -128,7 +128,7 @@ def score(
         f"{summary.exact_match:.1%}",
         str(summary.documents),
     )
-    out().print(table)
+    print_table(table)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
-from api.commands import common, live
+from api.commands import common, live, spec_files
 from api.commands.offline import SkipGaps, SkipPlaces, SkipTokens
 from api.commands.plan import print_plan
-from api.console import err, out, print_json, print_line
+from api.console import err, print_json, print_line, print_table
 from ropewalk.client.errors import BadInput
 from ropewalk.client.progress import large
 from ropewalk.client.sync import Client
@@ -17,6 +17,7 @@ from ropewalk.wire.jobs import JobResource
 from ropewalk.wire.kinds import KINDS, JobKind, JobState
 from search_space.strategies.registry import STRATEGIES
 
+_COLUMNS = ("id", "state", "model", "length", "passes", "tokens", "best NLL", "created", "labels")
 STRATEGY_HELP = f"{', '.join(STRATEGIES.own)}, or one of an installed package."
 PausableId = Annotated[str, typer.Argument(metavar="ID", help=f"The job's id: {common.ids_of('pause')}")]
 
@@ -33,10 +34,12 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    spec_file: Annotated[str | None, typer.Argument(metavar="[SPEC.json]", help="A search spec; - for stdin.")] = None,
+    spec_file: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="A spec: .json, .yaml, - for stdin.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="pocket, a directory, or a hub id.")] = None,
-    target_length: Annotated[int | None, typer.Option(help="Tokens.")] = None,
-    original_length: Annotated[int | None, typer.Option(help="Tokens; default: what the model serves.")] = None,
+    target_length: common.TargetLength = None,
+    original_length: common.OriginalLength = None,
     documents: Annotated[int | None, typer.Option(help="Search documents per candidate.")] = None,
     skip_tokens: SkipTokens = None,
     skip_gaps: SkipGaps = None,
@@ -61,9 +64,9 @@ def submit(
     as_json: common.AsJson = False,
 ) -> int:
     """Submit a search: a spec file, or flags, which win over the file. Prints the search's id."""
-    spec: dict[str, Any] = {} if spec_file is None else common.read_json_object(spec_file)
+    spec: dict[str, Any] = {} if spec_file is None else spec_files.read_object(spec_file)
     if spec_file is None and (model is None or target_length is None):
-        raise BadInput("either SPEC.json or --model and --target-length must be given")
+        raise BadInput("either a spec file or --model and --target-length must be given")
     options = {
         "model": common.server_path(model),
         "target_length": target_length,
@@ -135,14 +138,17 @@ def list_jobs(
     if as_json:
         print_json(page)
         return
-    table = Table("id", "state", "passes", "tokens", "best NLL", "created", "labels")
+    table = Table(*(Column(name, no_wrap=name == "id") for name in _COLUMNS))
     for job in page.items:
         best = "" if job.progress.best_nll is None else f"{job.progress.best_nll:.4f}"
         labels = " ".join(f"{name}={value}" for name, value in job.labels.items())
         tokens = large(job.progress.tokens) if job.progress.tokens else ""
         created = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(job.id, job.state.value, str(job.progress.document_passes), tokens, best, created, labels)
-    out().print(table)
+        model = "" if job.model is None else job.model.rstrip("/").rsplit("/", 1)[-1]
+        length = "" if job.target_length is None else str(job.target_length)
+        passes = str(job.progress.document_passes)
+        table.add_row(job.id, job.state.value, model, length, passes, tokens, best, created, labels)
+    print_table(table)
     if page.next_page_token:
         err().print(f"more: --page-token {page.next_page_token}", markup=False)
 

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from ropewalk.reading.names import did_you_mean
+from ropewalk.names import did_you_mean
 from ropewalk.wire.problems import FieldProblem
 
 _SHOWN_CHARACTERS = 80

@@ -67,10 +67,13 @@ def estimate_resource(estimate: "SearchEstimate") -> EstimateResource:
 
 
 def _summary(job: Job) -> JobSummary:
+    spec = json.loads(job.spec_json)
     return JobSummary(
         id=job.id,
         kind=job.kind,
         state=job.state,
+        model=spec.get("model"),
+        target_length=spec.get("target_length"),
         labels=dict(job.labels),
         parent_id=job.parent_id,
         progress=_progress(job),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
-from ropewalk.reading.names import did_you_mean
+from ropewalk.names import did_you_mean
 
 logger = logging.getLogger("ropewalk.registry")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self, TypeVar
 
+from ropewalk.names import did_you_mean
 from ropewalk.reading.annotations import Range, slots_of
-from ropewalk.reading.names import did_you_mean
 from ropewalk.reading.reader import Unreadable, check, read
 from search_space.errors import InvalidStrategy
 

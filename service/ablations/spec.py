@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from service.errors import InvalidSpec
-from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, Seed, Spec
+from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, Seed, Spec, Tokens
 from service.specs.search import SearchSpec, StrategySpec
 
 BASELINES = "baselines"  # the label of the cells that score the analytic baselines
@@ -89,7 +89,7 @@ class AblationSpec(Spec):
     models: tuple[Annotated[str, StringConstraints(min_length=1, max_length=1024)], ...] | None = Field(
         None, min_length=1, max_length=100, description="null: the base's"
     )
-    target_lengths: tuple[Annotated[int, Field(ge=2, le=MAX_TARGET_LENGTH)], ...] | None = Field(
+    target_lengths: tuple[Annotated[Tokens, Field(ge=2, le=MAX_TARGET_LENGTH)], ...] | None = Field(
         None, min_length=1, max_length=32, description="tokens; null: the base's"
     )
     heldout_documents: int = Field(100, ge=2, le=MAX_DOCUMENTS)

@@ -7,7 +7,9 @@ here; what needs the model or the corpus is checked in `prepare` before the job 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from ropewalk.reading.lengths import tokens_of
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Labels = Annotated[dict[Label, Label], Field(max_length=32, description="free text to find the job by")]
@@ -26,6 +28,14 @@ CorpusName = Annotated[str, StringConstraints(min_length=1, max_length=4096), Re
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=4096), Reads("file")]
 JobId = Annotated[str, StringConstraints(max_length=64)]
 TaskName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\w.+-]+$")]
+
+
+def _spoken(value: object) -> object:
+    return tokens_of(value) if isinstance(value, str) else value
+
+
+Tokens = Annotated[int, BeforeValidator(_spoken)]
+"""A length: a number, or as people write it, 32k."""
 MAX_TARGET_LENGTH = 16 * 1024 * 1024  # tokens; no RoPE model reaches further today
 MAX_DOCUMENTS = 10_000
 

@@ -17,6 +17,7 @@ from service.specs.base import (
     Seed,
     Spec,
     TaskName,
+    Tokens,
 )
 from service.specs.factors import GivenFactors
 from service.specs.search import ScorerSpec
@@ -35,8 +36,8 @@ class EvaluationSpec(Spec):
     checkpoint: FileName | None = Field(
         None, description="also evaluate this checkpoint directory, as `ropewalk merge` writes it; not with finetune_id"
     )
-    target_length: int | None = Field(None, ge=2, le=MAX_TARGET_LENGTH, description="null: the factors' own")
-    lengths: tuple[Annotated[int, Field(ge=2, le=MAX_TARGET_LENGTH)], ...] | None = Field(
+    target_length: Tokens | None = Field(None, ge=2, le=MAX_TARGET_LENGTH, description="null: the factors' own")
+    lengths: tuple[Annotated[Tokens, Field(ge=2, le=MAX_TARGET_LENGTH)], ...] | None = Field(
         None, max_length=16, description="tokens; null: the original and the target length"
     )
     documents: int = Field(40, ge=2, le=MAX_DOCUMENTS, description="needle documents per length")

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, StringConstraints, field_validator, mode
 
 from evaluation.documents.skipping import MOST_GAPS, GapPlaces, Skipping
 from search_space.strategies.registry import STRATEGIES
-from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec
+from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec, Tokens
 from service.specs.finetune import FinetuneOptions
 from workers.backends import BACKENDS
 from workers.base import DType
@@ -23,7 +23,7 @@ MAX_ARGUMENTS_CHARACTERS = 10_000  # of JSON
 class SkippedSpec(Spec):
     """Search documents of few tokens whose positions jump forward, so that the last one stands at the target length."""
 
-    tokens: int | None = Field(
+    tokens: Tokens | None = Field(
         None, ge=1, le=MAX_TARGET_LENGTH, description="of each document; null: the original length"
     )
     gaps: int = Field(2, ge=1, le=MOST_GAPS, description="jumps in each document")
@@ -118,8 +118,8 @@ class SearchSpec(Spec):
     """A search: a model, a target length, and how much to spend on finding its factors."""
 
     model: ModelName = Field(description="`pocket`, a directory, or a hub id")
-    target_length: int = Field(ge=2, le=MAX_TARGET_LENGTH, description="L', tokens")
-    original_length: int | None = Field(None, ge=2, description="L, tokens; null: what the model serves")
+    target_length: Tokens = Field(ge=2, le=MAX_TARGET_LENGTH, description="L', tokens")
+    original_length: Tokens | None = Field(None, ge=2, description="L, tokens; null: what the model serves")
     objective: ObjectiveSpec = ObjectiveSpec()
     strategy: StrategySpec = StrategySpec()
     budget: BudgetSpec = BudgetSpec()

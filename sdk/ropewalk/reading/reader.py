@@ -13,8 +13,8 @@ from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
+from ropewalk.names import did_you_mean
 from ropewalk.reading.annotations import Bare, Keyed, Range, Slot, Sparse, Verbatim, slots_of, split
-from ropewalk.reading.names import did_you_mean
 
 T = TypeVar("T")
 

@@ -157,6 +157,8 @@ class JobSummary(Resource):
     id: str
     kind: JobKind
     state: JobState
+    model: str | None = Field(None, description="as the spec has it; null where another job says it")
+    target_length: int | None = Field(None, description="L', tokens, as the spec has it")
     labels: dict[str, str]
     parent_id: str | None
     progress: ProgressResource

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from api.cli import run
+from api.commands import live
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
 from ropewalk.factors.factor_file import FactorFile
@@ -146,6 +147,45 @@ def test_watch_shows_bars_and_ends_with_the_job(capsys: pytest.CaptureFixture[st
     told = capsys.readouterr()
     assert "yarn it is" in told.out
     assert "succeeded" in told.err
+
+
+def test_a_log_gets_plain_lines_that_are_not_wrapped(
+    capsys: pytest.CaptureFixture[str], server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "QUIET_SECONDS", 0.5)
+    lease = claimed_search(server.jobs)
+    progress = Progress(stage="searching", document_passes=5, total_document_passes=10, best_nll=0.5, fraction=0.5)
+    server.jobs.update_progress(lease, progress)
+    ender = threading.Timer(2.0, finish_search, (server.jobs, lease))
+    ender.start()
+    assert run(["watch", lease.job_id]) == 0
+    ender.join()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "5/10 passes" in line]
+    assert sum("50 %" in line for line in lines) >= 2, "a quiet job is told again"
+    assert all(lease.job_id in line and "best NLL 0.5000" in line for line in lines)
+
+
+def test_ctrl_c_says_how_to_come_back(
+    capsys: pytest.CaptureFixture[str], server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = claimed_search(server.jobs)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "event_list", interrupted)
+    assert run(["watch", lease.job_id]) == 130
+    told = capsys.readouterr().err
+    assert f"{lease.job_id} goes on; ropewalk watch {lease.job_id} follows it again" in told
+    assert not server.jobs.get(lease.job_id).state.is_final
+
+
+def test_a_piped_list_has_columns_and_whole_ids(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
+    job_id = _run(capsys, "submit", "--model", "pocket", "--target-length", "1k", "--label", "team=nlp").strip()
+    heading, row = _run(capsys, "list").splitlines()
+    assert heading.split()[:4] == ["id", "state", "model", "length"]
+    assert row.split()[:4] == [job_id, "queued", "pocket", "1024"]
+    assert row.isascii()
 
 
 def test_watch_as_json_prints_an_event_a_line(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:

@@ -19,7 +19,10 @@ def problem(answer: httpx.Response) -> dict[str, object]:
     [
         ({"target_lenght": 1024}, "/target_lenght: there is no such field; did you mean 'target_length'?"),
         ({"objective": {"document": 3}}, "/objective/document: there is no such field; did you mean 'documents'?"),
-        ({"objective": {"skipped": {"gap": 2}}}, "/objective/skipped/gap: there is no such field; did you mean 'gaps'?"),
+        (
+            {"objective": {"skipped": {"gap": 2}}},
+            "/objective/skipped/gap: there is no such field; did you mean 'gaps'?",
+        ),
         ({"budget": {"maxTokens": 3}}, "/budget/maxTokens: there is no such field; did you mean 'max_tokens'?"),
         ({"finetune": {"stepz": 3}}, "/finetune/stepz: there is no such field; did you mean 'steps'?"),
         ({"strategy": {"name": "auto", "start_up": 3}}, "but got 'start_up'; did you mean 'startup'?"),
@@ -60,7 +63,6 @@ def test_a_query_parameter_that_there_is_not_is_refused(
     quiet_server: RunningServer, method: str, path: str, sentence: str
 ) -> None:
     with quiet_server.http as http:
-        body = {"json": POCKET_SPEC} if method == "POST" else {}
-        found = problem(http.request(method, path, **body))
+        found = problem(http.request(method, path, json=POCKET_SPEC if method == "POST" else None))
         assert http.get("/v1/searches").json()["items"] == []
     assert sentence in str(found["detail"])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ropewalk
+from ropewalk.client.sync import Client
 from ropewalk.errors import FactorsDoNotFit, InvalidFactorFile
 from ropewalk.factors.exports.registry import EXPORTS
 from ropewalk.found import Factors
 from tests.helpers.factor_files import FULL
+from tests.helpers.paths import ROOT
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -106,3 +109,13 @@ def test_a_search_without_the_service_is_refused_in_a_line(monkeypatch: pytest.M
     monkeypatch.setattr("ropewalk.searching._GROUP", "ropewalk.nobody")
     with pytest.raises(ropewalk.SearchRefused, match=r"needs the service .* \(the distribution ropewalk-service\)"):
         ropewalk.find_factors("pocket", 1024)
+
+
+def test_the_page_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "python.md").read_text()
+    names = set(re.findall(r"\bropewalk\.([A-Za-z_]+)\b(?!\.)", page)) - {"whl"}
+    assert {"Client", "AsyncClient", "generate", "find_factors"} <= names
+    assert sorted(names - set(ropewalk.__all__)) == []
+    methods = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`.*?) \|", page, flags=re.MULTILINE))))
+    public = {name for name, value in vars(Client).items() if callable(value) and not name.startswith("_")}
+    assert public - methods == {"close"}

@@ -1,0 +1,122 @@
+"""The examples of the package, from an installed wheel, beside files that have the names of the service's packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluation.documents.corpus import load_corpus
+from evaluation.models.source import resolve_model
+from ropewalk.factors.factor_file import FactorFile, ModelIdentity
+from ropewalk.found import Factors
+from search_space.candidates.baselines import baseline
+from storage.postgres.database import Database
+from tests.helpers.http_server import running_server
+from tests.helpers.paths import POCKET, ROOMS, ROOT, SDK, STARTUP
+from tests.helpers.searches import controller
+
+EXAMPLES = ROOT / "examples" / "python"
+QUICK = ("--backend", "analytic", "--max-trials", "16")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package alone, as pip puts it there."""
+    built, target = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("installed")
+    source = tmp_path_factory.mktemp("source") / "sdk"
+    shutil.copytree(SDK, source, ignore=shutil.ignore_patterns("__pycache__"))
+    _run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(built), str(source)])
+    (made,) = built.iterdir()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    _run([*pip, "--disable-pip-version-check", "--target", str(target), str(made)])
+    return target
+
+
+@pytest.fixture
+def program(wheel: Path, tmp_path: Path) -> Path:
+    """A user's directory: the examples, and files that break whoever imports the service's packages."""
+    for path in EXAMPLES.iterdir():
+        shutil.copy(path, tmp_path)
+    for room in ROOMS:
+        (tmp_path / f"{room}.py").write_text(f"raise RuntimeError('the user has a {room}.py, and it was imported')\n")
+    return tmp_path
+
+
+def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def _example(program: Path, wheel: Path, name: str, *arguments: str, url: str = "") -> subprocess.CompletedProcess[str]:
+    """`python NAME` in the user's directory: its folder comes first on the path, then the wheel."""
+    path = os.pathsep.join([str(STARTUP), str(wheel)])
+    command = [sys.executable, str(program / name), *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=program,
+        env={**os.environ, "PYTHONPATH": path, "ROPEWALK_URL": url},
+    )
+
+
+def test_the_wheel_is_whole_typed_and_what_is_imported(wheel: Path, program: Path) -> None:
+    assert (wheel / "ropewalk" / "py.typed").is_file()
+    inside = {path.relative_to(SDK) for path in (SDK / "ropewalk").rglob("*.py")}
+    assert {path.relative_to(wheel) for path in (wheel / "ropewalk").rglob("*.py")} == inside
+    (program / "where.py").write_text("import ropewalk; print(ropewalk.__file__, ropewalk.Client.__name__)")
+    assert _example(program, wheel, "where.py").stdout == f"{wheel / 'ropewalk' / '__init__.py'} Client\n"
+
+
+# Two searches at once: the filter that their threads set for a moment is the process's.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_factors_are_found_with_a_server(database: Database, wheel: Path, program: Path, tmp_path: Path) -> None:
+    with running_server(database) as server, controller(database, tmp_path / "home"):
+        done = _example(program, wheel, "find.py", *QUICK, "--output", "one.json", url=server.url)
+        assert done.returncode == 0, done.stderr
+        many = _example(program, wheel, "watch_many.py", *QUICK, url=server.url)
+        assert many.returncode == 0, many.stderr
+    assert "succeeded" in done.stderr.splitlines()[-1], "the log of a progress bar"
+    assert done.stdout.splitlines() == [repr(Factors.read(program / "one.json")), "one.json"]
+    written = sorted(path.name for path in (program / "found").iterdir())
+    assert written == ["1024-hf.json", "1024-vllm.json", "512-hf.json", "512-vllm.json"]
+    assert "512: generation 0, NLL" in many.stdout
+
+
+def test_factors_go_into_a_model_and_a_text_crosses(wheel: Path, program: Path) -> None:
+    rope = resolve_model("pocket").rope
+    scaling = baseline("ntk", rope, 1024).scaling
+    identity = ModelIdentity.of(rope, name="pocket")
+    (program / "factors.json").write_text(FactorFile.of(rope, scaling, model=identity, target_length=1024).to_json())
+    (program / "book.txt").write_text(load_corpus(None).split_text("validation")[:8000])
+    files = ("--factors", "factors.json", "--text", "book.txt")
+    done = _example(program, wheel, "apply.py", "--model", str(POCKET), *files)
+    assert done.returncode == 0, done.stderr
+    before, after, written = done.stdout.splitlines()
+    assert float(after.split(": ")[1].split()[0]) > float(before.split(": ")[1].split()[0]) + 0.02
+    assert len(written) > 10
+
+
+def test_a_program_with_a_service_of_its_own_is_told_what_is_in_the_way(wheel: Path, program: Path) -> None:
+    (program / "service.py").write_text("")
+    (program / "search.py").write_text(
+        "import ropewalk\ntry:\n    ropewalk.find_factors('pocket', 512)\n"
+        "except ropewalk.SearchRefused as error:\n    print(error)\n"
+    )
+    told = _example(program, wheel, "search.py").stdout
+    assert told.startswith("find_factors needs the service's packages, but service.searches.offline:find cannot be")
+    assert told.count("\n") == 1
+
+
+def test_without_a_server_they_say_so(wheel: Path, program: Path) -> None:
+    done = _example(program, wheel, "find.py", url="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "start one with: ropewalk serve" in done.stderr
+    assert done.stderr.count("\n") == 1

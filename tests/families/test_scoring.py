@@ -38,3 +38,8 @@ def test_an_exported_config_is_what_was_scored(scores: FamilyScores) -> None:
         return
     assert scores.exported == pytest.approx(scores.found, abs=TOLERANCE)
     assert scores.exported_within == pytest.approx(scores.scaled_within, abs=TOLERANCE)
+
+
+def test_factors_in_the_loaded_model_are_what_was_scored_and_nothing_within(scores: FamilyScores) -> None:
+    assert scores.applied == pytest.approx(scores.found, abs=TOLERANCE)
+    assert scores.applied_within == scores.published

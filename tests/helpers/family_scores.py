@@ -21,6 +21,7 @@ from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import ModelSource, load_tokenizer, resolve_model
 from ropewalk.factors.exports.hf import merged_config, switch_length
 from ropewalk.factors.factor_file import FactorFile
+from ropewalk.found import Factors
 from ropewalk.rope.scaling import Scaling
 from tests.helpers.families import Family, family_factors, save_family
 from workers.base import ScorerSettings
@@ -43,6 +44,9 @@ class FamilyScores:
     scaled_within: float
     """Within L, the attention factor alone."""
     exported_within: float | None
+    applied: float
+    """At L', by plain transformers with the factors in the loaded model."""
+    applied_within: float
 
 
 def score_family(one: Family, directory: Path) -> FamilyScores:
@@ -54,7 +58,10 @@ def score_family(one: Family, directory: Path) -> FamilyScores:
     scaled = Scaling(identity.factors, file.scaling.attention_factor)
     asked = [(identity, short), (identity, long), (file.scaling, long), (scaled, short)]
     none, unscaled_past, found, scaled_within = _ours(source, file, asked)
-    (published,) = _plain(directory, one.config, [short])
+    plain = _load(directory, one.config)
+    published = _nll(plain, short)
+    with Factors(file).apply(plain):
+        applied, applied_within = _nll(plain, long), _nll(plain, short)
     exported: list[float | None] = [None, None]
     if source.rope.place.hf_refusal is None:
         check_loads(one.config, file)
@@ -68,6 +75,8 @@ def score_family(one: Family, directory: Path) -> FamilyScores:
         exported=exported[0],
         scaled_within=scaled_within,
         exported_within=exported[1],
+        applied=applied,
+        applied_within=applied_within,
     )
 
 
@@ -104,14 +113,14 @@ def _exported(directory: Path, config: Mapping[str, object], documents: list[Nee
     """From a directory that anyone could load: with the model's classes, and nothing of ours."""
     (directory / "config.json").write_text(json.dumps(config))
     # Loaded anew for each: where layer types have ropes of their own, transformers 5.19 fails after a long pass.
-    return [nats for document in documents for nats in _plain(directory, None, [document])]
+    return [_nll(_load(directory, None), document) for document in documents]
 
 
-def _plain(directory: Path, config: Mapping[str, object] | None, documents: list[NeedleDocument]) -> list[float]:
+def _load(directory: Path, config: Mapping[str, object] | None) -> Any:
     """By transformers; `config` instead of the directory's own for what only :func:`load_config` can read."""
     read = transformers.AutoConfig.from_pretrained(directory) if config is None else load_config(config)
-    model: Any = auto_class(read).from_pretrained(directory, config=read, dtype=torch.float32).eval()
-    return [_nll(model, document) for document in documents]
+    model: Any = auto_class(read).from_pretrained(directory, config=read, dtype=torch.float32)
+    return model.eval()
 
 
 @torch.no_grad()

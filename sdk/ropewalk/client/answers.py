@@ -58,7 +58,7 @@ class Answers:
             raise self.refusal(response)
         try:
             return call.read(response.content)
-        except (ValidationError, UnicodeDecodeError, RopewalkError) as error:
+        except (ValueError, RopewalkError) as error:
             raise self.incompatible(error) from error
 
     def event(self, data: str) -> EventResource:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, TypeAdapter
 
 from ropewalk.client.errors import BadInput
 from ropewalk.factors.factor_file import FactorFile
+from ropewalk.reading.reader import strict_json
 from ropewalk.wire.candidates import ScoreList, TrialPage
+from ropewalk.wire.factor_value import read_result
 from ropewalk.wire.inspection import Inspection
 from ropewalk.wire.jobs import EstimateResource, EventList, Health, JobPage, JobResource, Readiness
 from ropewalk.wire.kinds import BY_PREFIX, KINDS, JobAction, JobKind, KindRow
@@ -126,7 +128,11 @@ def pictures(search_id: str) -> Call[SearchPictures]:
 
 def factors(search_id: str) -> Call[FactorFile]:
     """Read a search's factors."""
-    return _get(f"{job_path(search_id)}/factors", lambda body: FactorFile.from_json(body.decode()), {"format": "json"})
+
+    def read(body: bytes) -> FactorFile:
+        return read_result(strict_json(body.decode()))
+
+    return _get(f"{job_path(search_id)}/factors", read, {"format": "json"})
 
 
 def export(search_id: str, format: str) -> Call[str]:

@@ -29,7 +29,12 @@ def read_factors(value: object) -> FactorFile:
     return value if isinstance(value, FactorFile) else FactorFile.from_json(json.dumps(value))
 
 
-def _read_result(value: object) -> FactorFile:
+def read_result(value: object) -> FactorFile:
+    """The file that a JSON value of a server is: fields of later versions are ignored.
+
+    Raises:
+        InvalidFactorFile: it is none.
+    """
     return value if isinstance(value, FactorFile) else read_factors(known(FactorFile, value))
 
 
@@ -43,7 +48,7 @@ class _AsFactorFile:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         written = core_schema.plain_serializer_function_ser_schema(_write)
-        return core_schema.no_info_plain_validator_function(_read_result, serialization=written)
+        return core_schema.no_info_plain_validator_function(read_result, serialization=written)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

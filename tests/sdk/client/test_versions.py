@@ -52,6 +52,18 @@ def test_fields_of_a_newer_server_are_ignored() -> None:
     assert [one.name for one in found.baselines] == ["pi"]
 
 
+def test_factors_of_a_newer_server_are_read() -> None:
+    newer = json.dumps({**json.loads(FULL.to_json()), "mood": 1})
+    with odd_server(newer, headers=NEWER) as url, Client(url) as client:
+        assert client.factors("srch_1").file == FULL
+    with (
+        odd_server("{}", headers=NEWER) as url,
+        Client(url) as client,
+        pytest.raises(IncompatibleServer, match="newer"),
+    ):
+        client.factors("srch_1")
+
+
 @pytest.mark.parametrize(
     ("version", "age"), [("99.0.0", "newer"), ("0.0.9", "older")], ids=["a newer server", "an older one"]
 )

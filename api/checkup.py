@@ -157,6 +157,8 @@ def _port(settings: Settings) -> Finding:
 def _answering(url: str) -> str | None:
     """The version of the Ropewalk server there; None for anything else."""
     try:
-        return Health.model_validate_json(httpx.get(f"{url}/healthz", timeout=HEALTH_SECONDS).content).version
+        return Health.model_validate_json(
+            httpx.get(f"{url}/healthz", timeout=HEALTH_SECONDS, trust_env=False).content
+        ).version
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return None

@@ -5,8 +5,11 @@ Exit codes: 0 success, 1 it did not work, 2 the input breaks a rule, 130 interru
 """
 
 import json
+import os
+import ssl
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,7 +35,7 @@ from api.commands import (
 from api.console import print_line
 from api.errors import PROBLEM_KINDS, UnsafeBind
 from api.wire.problems import Refusal, problem_of
-from ropewalk.client.errors import ApiError, ServerUnreachable
+from ropewalk.client.errors import ApiError, BadInput, ServerUnreachable
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.problems import Problem
 
@@ -77,8 +80,27 @@ def _program(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="Certificates (PEM) to trust for https://, as SSL_CERT_FILE names them.")
+    ] = None,
 ) -> None:
     """Find the RoPE rescale factors that extend a language model's context window."""
+    if ca is not None:
+        _trust(ca)
+
+
+def _trust(ca: Path) -> None:
+    """Let every connection of this process trust the file's certificates.
+
+    Raises:
+        BadInput: it cannot be read, or holds none.
+    """
+    try:
+        ssl.create_default_context(cafile=ca)
+    except OSError as error:  # an SSLError is one
+        reason = error.strerror or error
+        raise BadInput(f"--ca must be a file of PEM certificates, but {ca} is not: {reason}") from error
+    os.environ["SSL_CERT_FILE"] = str(ca)
 
 
 def main() -> None:

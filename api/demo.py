@@ -29,6 +29,7 @@ from evaluation.models.user_path import user_path
 from ropewalk.client.errors import ApiError, BadInput, ServerUnreachable
 from ropewalk.client.progress import large
 from ropewalk.client.sync import Client
+from ropewalk.client.token import local_token
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow
 from ropewalk.wire.jobs import JobResource
@@ -104,7 +105,7 @@ def run_demo(settings: Settings, *, output: Path | None = None, seed: int = 0, a
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"the output must be a directory, but {directory} is not: {error.strerror}") from error
-    with _server(directory, console) as url, Client(url) as client:
+    with _server(directory, console) as url, Client(url, key=_token(directory)) as client:
         console.print(f"server       {url}  (API: {url}/docs, dashboard: {url}/dashboard)")
         _cancel_leftovers(client)
         for line in plan_lines(client.plan({**SPEC, "seed": seed})):
@@ -169,6 +170,10 @@ def _server(directory: Path, console: Console) -> Iterator[str]:
                 process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _token(directory: Path) -> str | None:
+    return local_token("http://127.0.0.1", directory / "server")
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Path) -> None:

@@ -21,8 +21,9 @@ from api.databases import open_database
 from api.http.app import create_app
 from api.http.auth import check_bind
 from api.http.dashboard import load_dashboard
+from api.local_token import ensure_token
 from api.preflight import make_home
-from api.settings import Settings, http_url, tell_ray_address
+from api.settings import Settings, http_url, is_loopback, tell_ray_address
 from service.door import Door
 from storage.api_keys import ApiKeys
 from storage.postgres.database import Database
@@ -40,6 +41,8 @@ class Announcement:
     url: str
     database: str
     controller: bool
+    #: what a browser shows once; None: it is asked for a key
+    token: str | None
 
 
 def run_server(
@@ -62,9 +65,16 @@ def run_server(
             own_pool = stack.enter_context(contextlib.closing(Database(database.url, outages=database.outages)))
             stack.enter_context(running_controller(own_pool, home, settings))
             signals.take()  # Ray has put a handler of its own in place
-        app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.dashboard)
-        url = http_url(settings.host, settings.port)
-        announce(Announcement(url=url, database="external" if settings.database else "embedded", controller=controller))
+        token = ensure_token(home) if is_loopback(settings.host) else None
+        app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.dashboard, token=token)
+        announce(
+            Announcement(
+                url=http_url(settings.host, settings.port),
+                database="external" if settings.database else "embedded",
+                controller=controller,
+                token=token,
+            )
+        )
         # What is loaded by now stays for good: the collector need not look through it in the middle of an answer.
         gc.collect()
         gc.freeze()

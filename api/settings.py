@@ -8,6 +8,7 @@ ROPEWALK_URL           server that the client commands talk to           http://
 ROPEWALK_API_KEY       key that the client commands send                 (none)
 ROPEWALK_ROOTS         directories that specs may read from, : between   (none)
 ROPEWALK_RATE_LIMIT    requests per key or address: N/PERIOD, or off     1200/minute
+ROPEWALK_ROOT_PATH     prefix under which a proxy shows the server       (none)
 ROPEWALK_LOG_FORMAT    text, or json: one object a line                  text
 RAY_ADDRESS            Ray cluster to join; empty: a local one           (empty)
 OTEL_EXPORTER_OTLP_ENDPOINT  collector of spans, http://host:4318       (no spans)
@@ -16,6 +17,7 @@ ROPEWALK_CRASH_AT      for tests: end the controller at a named point    (never)
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +32,7 @@ from evaluation.models.user_path import user_path
 from service.runtime.crash_points import POINTS, crash_at
 
 ENVIRONMENT_PREFIX = "ROPEWALK_"
+MAX_PREFIX = 200  # characters
 DATABASE_SCHEMES = ("postgresql://", "postgresql+psycopg://")
 
 
@@ -53,6 +56,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     roots: Annotated[tuple[Path, ...], NoDecode] = ()
     rate_limit: str = "1200/minute"
+    root_path: str | None = None
     log_format: LogFormat = "text"
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     ray_address: str | None = Field(None, validation_alias="RAY_ADDRESS")
@@ -89,6 +93,14 @@ class Settings(BaseSettings):
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise ValueError("must be printable ASCII without spaces")
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        path = (value or "").rstrip("/")
+        if path and not is_prefix(path):
+            raise ValueError("must be a path such as /ropewalk, of letters, digits and . _ ~ -")
+        return path or None
 
     @field_validator("crash_at")
     @classmethod
@@ -163,6 +175,11 @@ def http_url(host: str, port: int) -> str:
     """The address at which a local client reaches a server bound to `host`."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def is_prefix(text: str) -> bool:
+    """Whether `text` can stand before our paths: segments of letters, digits and . _ ~ -, each behind a slash."""
+    return len(text) <= MAX_PREFIX and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) is not None
 
 
 def is_loopback(host: str) -> bool:

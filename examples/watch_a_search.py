@@ -7,7 +7,6 @@ Prints a line whenever a better candidate is found, then the verdict; writes fac
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -31,8 +30,7 @@ def main() -> int:
         "budget": {"max_trials": given.max_trials},
         "scorer": {"backend": given.backend},
     }
-    url = os.environ.get("ROPEWALK_URL", "http://127.0.0.1:8000")
-    with Client(url, key=os.environ.get("ROPEWALK_API_KEY")) as client:
+    with Client() as client:  # ROPEWALK_URL and ROPEWALK_API_KEY, or the server on this machine
         search = client.submit(spec)
         print(f"submitted {search.id}")
         for event in client.watch(search.id):  # a connection that is lost is made again

@@ -13,6 +13,7 @@ from evaluation.models.source import POCKET
 from evaluation.models.user_path import exists, is_directory, user_path
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
+from ropewalk.client.token import local_token
 from ropewalk.reading.lengths import tokens_of
 from ropewalk.reading.reader import strict_json
 from ropewalk.wire.kinds import KINDS, JobAction
@@ -64,7 +65,8 @@ IdempotencyKey = Annotated[
 def client() -> Client:
     """A client of the server that the settings name."""
     settings = load_settings()
-    return Client(settings.server_url, key=settings.key)
+    home = user_path(str(settings.home))
+    return Client(settings.server_url, key=settings.key or local_token(settings.server_url, home))
 
 
 def read_text(path: str) -> str:

@@ -13,6 +13,7 @@ from api.http.fields import no_unknown_query
 from api.http.handlers import install_handlers
 from api.http.metrics import Metrics
 from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from api.http.prefix import PrefixMiddleware
 from api.http.routes import evaluations, finetunes, health, models, plans, searches
 from api.rate_limits import RateLimits
 from api.settings import Settings
@@ -30,8 +31,8 @@ Finds the RoPE rescale factors that extend a language model's context window, an
 
 Errors are RFC 9457 problem documents with a stable `code`. An `Idempotency-Key` makes a repeated POST return the first
 job. Lists are paged by keyset. Event lists become streams with `Accept: text/event-stream`. Keys are sent as
-`Authorization: Bearer rw_...`; a server without keys answers on loopback only. Who asks too often is answered 429 with
-Retry-After.
+`Authorization: Bearer rw_...`; a server without keys listens on loopback only and wants the token in its home. Who asks
+too often is answered 429 with Retry-After.
 """
 
 
@@ -41,8 +42,9 @@ def create_app(
     settings: Settings,
     *,
     open_optuna_storage: "Callable[[], BaseStorage]",
+    token: str | None = None,
 ) -> FastAPI:
-    """The application; nothing is opened and no database is asked until the first request."""
+    """The application, whose operator sends `token`; nothing is opened and no database is asked before a request."""
     app = FastAPIOffline(  # Swagger UI from this machine: many clusters see no CDN
         title="Ropewalk",
         version=ROPEWALK_VERSION,
@@ -61,8 +63,10 @@ def create_app(
     app.router.routes.append(DashboardRoute(open_optuna_storage))
     app.add_middleware(BodyLimitMiddleware)
     limits = RateLimits(settings.requests)
-    app.add_middleware(AccessMiddleware, gatekeeper=Gatekeeper(keys, host=settings.host, limits=limits))
-    app.add_middleware(RequestContextMiddleware)  # added last is outermost
+    gatekeeper = Gatekeeper(keys, host=settings.host, limits=limits, token=token)
+    app.add_middleware(AccessMiddleware, gatekeeper=gatekeeper)
+    app.add_middleware(RequestContextMiddleware)
+    app.add_middleware(PrefixMiddleware, configured=settings.root_path)  # added last is outermost
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
 

@@ -1,20 +1,23 @@
-"""Who may do what: bearer keys with scopes, needed everywhere but on a loopback address without keys.
+"""Who may do what: bearer keys with scopes, or the token in the server's home.
 
     bind address   keys exist   then
-    loopback       no           open, but the Host header must be a loopback name (against DNS rebinding)
-    loopback       yes          every request needs a key
+    loopback       no           every request needs the token, and a Host header that is a loopback name
+    loopback       yes          every request needs a key, or the token
     other          yes          every request needs a key
     other          no           the server refuses to start
 
-Without keys on loopback the requester is the operator: specs may name any file, and requests are not counted.
+Who sends the token is the operator: specs may name any file, and requests are not counted. An address or a header that
+is missing would prove nothing: behind a proxy everybody comes from loopback.
 
 `/healthz`, `/readyz`, `/docs` and the OpenAPI document are open always. A browser sends the key as the password of
-HTTP Basic; everything else sends `Authorization: Bearer rw_...`.
+HTTP Basic; everything else sends `Authorization: Bearer rw_...`. An address with `?token=...` makes a browser keep the
+token as a cookie.
 """
 
 import base64
 import binascii
 import hashlib
+import hmac
 import threading
 import time
 from collections.abc import Callable
@@ -22,10 +25,13 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import CrossOriginRequest, HostNotAllowed, InsufficientScope, Unauthenticated, UnsafeBind
+from api.http.prefix import route_path
 from api.rate_limits import RateLimits
 from api.settings import is_loopback
 from storage.api_keys import ApiKeys
@@ -35,6 +41,11 @@ from storage.records import Scope as KeyScope
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DOCS_ASSETS = "/docs-assets"  # scripts and styles of /docs
+NEEDS_KEY = "this server needs an API key: send Authorization: Bearer rw_..., which clients take from ROPEWALK_API_KEY"
+NEEDS_TOKEN = (
+    "this server needs its token, which clients on its machine read by themselves from the file `token` in its "
+    "ROPEWALK_HOME: set ROPEWALK_HOME to the server's, or ROPEWALK_API_KEY to the token"
+)
 FORWARDED = ("forwarded", "x-forwarded-for")  # a proxy's, behind which anybody may be
 VERIFIED_SECONDS = 30.0  # a revoked key stops working within this time; verifying costs a scrypt run
 KEYS_EXIST_SECONDS = 5.0  # the first key locks a running loopback server within this time
@@ -79,12 +90,20 @@ class Gatekeeper:
     """Decides on every request. Thread-safe; the methods block on the database."""
 
     def __init__(
-        self, keys: ApiKeys, *, host: str, limits: RateLimits, clock: Callable[[], float] = time.monotonic
+        self,
+        keys: ApiKeys,
+        *,
+        host: str,
+        limits: RateLimits,
+        token: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`token`: the home's; None, and on an address that other machines reach, only keys count."""
         self._keys = keys
         self._limits = limits
         self._verifying = threading.BoundedSemaphore(VERIFIED_AT_ONCE)
         self._loopback = is_loopback(host)
+        self._token = token if self._loopback else None
         self._clock = clock
         self._lock = threading.Lock()
         self._verified: dict[bytes, tuple[Principal, float]] = {}
@@ -100,6 +119,17 @@ class Gatekeeper:
             self._keys_exist = (exist, self._clock() + KEYS_EXIST_SECONDS)
         return exist
 
+    def is_operator(self, token: str | None) -> bool:
+        """Whether it is the home's token."""
+        mine = self._token
+        return token is not None and mine is not None and hmac.compare_digest(token.encode(), mine.encode())
+
+    def _is_by_operator(self, headers: Headers) -> bool:
+        if self._token is None:
+            return False
+        kept = cookie_parser(headers.get("cookie", "")).get(cookie_name(self._token))
+        return self.is_operator(bearer_token(headers.get("authorization", "")) or kept)
+
     def admit(self, method: str, path: str, headers: Headers, *, address: str) -> Principal:
         """The principal of a request from `address` that may go on.
 
@@ -112,8 +142,9 @@ class Gatekeeper:
             if not self._loopback:
                 self._limits.count_request(f"address {address}")
             return NOBODY
-        if not self.needs_key():
-            _check_host(headers)
+        if self._is_by_operator(headers):
+            if not self.needs_key():
+                _check_host(headers)
             return ANYONE_LOCAL
         principal = self._identify(headers, address)
         self._limits.count_request(principal.name)
@@ -129,7 +160,7 @@ class Gatekeeper:
         token = bearer_token(headers.get("authorization", ""))
         if token is None:
             self._limits.count_request(f"address {address}")
-            raise Unauthenticated("this server needs an API key: send Authorization: Bearer rw_...")
+            raise Unauthenticated(NEEDS_KEY if self.needs_key() else NEEDS_TOKEN)
         digest = hashlib.sha256(token.encode()).digest()
         remembered = self._verified.get(digest)
         if remembered is not None and self._clock() < remembered[1]:
@@ -165,6 +196,11 @@ def bearer_token(authorization: str) -> str | None:
     return None
 
 
+def cookie_name(token: str) -> str:
+    """Of its own for each server of this machine: a browser keeps cookies by the host alone, whatever the port."""
+    return f"ropewalk_{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+
+
 def _check_host(headers: Headers) -> None:
     host = headers.get("host", "")
     name = urlsplit(f"//{host}").hostname or ""
@@ -194,8 +230,25 @@ class AccessMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers, address = Headers(scope=scope), (scope.get("client") or ("unknown",))[0]
+            token = _token_in_address(scope)
+            if token is not None and self._gatekeeper.is_operator(token):
+                await _kept_as_cookie(scope, token)(scope, receive, send)
+                return
             principal = await run_in_threadpool(
-                self._gatekeeper.admit, scope["method"], scope["path"], headers, address=address
+                self._gatekeeper.admit, scope["method"], route_path(scope), headers, address=address
             )
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
+
+
+def _token_in_address(scope: Scope) -> str | None:
+    query = QueryParams(scope["query_string"])
+    return query.get("token") if scope["method"] == "GET" else None
+
+
+def _kept_as_cookie(scope: Scope, token: str) -> RedirectResponse:
+    """To the same address without the token, which stays neither in the history nor in a Referer header."""
+    query = QueryParams([pair for pair in QueryParams(scope["query_string"]).multi_items() if pair[0] != "token"])
+    response = RedirectResponse(scope["path"] + (f"?{query}" if query else ""), status_code=303)
+    response.set_cookie(cookie_name(token), token, httponly=True, samesite="lax")
+    return response

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING
 
 from a2wsgi import WSGIMiddleware
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import URLPath
+from starlette.datastructures import Headers, MutableHeaders, URLPath
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, NoMatchFound
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+
+from api.http.prefix import route_path
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 PREFIXES = ("/dashboard/", "/api/", "/static/")
 METHODS = ("GET", "HEAD")
+_MOVED_TYPES = ("text/html", "text/javascript", "application/javascript")
+_FETCH = b"{const f=window.fetch;window.fetch=(u,...r)=>f(typeof u==='string'&&u.startsWith('/')?'PREFIX'+u:u,...r);}\n"
 WORKERS = 4  # threads: the dashboard's pages poll every few seconds, its answers come from a cache
 
 
@@ -35,7 +39,7 @@ class DashboardRoute(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Every dashboard path, whatever the method: `handle` refuses the writing ones."""
-        taken = scope["type"] == "http" and is_dashboard(scope["path"])
+        taken = scope["type"] == "http" and is_dashboard(route_path(scope))
         return (Match.FULL if taken else Match.NONE), {}
 
     def url_path_for(self, name: str, /, **path_params: object) -> URLPath:
@@ -51,6 +55,8 @@ class DashboardRoute(BaseRoute):
         if scope["method"] not in METHODS:
             raise HTTPException(405, headers={"Allow": ", ".join(METHODS)})
         dashboard = await run_in_threadpool(self._build)
+        if prefix := scope.get("root_path", ""):
+            scope, send = _not_compressed(scope), _Moved(prefix, send)
         await dashboard(scope, receive, send)  # type: ignore[arg-type]
 
     def _build(self) -> WSGIMiddleware:
@@ -60,6 +66,47 @@ class DashboardRoute(BaseRoute):
 
                 self._built = WSGIMiddleware(optuna_dashboard.wsgi(self._open_storage()), workers=WORKERS)
             return self._built
+
+
+class _Moved:
+    """Sends the dashboard's page and its script with `prefix` before the paths that they ask for."""
+
+    def __init__(self, prefix: str, send: Send) -> None:
+        self._prefix = prefix.encode()
+        self._send = send
+        self._start: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        """Hold a page or a script back until it is whole; all else passes."""
+        if message["type"] == "http.response.start":
+            if Headers(raw=message["headers"]).get("content-type", "").partition(";")[0] in _MOVED_TYPES:
+                self._start = message
+                return
+        elif self._start is not None:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._send_moved(self._start)
+            return
+        await self._send(message)
+
+    async def _send_moved(self, start: Message) -> None:
+        headers = MutableHeaders(raw=list(start["headers"]))
+        body = self._body
+        if headers["content-type"].startswith("text/html"):
+            body = body.replace(b'src="/static/', b'src="' + self._prefix + b"/static/")
+        elif body:
+            body = _FETCH.replace(b"PREFIX", self._prefix) + body.replace(
+                b'url_prefix:"/dashboard"', b'url_prefix:"' + self._prefix + b'/dashboard"'
+            )
+        headers["content-length"] = str(len(body))
+        await self._send({**start, "headers": headers.raw})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _not_compressed(scope: Scope) -> Scope:
+    headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+    return {**scope, "headers": [*headers, (b"accept-encoding", b"identity")]}
 
 
 def load_dashboard() -> None:

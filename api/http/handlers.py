@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.errors import PROBLEM_KINDS
 from api.http.fields import Expected, field_problems
+from api.http.prefix import route_path
 from api.wire.problems import MEDIA_TYPE, ROOM_ERRORS, Refusal, problem_of, refusal_of
 
 logger = logging.getLogger("ropewalk.api")
@@ -99,4 +100,6 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 def _methods_of(request: Request) -> list[str]:
     """What the path takes; Starlette names the methods of its first route alone."""
     routes = (route for route in request.app.routes if isinstance(route, APIRoute))
-    return sorted({method for route in routes if route.path_regex.match(request.url.path) for method in route.methods})
+    return sorted(
+        {method for route in routes if route.path_regex.match(route_path(request.scope)) for method in route.methods}
+    )

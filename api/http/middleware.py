@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import MalformedRequest
 from api.http.dashboard import is_dashboard
 from api.http.handlers import response_of
+from api.http.prefix import route_path
 from api.wire.problems import refusal_of
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.problems import VERSION_HEADER
@@ -86,7 +87,7 @@ async def _tell(error: Exception, scope: Scope, receive: Receive, send: Send, re
         logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
     response = response_of(refusal, instance=scope["path"], request_id=request_id)
     if refusal.code == "UNAUTHENTICATED":
-        browser = is_dashboard(scope["path"])
+        browser = is_dashboard(route_path(scope))
         response.headers["WWW-Authenticate"] = 'Basic realm="ropewalk"' if browser else 'Bearer realm="ropewalk"'
     await response(scope, receive, send)
 

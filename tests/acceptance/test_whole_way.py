@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from api.local_token import ensure_token
 from ropewalk.client.sync import Client
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.evaluation import EvaluationReport
@@ -84,10 +85,12 @@ def test_from_a_rest_call_to_a_fine_tuned_model(served: Served) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_dashboard_shows_the_study(client: Client) -> None:
+def test_the_dashboard_shows_the_study(served: Served) -> None:
+    client = served.client
+    token = {"Authorization": f"Bearer {ensure_token(served.home)}"}
     (search,) = [job for job in client.jobs("search").items if job.labels == SPEC["labels"]]
-    page = httpx.get(f"{client.url}/dashboard")
+    page = httpx.get(f"{client.url}/dashboard", headers=token)
     assert page.status_code == 200
-    studies = httpx.get(f"{client.url}/api/studies").json()["study_summaries"]
+    studies = httpx.get(f"{client.url}/api/studies", headers=token).json()["study_summaries"]
     assert search.id in [study["study_name"] for study in studies]
-    assert httpx.delete(f"{client.url}/api/studies/1").status_code == 405
+    assert httpx.delete(f"{client.url}/api/studies/1", headers=token).status_code == 405

@@ -71,8 +71,10 @@ def test_it_serves_with_an_embedded_database_and_stops_in_order(home: Path) -> N
         url = _serving(process)
         assert httpx.get(f"{url}/readyz").status_code == 200
         body = {"model": "pocket", "target_length": 1024}
-        job_id = httpx.post(f"{url}/v1/searches", json=body, timeout=60).json()["id"]
-        headers = {"Accept": "text/event-stream"}
+        assert httpx.get(f"{url}/v1/searches").status_code == 401
+        operator = {"Authorization": f"Bearer {(home / 'token').read_text().strip()}"}
+        job_id = httpx.post(f"{url}/v1/searches", json=body, headers=operator, timeout=60).json()["id"]
+        headers = {"Accept": "text/event-stream", **operator}
         with httpx.stream("GET", f"{url}/v1/searches/{job_id}/events", headers=headers, timeout=30) as stream:
             next(stream.iter_lines())
             process.send_signal(signal.SIGTERM)  # an open stream does not hold the stop up

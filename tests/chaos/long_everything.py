@@ -18,14 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk.client.sync import Client
 from storage.postgres.database import Database
 from storage.postgres.upgrading import upgrade
 from tests.helpers.chaos_everything import live_until, running_service
 from tests.helpers.controllers import LONG, has_ended, search_spec
 from tests.helpers.fencing import accepted, assert_fenced
 from tests.helpers.postgres import fast_directory
-from tests.helpers.server_process import patiently
+from tests.helpers.server_process import operator_of, patiently
 from tests.helpers.studies import WholeStudy, whole_study
 from tests.helpers.waiting import free_port
 
@@ -47,7 +46,7 @@ def test_whatever_is_killed_the_search_ends_as_if_nothing_had_happened(home: Pat
     assert len(long_study.trials) == 200
 
     port, rng, kinds = free_port(), random.Random(5), itertools.cycle(KILLS)
-    with running_service(home, port=port, controllers=2) as service, Client(f"http://127.0.0.1:{port}") as api:
+    with running_service(home, port=port, controllers=2) as service, operator_of(home / "api", port) as api:
         upgrade(service.server.url)
         answering = patiently(lambda: api.ready() is not None)
         live_until(service, answering, seconds=180, each=lambda: None)

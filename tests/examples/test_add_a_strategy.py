@@ -12,13 +12,12 @@ import pytest
 
 from examples import add_a_strategy
 from ropewalk.client.errors import ApiError
-from ropewalk.client.sync import Client
 from ropewalk.rope.config import RopeConfig
 from ropewalk.wire.reports import SearchReport
 from search_space.strategies.base import StrategyContext
 from tests.helpers.breeding import play, smooth
 from tests.helpers.paths import ROOT, STARTUP
-from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, server, wait_for
+from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, operator_of, server, wait_for
 from tests.helpers.waiting import free_port
 
 SPEC: dict[str, Any] = {
@@ -55,7 +54,7 @@ def test_it_proposes_the_same_step_for_the_same_seed() -> None:
 def test_a_server_runs_a_search_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_prepare(tmp_path)), str(STARTUP), str(ROOT)]))
     home, port, log = tmp_path / "home", free_port(), tmp_path / "server.log"
-    with server(home, port), Client(f"http://127.0.0.1:{port}") as client:
+    with server(home, port), operator_of(home, port) as client:
         wait_for(lambda: client.ready() is not None, START_SECONDS, log)
         with pytest.raises(ApiError, match="random's arguments are candidates, but got 'population'"):
             client.submit({**SPEC, "strategy": {"name": "random", "population": 6}})

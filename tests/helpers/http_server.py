@@ -1,20 +1,26 @@
 """A real server in a thread, and short ways to jobs in every state."""
 
 import json
+import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import uvicorn
 
 from api.http.app import create_app
+from api.local_token import ensure_token
 from api.preflight import bind
 from api.server import uvicorn_config
-from api.settings import Settings
+from api.settings import Settings, is_loopback
 from evaluation.scores.score import DocumentScore
 from ropewalk.client.sync import Client
+from ropewalk.client.token import TOKEN_FILE
 from ropewalk.factors.factor_file import FactorFile, ModelIdentity
 from ropewalk.rope.config import RopeConfig
 from ropewalk.rope.published import PairFactors
@@ -31,6 +37,7 @@ from tests.helpers.waiting import wait_until
 
 ROPE = RopeConfig(rope_theta=10000.0, rotary_dim=32, original_max_position_embeddings=256)
 POCKET_SPEC: dict[str, object] = {"model": "pocket", "target_length": 1024}
+TOKEN = "the-token-of-every-server-that-a-test-starts-and-restarts"
 SPEC_JSON = json.dumps(POCKET_SPEC)
 
 
@@ -42,11 +49,30 @@ class RunningServer:
     database: Database
     jobs: JobStore
     keys: ApiKeys
+    home: Path
+    #: whether it listens where others reach it, so that its token counts for nothing
+    is_open: bool
+
+    @property
+    def token(self) -> str:
+        """What the operator sends."""
+        return ensure_token(self.home)
+
+    @property
+    def operator(self) -> dict[str, str]:
+        """The operator's headers."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+    @property
+    def stranger(self) -> httpx.Client:
+        """A plain HTTP client that sends neither key nor token."""
+        return httpx.Client(base_url=self.url, timeout=30, verify=False)
 
     @property
     def http(self) -> httpx.Client:
-        """A plain HTTP client, for what the typed one would not do."""
-        return httpx.Client(base_url=self.url, timeout=30, verify=False)  # nothing to verify, and reading CAs is slow
+        """The operator's plain HTTP client, for what the typed one would not do."""
+        headers = {} if self.is_open else self.operator
+        return httpx.Client(base_url=self.url, timeout=30, verify=False, headers=headers)  # reading CAs is slow
 
     def client(self, key: str | None = None) -> Client:
         """The typed client."""
@@ -57,11 +83,18 @@ class RunningServer:
 def running_server(
     database: Database, *, host: str = "127.0.0.1", port: int = 0, **settings: object
 ) -> Iterator[RunningServer]:
-    """A server on a free port. `host` is what its access rule sees; it listens on loopback in any case."""
+    """A server on a free port. `host` is what its access rule sees; it listens on loopback in any case. Clients of this
+    process find its token in ROPEWALK_HOME."""
     listener = bind("127.0.0.1", port)
     keys = ApiKeys(database)
     given = Settings.model_validate({"host": host, **settings})
-    app = create_app(Door(database), keys, given, open_optuna_storage=lambda: database.dashboard)
+    before = os.environ.get("ROPEWALK_HOME")
+    home = Path(tempfile.mkdtemp(prefix="ropewalk-token-"))
+    (home / TOKEN_FILE).write_text(TOKEN)
+    os.environ["ROPEWALK_HOME"] = str(home)
+    app = create_app(
+        Door(database), keys, given, open_optuna_storage=lambda: database.dashboard, token=ensure_token(home)
+    )
     server = uvicorn.Server(uvicorn_config(app))
     server.config.timeout_graceful_shutdown = 1
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server")
@@ -69,11 +102,17 @@ def running_server(
     try:
         wait_until(lambda: server.started)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        yield RunningServer(url=url, database=database, jobs=JobStore(database), keys=keys)
+        yield RunningServer(
+            url=url, database=database, jobs=JobStore(database), keys=keys, home=home, is_open=not is_loopback(host)
+        )
     finally:
         server.should_exit = True
         thread.join()
         listener.close()
+        shutil.rmtree(home)
+        os.environ.pop("ROPEWALK_HOME")
+        if before is not None:
+            os.environ["ROPEWALK_HOME"] = before
 
 
 def claimed_search(jobs: JobStore, *, spec_json: str = SPEC_JSON) -> Lease:

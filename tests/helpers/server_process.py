@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.local_token import ensure_token
 from ropewalk.client.errors import ApiError, ServerUnreachable
 from ropewalk.client.sync import Client
 from storage.errors import StorageError
@@ -46,13 +47,19 @@ def server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(timeout=90)
 
 
+def operator_of(home: Path, port: int) -> Client:
+    """A client with the token of the server in `home`, which need not have started yet."""
+    home.mkdir(parents=True, exist_ok=True)
+    return Client(f"http://127.0.0.1:{port}", key=ensure_token(home))
+
+
 class Served:
     """`ropewalk serve`, which may be killed and started again, and a client of it."""
 
     def __init__(self, home: Path, exits: ExitStack) -> None:
         self.home, self.log = home, home.parent / "server.log"
         self._port, self._exits = free_port(), exits
-        self.client = exits.enter_context(Client(f"http://127.0.0.1:{self._port}"))
+        self.client = exits.enter_context(operator_of(home, self._port))
         self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:

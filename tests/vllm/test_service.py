@@ -6,11 +6,10 @@ from typing import Any
 import psutil
 import pytest
 
-from ropewalk.client.sync import Client
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.evaluation import EvaluationReport
 from ropewalk.wire.reports import SearchReport
-from tests.helpers.server_process import START_SECONDS, server, wait_for
+from tests.helpers.server_process import START_SECONDS, operator_of, server, wait_for
 from tests.helpers.waiting import free_port
 
 SPEC: dict[str, Any] = {
@@ -37,7 +36,7 @@ SEARCH_SECONDS = 400.0  # an engine starts in it
 def test_a_search_and_an_evaluation_finish_and_leave_no_engine(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     log = tmp_path / "server.log"
-    with server(home, port) as process, Client(f"http://127.0.0.1:{port}") as client:
+    with server(home, port) as process, operator_of(home, port) as client:
         wait_for(lambda: client.ready() is not None, START_SECONDS, log)
         search = client.submit(SPEC)
         wait_for(lambda: client.get(search.id).is_final, SEARCH_SECONDS, log)

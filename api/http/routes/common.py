@@ -9,6 +9,7 @@ from fastapi import Depends, Request, Response
 
 from api.http import deps
 from api.http.auth import ANYONE_LOCAL
+from api.http.prefix import route_path
 from api.http.sse import EventSource, after_from, stream
 from api.wire.jobs import event_resource, job_resource
 from api.wire.problems import MEDIA_TYPE
@@ -77,7 +78,7 @@ class Submission:
         (defaults filled in) make the same job."""
         created = submit(spec, idempotency=self._idempotency(spec))
         job, headers = created.job, self.response.headers
-        headers["Location"] = f"/v1/{KINDS[job.kind].collection}/{job.id}"
+        headers["Location"] = f"{self.request.scope.get('root_path', '')}/v1/{KINDS[job.kind].collection}/{job.id}"
         headers["Retry-After"] = str(POLL_AFTER_SECONDS)
         if created.replayed:
             headers["Idempotent-Replayed"] = "true"
@@ -86,7 +87,7 @@ class Submission:
     def _idempotency(self, spec: Spec) -> IdempotencyRequest | None:
         if self.key is None:
             return None
-        text = f"{self.request.method} {self.request.url.path}\n{spec.canonical_json()}"
+        text = f"{self.request.method} {route_path(self.request.scope)}\n{spec.canonical_json()}"
         hashed = hashlib.sha256(text.encode()).hexdigest()
         return IdempotencyRequest(principal=self.who.name, key=self.key, request_hash=hashed)
 

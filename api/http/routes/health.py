@@ -15,9 +15,9 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/", include_in_schema=False)
-def root() -> Response:
+def root(request: Request) -> Response:
     """People who open the bare address want the documentation."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @router.get("/healthz", operation_id="get_health")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ropewalk.client.calls import Call, T
 from ropewalk.client.errors import ApiError, BadInput, IncompatibleServer, ServerUnreachable
+from ropewalk.client.token import local_token
 from ropewalk.errors import RopewalkError
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.jobs import EventResource
@@ -27,7 +28,8 @@ class Answers:
     """One server: its address, what is sent to it always, and what it has said of itself."""
 
     def __init__(self, url: str | None, key: str | None) -> None:
-        """Without `url` or `key`, ROPEWALK_URL and ROPEWALK_API_KEY say them. `url` may hold a user and a password;
+        """Without `url` or `key`, ROPEWALK_URL and ROPEWALK_API_KEY say them; without a key at all, the server's token
+        is sent if it is on this machine (see `ropewalk.client.token`). `url` may hold a user and a password;
         messages name it without them.
 
         Raises:
@@ -35,7 +37,8 @@ class Answers:
         """
         self.address = _address(url or os.environ.get("ROPEWALK_URL") or DEFAULT_URL)
         self.url = str(self.address.copy_with(username=None, password=None)).rstrip("/")
-        key = os.environ.get("ROPEWALK_API_KEY") if key is None else key
+        if key is None:
+            key = os.environ.get("ROPEWALK_API_KEY") or local_token(self.url)
         self.headers = {"User-Agent": f"ropewalk/{ROPEWALK_VERSION}"}
         if key:
             self.headers["Authorization"] = f"Bearer {key}"

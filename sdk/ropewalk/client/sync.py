@@ -22,6 +22,7 @@ from ropewalk.client.answers import (
 )
 from ropewalk.client.calls import Call, Spec, T
 from ropewalk.client.progress import POLL_SECONDS, Deadline, ProgressBar
+from ropewalk.client.proxies import direct, usable_proxies
 from ropewalk.found import Factors
 from ropewalk.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
 from ropewalk.wire.inspection import Inspection
@@ -53,14 +54,16 @@ class Client:
             BadInput: `url` is no URL of a server.
         """
         self._answers = Answers(url, key)
-        self._http = httpx.Client(
-            base_url=self._answers.address,
-            headers=self._answers.headers,
-            timeout=TIMEOUT,
-            verify=verify,
-            transport=transport,
-            event_hooks={"response": [self._answers.hear]},
-        )
+        with usable_proxies():
+            self._http = httpx.Client(
+                base_url=self._answers.address,
+                headers=self._answers.headers,
+                timeout=TIMEOUT,
+                verify=verify,
+                transport=transport,
+                mounts=direct(self._answers.address),
+                event_hooks={"response": [self._answers.hear]},
+            )
 
     @property
     def url(self) -> str:

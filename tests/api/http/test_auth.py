@@ -1,14 +1,18 @@
 """Who gets in: every way of binding, with and without keys, with every scope."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 from starlette.datastructures import Headers
 
 from api.errors import UnsafeBind
-from api.http.auth import Gatekeeper, bearer_token, check_bind
+from api.http.auth import ANYONE_LOCAL, Gatekeeper, bearer_token, check_bind, cookie_name
+from api.local_token import ensure_token
 from api.rate_limits import RateLimits
+from ropewalk.client.token import local_token
 from storage.api_keys import ApiKeys
 from storage.postgres.database import Database
 from storage.records import Scope
@@ -89,17 +93,61 @@ def test_a_revoked_key_stops_working(database: Database) -> None:
         gate.admit("GET", "/v1/searches", headers, address="here")
 
 
-def test_the_first_key_locks_a_loopback_server(database: Database) -> None:
+def test_a_server_without_keys_wants_its_token_and_then_a_key(database: Database) -> None:
     keys = ApiKeys(database)
     now = 0.0
-    gate = Gatekeeper(keys, host="127.0.0.1", limits=RateLimits(None), clock=lambda: now)
+    gate = Gatekeeper(keys, host="127.0.0.1", limits=RateLimits(None), token="mine", clock=lambda: now)
     local = Headers({"host": "127.0.0.1:8000"})
-    assert gate.admit("POST", "/v1/searches", local, address="here").may("admin")
+    operator = Headers({"host": "127.0.0.1:8000", **_bearer("mine")})
+    with pytest.raises(PermissionError, match="ROPEWALK_HOME"):
+        gate.admit("GET", "/v1/searches", local, address="here")
+    assert gate.admit("POST", "/v1/searches", operator, address="here") is ANYONE_LOCAL
     token = keys.create("first", ["read"])
     now = 60.0
     with pytest.raises(PermissionError, match="needs an API key"):
         gate.admit("GET", "/v1/searches", local, address="here")
     assert gate.admit("GET", "/v1/searches", Headers(_bearer(token)), address="here").name.startswith("key:")
+    assert gate.admit("POST", "/v1/searches", operator, address="here") is ANYONE_LOCAL, "nobody is locked out"
+
+
+@pytest.mark.parametrize("sent", ["", "other", "min", "mine2"])
+def test_no_token_but_the_homes_is_the_operators(sent: str, database: Database) -> None:
+    for host, headers in (
+        ("127.0.0.1", _bearer(sent)),
+        ("127.0.0.1", {"cookie": f"{cookie_name('mine')}={sent}"}),
+        ("127.0.0.1", {"cookie": "other=mine"}),
+        ("0.0.0.0", _bearer("mine")),
+    ):
+        gate = Gatekeeper(ApiKeys(database), host=host, limits=RateLimits(None), token="mine")
+        with pytest.raises(PermissionError):
+            gate.admit("GET", "/v1/searches", Headers({"host": "127.0.0.1:8000"} | headers), address="here")
+
+
+def test_a_browser_keeps_the_token_of_the_printed_address(server: RunningServer) -> None:
+    with server.stranger as browser:
+        assert browser.get("/dashboard").status_code == 401
+        assert browser.get("/dashboard?token=guess").status_code == 401
+        shown = browser.get("/dashboard", params={"token": server.token, "a": "b"})
+        assert (shown.status_code, shown.headers["location"]) == (303, "/dashboard?a=b")
+        assert "httponly" in shown.headers["set-cookie"].lower()
+        assert browser.get("/dashboard").status_code == 200
+        assert browser.get("/v1/searches").status_code == 200
+        cross = browser.post("/v1/searches", json=POCKET_SPEC, headers={"Origin": "https://evil.example"})
+        assert cross.json()["code"] == "CROSS_ORIGIN_REQUEST"
+
+
+def test_the_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        tokens = set(pool.map(lambda _: ensure_token(tmp_path), range(8)))
+    assert len(tokens) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    (token,) = tokens
+    for url in ("http://127.0.0.1:8000", "http://localhost:1/x", "http://[::1]:8000"):
+        assert local_token(url, tmp_path) == token
+    for url in ("http://10.1.2.3:8000", "https://ropewalk.example", "http://127.0.0.1.evil.example", "nonsense"):
+        assert local_token(url, tmp_path) is None, "it goes to no other machine"
+    assert local_token("http://127.0.0.1:8000", tmp_path / "nowhere") is None
 
 
 def test_binding_other_addresses_needs_a_key(database: Database) -> None:

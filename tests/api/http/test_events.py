@@ -109,7 +109,10 @@ def test_a_stream_keeps_quiet_connections_alive(server: RunningServer, monkeypat
 def test_many_streams_do_not_starve_the_other_routes(server: RunningServer) -> None:
     lease = claimed_search(server.jobs)
     limits = httpx.Limits(max_connections=None)
-    with httpx.Client(base_url=server.url, timeout=30, limits=limits, verify=False) as http, ExitStack() as streams:
+    with (
+        httpx.Client(base_url=server.url, headers=server.operator, timeout=30, limits=limits, verify=False) as http,
+        ExitStack() as streams,
+    ):
         path = f"/v1/searches/{lease.job_id}/events"
         for _ in range(60):  # more than the routes have threads
             response = streams.enter_context(http.stream("GET", path, headers=STREAM))

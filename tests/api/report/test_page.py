@@ -143,7 +143,7 @@ def browse(server: RunningServer, tmp_path: Path) -> Browse:
     """Opens the report of a finished evaluation in headless Chromium."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here: Debian's package is chromium")
-    url = f"{server.url}/v1/evaluations/{finished_evaluation(server.jobs)}/report"
+    url = f"{server.url}/v1/evaluations/{finished_evaluation(server.jobs)}/report?token={server.token}"
 
     def run(*flags: str) -> subprocess.CompletedProcess[str]:
         profile = f"--user-data-dir={tmp_path / 'profile'}"

@@ -97,29 +97,36 @@ class Door:
         """What an evaluation would cost; errors as `service.plans.making.plan_evaluation`."""
         return plan_evaluation(spec, Device.of(options), jobs=self._jobs)
 
-    def submit_search(self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
+    def submit_search(
+        self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
+    ) -> Created:
         """Accept a search; errors as `validate_search`, and IdempotencyConflict."""
         self.validate_search(spec)
-        return self._create("search", spec, idempotency)
+        return self._create("search", spec, idempotency, creator)
 
-    def submit_finetune(self, spec: FinetuneSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
+    def submit_finetune(
+        self, spec: FinetuneSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
+    ) -> Created:
         """Accept a fine-tuning job; errors as `prepare_finetune`, and IdempotencyConflict."""
         prepare_finetune(spec, self._jobs)
-        return self._create("finetune", spec, idempotency)
+        return self._create("finetune", spec, idempotency, creator)
 
-    def submit_evaluation(self, spec: EvaluationSpec, *, idempotency: IdempotencyRequest | None = None) -> Created:
+    def submit_evaluation(
+        self, spec: EvaluationSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
+    ) -> Created:
         """Accept an evaluation; errors as `prepare_evaluation`, and IdempotencyConflict."""
         prepare_evaluation(spec, self._jobs)
-        return self._create("evaluation", spec, idempotency)
+        return self._create("evaluation", spec, idempotency, creator)
 
     def _create(
         self,
         kind: JobKind,
         spec: SearchSpec | FinetuneSpec | EvaluationSpec,
         idempotency: IdempotencyRequest | None,
+        creator: str | None,
     ) -> Created:
         labels = tuple(sorted(spec.labels.items()))
-        return self._jobs.create(kind, spec.canonical_json(), labels, idempotency=idempotency)
+        return self._jobs.create(kind, spec.canonical_json(), labels, idempotency=idempotency, creator=creator)
 
     def job(self, kind: JobKind, job_id: str) -> Job:
         """One job of this kind.
@@ -131,6 +138,10 @@ class Door:
         if job.kind != kind:
             raise JobNotFound(f"no {kind} has the id {job_id}")
         return job
+
+    def creator(self, job_id: str) -> str | None:
+        """Who submitted a job, as named then; None where nobody knows."""
+        return self._jobs.creator(job_id)
 
     def jobs(
         self,

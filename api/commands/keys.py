@@ -6,13 +6,19 @@ import typer
 from rich.table import Table
 
 from api.commands import common
-from api.console import err, print_json, print_line, print_table
+from api.console import err, note, print_json, print_line, print_table
 from api.settings import load_settings
 from ropewalk.client.errors import BadInput
 from storage.records import Scope
 
 KNOWN_SCOPES: tuple[Scope, ...] = get_args(Scope)
 DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "submit")
+
+_FIRST = (
+    "this is the only key: a running server needs one for every request from now on, except from who has the token in "
+    "its ROPEWALK_HOME and reaches it on loopback."
+)
+_NARROW = " It has scope {} alone, so that nobody else could both submit and read."
 
 keys_app = typer.Typer(help="Manage API keys in the server's database.", no_args_is_help=True)
 
@@ -40,7 +46,14 @@ def create(
     if not (name.strip() and name.isprintable()):
         raise BadInput(f"a key's name must be printable and not empty, but got {name!r}")
     with open_database(load_settings()) as database:
-        token = ApiKeys(database).create(name, scopes)
+        keys = ApiKeys(database)
+        is_first = all(key.revoked_at is not None for key in keys.list())
+        token = keys.create(name, scopes)
+    if is_first:
+        note(
+            _FIRST
+            + ("" if set(scopes) >= {"read", "submit"} or "admin" in scopes else _NARROW.format(" ".join(scopes)))
+        )
     if as_json:
         print_json({"token": token, "name": name, "scopes": list(scopes)})
         return

@@ -63,7 +63,7 @@ def create_app(
     app.router.routes.append(DashboardRoute(open_optuna_storage))
     app.add_middleware(BodyLimitMiddleware)
     limits = RateLimits(settings.requests)
-    gatekeeper = Gatekeeper(keys, host=settings.host, limits=limits, token=token)
+    gatekeeper = Gatekeeper(keys, host=settings.host, limits=limits, token=token, creator_of=door.creator)
     app.add_middleware(AccessMiddleware, gatekeeper=gatekeeper)
     app.add_middleware(RequestContextMiddleware)
     app.add_middleware(PrefixMiddleware, configured=settings.root_path)  # added last is outermost

@@ -18,6 +18,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from api.errors import CrossOriginRequest, HostNotAllowed, InsufficientScope, Un
 from api.http.prefix import route_path
 from api.rate_limits import RateLimits
 from api.settings import is_loopback
+from ropewalk.wire.kinds import KINDS
 from storage.api_keys import ApiKeys
 from storage.records import SCOPES, ApiKey
 from storage.records import Scope as KeyScope
@@ -46,6 +48,7 @@ NEEDS_TOKEN = (
     "this server needs its token, which clients on its machine read by themselves from the file `token` in its "
     "ROPEWALK_HOME: set ROPEWALK_HOME to the server's, or ROPEWALK_API_KEY to the token"
 )
+_JOB_PATH = re.compile(rf"/v1/(?:{'|'.join(row.collection for row in KINDS.values())})/(?P<id>[0-9a-z_]+)(?:/|$)")
 FORWARDED = ("forwarded", "x-forwarded-for")  # a proxy's, behind which anybody may be
 VERIFIED_SECONDS = 30.0  # a revoked key stops working within this time; verifying costs a scrypt run
 KEYS_EXIST_SECONDS = 5.0  # the first key locks a running loopback server within this time
@@ -96,10 +99,13 @@ class Gatekeeper:
         host: str,
         limits: RateLimits,
         token: str | None = None,
+        creator_of: Callable[[str], str | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`token`: the home's; None, and on an address that other machines reach, only keys count."""
+        """`token`: the home's; None, and on an address that other machines reach, only keys count.
+        `creator_of`: who submitted the job of an id, by a principal's name."""
         self._keys = keys
+        self._creator_of = creator_of
         self._limits = limits
         self._verifying = threading.BoundedSemaphore(VERIFIED_AT_ONCE)
         self._loopback = is_loopback(host)
@@ -118,6 +124,11 @@ class Gatekeeper:
             exist = bool(_active(self._keys))
             self._keys_exist = (exist, self._clock() + KEYS_EXIST_SECONDS)
         return exist
+
+    def _is_own(self, principal: Principal, path: str) -> bool:
+        """Whether the path is of a job that the principal submitted: what may be submitted may be followed, too."""
+        found = _JOB_PATH.match(path)
+        return found is not None and principal.may("submit") and self._creator_of(found["id"]) == principal.name
 
     def is_operator(self, token: str | None) -> bool:
         """Whether it is the home's token."""
@@ -149,7 +160,7 @@ class Gatekeeper:
         principal = self._identify(headers, address)
         self._limits.count_request(principal.name)
         needed: KeyScope = "read" if method in READING_METHODS else "submit"
-        if not principal.may(needed):
+        if not (principal.may(needed) or (needed == "read" and self._is_own(principal, path))):
             raise InsufficientScope(
                 f"{method} needs a key with scope {needed}, "
                 f"but {principal.name} has {', '.join(sorted(principal.scopes)) or 'none'}"
@@ -178,7 +189,7 @@ class Gatekeeper:
             key = self._keys.verify(token)
         if key is None:
             self._limits.count_failure(address)
-            raise Unauthenticated("the API key is unknown or was revoked")
+            raise Unauthenticated("the API key is unknown or was revoked; clients take it from ROPEWALK_API_KEY")
         return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes))
 
 

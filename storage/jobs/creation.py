@@ -14,6 +14,12 @@ from storage.jobs.leases import JobRow, lock_job
 from storage.postgres.tables import idempotency_keys, jobs
 from storage.records import IdempotencyRequest
 
+_CREATOR = sa.text("""
+    SELECT CAST(data_json AS jsonb)->>'creator' FROM ropewalk.events
+    WHERE type = 'job.created' AND job_id = (SELECT coalesce(parent_id, id) FROM ropewalk.jobs WHERE id = :job_id)
+    ORDER BY id LIMIT 1
+""")
+
 
 def insert_job(
     connection: sa.Connection,
@@ -22,14 +28,24 @@ def insert_job(
     spec_json: str,
     labels: Sequence[tuple[str, str]],
     parent_id: str | None,
+    creator: str | None = None,
 ) -> JobRow:
-    """A new queued job with its event. Raises: JobNotFound, InvalidTransition, of the parent."""
+    """A new queued job with its event, which says who asked for it.
+
+    Raises:
+        JobNotFound, InvalidTransition: of the parent.
+    """
     values = {"id": job_id, "kind": kind, "spec_json": spec_json, "labels": dict(labels), "parent_id": parent_id}
     if parent_id is not None:
         _check_parent(connection, parent_id)
     row = connection.execute(sa.insert(jobs).values(values).returning(*jobs.c)).one()
-    events.record(connection, job_id, "job.created", kind=kind, parent_id=parent_id)
+    events.record(connection, job_id, "job.created", kind=kind, parent_id=parent_id, creator=creator)
     return row
+
+
+def creator_of(connection: sa.Connection, job_id: str) -> str | None:
+    """Who asked for the job, or for the search that handed it off; None where nobody knows."""
+    return connection.execute(_CREATOR, {"job_id": job_id}).scalar_one_or_none()
 
 
 def _check_parent(connection: sa.Connection, parent_id: str) -> None:

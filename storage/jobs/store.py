@@ -11,7 +11,7 @@ from ropewalk.wire.kinds import JOB_KINDS, JobAction, JobKind, JobState
 from storage.errors import InvalidTransition, JobNotFound, LeaseLost
 from storage.ids import new_job_id
 from storage.jobs import claims, conditions, events, listing, requests
-from storage.jobs.creation import insert_job, take_key
+from storage.jobs.creation import creator_of, insert_job, take_key
 from storage.jobs.leases import hold, now, seconds_from_now
 from storage.jobs.rows import change, job_from_row, move, progress_value
 from storage.postgres.database import Database
@@ -39,8 +39,10 @@ class JobStore:
         labels: Sequence[tuple[str, str]] = (),
         parent_id: str | None = None,
         idempotency: IdempotencyRequest | None = None,
+        creator: str | None = None,
     ) -> Created:
-        """A new queued job; or, with an idempotency key that was used before, the job of then (`replayed`).
+        """A new queued job that `creator` asked for; or, with an idempotency key that was used before, the job of then
+        (`replayed`).
 
         Raises:
             IdempotencyConflict: the key was used for a request with another hash or kind.
@@ -52,7 +54,7 @@ class JobStore:
                 first = take_key(connection, idempotency, kind, job_id)
                 if first is not None:
                     return Created(job=job_from_row(first), replayed=True)
-            row = insert_job(connection, job_id, kind, spec_json, labels, parent_id)
+            row = insert_job(connection, job_id, kind, spec_json, labels, parent_id, creator)
             return Created(job=job_from_row(row), replayed=False)
 
     @retried()
@@ -63,6 +65,12 @@ class JobStore:
         if row is None:
             raise JobNotFound(f"a job must exist, but there is no {job_id!r}")
         return job_from_row(row)
+
+    @retried()
+    def creator(self, job_id: str) -> str | None:
+        """Who asked for the job; None where there is no such job, or nobody knows."""
+        with self._database.transaction() as connection:
+            return creator_of(connection, job_id)
 
     @retried()
     def list(

@@ -259,9 +259,16 @@ def test_keys_and_migrations(
     assert _json(capsys, "db", "upgrade") == {"status": "current"}
     with closing(Database(empty_database_url)) as database:
         database.check()
-    made = _json(capsys, "keys", "create", "ann", "--scope", "read")
+    assert run(["keys", "create", "ann", "--scope", "read", "--json"]) == 0
+    told = capsys.readouterr()
+    made = json.loads(told.out)
     assert made["token"].startswith("rw_")
-    assert _run(capsys, "keys", "create", "bob").startswith("rw_")
+    assert "this is the only key" in told.err
+    assert "scope read alone" in told.err
+    assert run(["keys", "create", "bob"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("rw_")
+    assert "only key" not in told.err
     items = _json(capsys, "keys", "list")["items"]
     assert [(item["name"], item["scopes"]) for item in items] == [("ann", ["read"]), ("bob", ["read", "submit"])]
     assert made["token"] not in _run(capsys, "keys", "list")

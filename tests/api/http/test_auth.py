@@ -13,6 +13,7 @@ from api.http.auth import ANYONE_LOCAL, Gatekeeper, bearer_token, check_bind, co
 from api.local_token import ensure_token
 from api.rate_limits import RateLimits
 from ropewalk.client.token import local_token
+from ropewalk.wire.kinds import JobState
 from storage.api_keys import ApiKeys
 from storage.postgres.database import Database
 from storage.records import Scope
@@ -72,6 +73,30 @@ def test_scopes(guarded: RunningServer, scopes: list[Scope], reads: bool, submit
     for response in (read, write):
         if response.status_code == 403:
             assert response.json()["code"] == "INSUFFICIENT_SCOPE"
+
+
+def test_who_may_submit_may_follow_what_it_submitted(guarded: RunningServer) -> None:
+    mine, others = (_bearer(guarded.keys.create(name, ["submit"])) for name in ("mine", "others"))
+    with guarded.http as http:
+        job_id = http.post("/v1/searches", json=POCKET_SPEC, headers=mine).json()["id"]
+        for path in ("", "/events", "/trials", "/scores"):
+            assert http.get(f"/v1/searches/{job_id}{path}", headers=mine).status_code == 200, path
+            assert http.get(f"/v1/searches/{job_id}{path}", headers=others).status_code == 403
+        assert http.get("/v1/searches", headers=mine).status_code == 403, "the list shows everybody's"
+        assert http.get("/v1/searches/srch_none", headers=mine).status_code == 403
+        jobs = guarded.jobs
+        claimed = jobs.claim("a", 60)
+        assert claimed is not None
+        for state in (JobState.preparing, JobState.searching, JobState.validating):
+            jobs.transition(claimed[1], state)
+        child = jobs.hand_off(claimed[1], "{}", "{}").id
+        assert jobs.creator(child) == jobs.creator(job_id)
+
+
+def test_a_refusal_says_where_clients_take_the_key_from(guarded: RunningServer) -> None:
+    with guarded.http as http:
+        for headers in ({}, _bearer("rw_x_y")):
+            assert "ROPEWALK_API_KEY" in http.get("/v1/searches", headers=headers).json()["detail"]
 
 
 def test_a_browser_sends_the_key_as_a_password(guarded: RunningServer) -> None:

@@ -19,7 +19,7 @@ from evaluation.documents.corpus import load_corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.needle import NeedleDocument
 from evaluation.models.source import ModelSource, load_tokenizer, resolve_model
-from ropewalk.factors.exports.hf import merged_config, switch_length
+from ropewalk.factors.exports.hf import switch_length
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.found import Factors
 from ropewalk.rope.scaling import Scaling
@@ -65,7 +65,7 @@ def score_family(one: Family, directory: Path) -> FamilyScores:
     exported: list[float | None] = [None, None]
     if source.rope.place.hf_refusal is None:
         check_loads(one.config, file)
-        exported[:] = _exported(directory, merged_config(one.config, file), [long, short])
+        exported[:] = _exported(directory, Factors(file).config_for(one.config), [long, short])
     return FamilyScores(
         export_refusal=source.rope.place.hf_refusal,
         none=none,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -57,15 +58,15 @@ def check_config(file: FactorFile, config: Mapping[str, object]) -> None:
             f"rope_theta must be the model's, {theta}, "
             f"but the factor file says {file.model.rope_theta}: {_advice(file)}"
         )
-    width = _rotary_dim(rope, stated)
-    if file.place.table_pairs is None and width not in (None, file.model.rotary_dim):
+    widths = _rotary_dims(rope, stated)
+    if file.place.table_pairs is None and widths and file.model.rotary_dim not in widths:
         raise FactorsDoNotFit(
-            f"rotary_dim must be the model's, {width}, "
+            f"rotary_dim must be the model's, {widths[0]}, "
             f"but the factor file says {file.model.rotary_dim}: {_advice(file)}"
         )
     _check_unscaled(file, rope, stated)
     length = stated.get("max_position_embeddings")
-    if isinstance(length, int):
+    if isinstance(length, int) and _rope_type(rope) == "default":  # a scaling may serve more than it says
         check_length(file, length)
 
 
@@ -84,21 +85,29 @@ def _rope_block(file: FactorFile, stated: Mapping[str, object]) -> Mapping[str, 
     return {}
 
 
-def _rotary_dim(rope: Mapping[str, object], stated: Mapping[str, object]) -> int | None:
-    """The rotary width; None where the config does not say it in one of the usual ways."""
-    head, hidden, heads = stated.get("head_dim"), stated.get("hidden_size"), stated.get("num_attention_heads")
-    if head is None and isinstance(hidden, int) and isinstance(heads, int):
-        head = hidden // heads
-    head = stated.get("qk_rope_head_dim", head)
-    partial = rope.get("partial_rotary_factor", stated.get("partial_rotary_factor", 1.0))
-    if not isinstance(head, int) or not isinstance(partial, int | float):
-        return None
-    return int(head * partial)
+def _rotary_dims(rope: Mapping[str, object], stated: Mapping[str, object]) -> list[int]:
+    """Rotary widths that a config can mean, the likeliest first; none where it says nothing in one of the usual ways.
+
+    Families read one statement in several ways: as the width, or as a part of a head, rounded down or to a pair.
+    """
+    hidden, heads = stated.get("hidden_size"), stated.get("num_attention_heads")
+    sizes = [stated.get(name) for name in ("qk_rope_head_dim", "head_dim", "attention_head_dim", "rotary_dim")]
+    if isinstance(hidden, int) and isinstance(heads, int):
+        sizes.append(hidden // heads)
+    partial = rope.get("partial_rotary_factor", stated.get("partial_rotary_factor"))
+    share = partial if isinstance(partial, int | float) else 1.0
+    widths = [size * share for size in sizes if isinstance(size, int)]
+    rounded = [number for width in widths for number in (int(width), 2 * math.ceil(width / 2))]
+    return list(dict.fromkeys([*rounded, *(size for size in sizes if isinstance(size, int))]))
+
+
+def _rope_type(rope: Mapping[str, object]) -> object:
+    return rope.get("rope_type", rope.get("type")) or "default"
 
 
 def _check_unscaled(file: FactorFile, rope: Mapping[str, object], stated: Mapping[str, object]) -> None:
     """A config with `longrope` has factors: the model's own must be those that the file's were found over."""
-    if rope.get("rope_type", rope.get("type")) not in ("longrope", "su"):
+    if _rope_type(rope) not in ("longrope", "su"):
         return
     own = file.short_factor.as_array()
     sets = [rope.get(name) for name in ("short_factor", "long_factor")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -58,12 +57,7 @@ def check_config(file: FactorFile, config: Mapping[str, object]) -> None:
             f"rope_theta must be the model's, {theta}, "
             f"but the factor file says {file.model.rope_theta}: {_advice(file)}"
         )
-    widths = _rotary_dims(rope, stated)
-    if file.place.table_pairs is None and widths and file.model.rotary_dim not in widths:
-        raise FactorsDoNotFit(
-            f"rotary_dim must be the model's, {widths[0]}, "
-            f"but the factor file says {file.model.rotary_dim}: {_advice(file)}"
-        )
+    _check_heads(file, rope, stated)
     _check_unscaled(file, rope, stated)
     length = stated.get("max_position_embeddings")
     if isinstance(length, int) and _rope_type(rope) == "default":  # a scaling may serve more than it says
@@ -85,20 +79,26 @@ def _rope_block(file: FactorFile, stated: Mapping[str, object]) -> Mapping[str, 
     return {}
 
 
-def _rotary_dims(rope: Mapping[str, object], stated: Mapping[str, object]) -> list[int]:
-    """Rotary widths that a config can mean, the likeliest first; none where it says nothing in one of the usual ways.
+def _check_heads(file: FactorFile, rope: Mapping[str, object], stated: Mapping[str, object]) -> None:
+    """The heads must be as wide, where the config says so in one of the usual ways.
 
-    Families read one statement in several ways: as the width, or as a part of a head, rounded down or to a pair.
+    Families read a rotary width off their configs in several ways, so that either it or the head that it is a part of
+    must be among what can be meant.
     """
     hidden, heads = stated.get("hidden_size"), stated.get("num_attention_heads")
-    sizes = [stated.get(name) for name in ("qk_rope_head_dim", "head_dim", "attention_head_dim", "rotary_dim")]
+    said = [stated.get(name) for name in ("qk_rope_head_dim", "head_dim", "attention_head_dim", "rotary_dim")]
     if isinstance(hidden, int) and isinstance(heads, int):
-        sizes.append(hidden // heads)
+        said.append(hidden // heads)
+    sizes = [size for size in said if isinstance(size, int)]
     partial = rope.get("partial_rotary_factor", stated.get("partial_rotary_factor"))
     share = partial if isinstance(partial, int | float) else 1.0
-    widths = [size * share for size in sizes if isinstance(size, int)]
-    rounded = [number for width in widths for number in (int(width), 2 * math.ceil(width / 2))]
-    return list(dict.fromkeys([*rounded, *(size for size in sizes if isinstance(size, int))]))
+    widths = [int(size * share) for size in sizes]
+    in_file = file.model.rotary_dim
+    whole = round(in_file / file.model.partial_rotary_factor)
+    if sizes and file.place.table_pairs is None and not {in_file, whole} & {*sizes, *widths}:
+        raise FactorsDoNotFit(
+            f"rotary_dim must be the model's, {widths[0]}, but the factor file says {in_file}: {_advice(file)}"
+        )
 
 
 def _rope_type(rope: Mapping[str, object]) -> object:

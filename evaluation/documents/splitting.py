@@ -29,7 +29,7 @@ def split_lines(text: str) -> dict[Split, str]:
         dealt[_DEAL[index % len(_DEAL)]].extend(block)
     kept = np.zeros(0, dtype=np.uint64)
     for split in _KEEPERS:
-        dealt[split] = _without_windows(dealt[split], kept)
+        dealt[split] = without_windows(dealt[split], kept)
         kept = np.sort(np.concatenate([kept, window_hashes("".join(dealt[split]))]))
     return {split: "".join(lines) for split, lines in dealt.items()}
 
@@ -88,17 +88,81 @@ def _cut_long(lines: list[str], size: int) -> list[str]:
     return pieces
 
 
-def _without_windows(lines: list[str], taken: NDArray[np.uint64]) -> list[str]:
-    """Drop the lines in which a window in `taken` (sorted) ends; again for the windows that the gaps create."""
-    while lines:
-        shared = _is_in(window_hashes("".join(lines)), taken)
-        if not shared.any():
-            break
-        # Dropping the line where a window ends breaks the window.
-        ends = np.cumsum([len(line) for line in lines])
-        dropped = set(np.searchsorted(ends, np.flatnonzero(shared) + WINDOW - 1, side="right").tolist())
-        lines = [line for index, line in enumerate(lines) if index not in dropped]
-    return lines
+def without_windows(lines: list[str], taken: NDArray[np.uint64]) -> list[str]:
+    """Drop the lines in which a window in `taken` (sorted) ends; again for the windows that the gaps create.
+
+    Dropping the line where a window ends breaks the window. After the first round only windows across a new gap are
+    new, so the work is that of the text once and of its gaps, however many rounds they take.
+    """
+    chain = _Chain(lines)
+    last = np.flatnonzero(_is_in(window_hashes("".join(lines)), taken)) + WINDOW - 1
+    dropped = set(np.searchsorted(_ends(lines), last, side="right").tolist())
+    while dropped:
+        dropped = chain.ends_across(chain.drop(dropped), taken)
+    return chain.left()
+
+
+class _Chain:
+    """Lines of which some are dropped, each with its neighbours: -1 and len(lines) lie beyond the ends."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+        self._before = list(range(-1, len(lines)))
+        self._after = list(range(1, len(lines) + 1))
+        self._dropped: set[int] = set()
+
+    def left(self) -> list[str]:
+        """The lines that were not dropped."""
+        return [line for index, line in enumerate(self._lines) if index not in self._dropped]
+
+    def drop(self, dropped: set[int]) -> list[int]:
+        """Take lines out; returns the line after each gap that this leaves between two lines."""
+        moved = set()
+        for index in dropped:
+            before, after = self._before[index], self._after[index]
+            self._before[after] = before
+            if before >= 0:
+                self._after[before] = after
+            moved.add(after)
+        self._dropped |= dropped
+        return sorted(at for at in moved - dropped if at < len(self._lines) and self._before[at] >= 0)
+
+    def ends_across(self, gaps: list[int], taken: NDArray[np.uint64]) -> set[int]:
+        """The lines after each gap in which a window in `taken` ends that begins before the gap."""
+        owners: list[int] = []
+        pieces: list[str] = []
+        borders: list[int] = []
+        for gap in gaps:
+            after = self._lines_after(gap)
+            owners += [-1, *(index for index, _ in after)]
+            pieces += [self._text_before(gap), *(text for _, text in after)]
+            borders.append(len(pieces))
+        ends = _ends(pieces)
+        hashes = window_hashes("".join(pieces))
+        own_end = ends[np.array(borders, dtype=np.int64) - 1]
+        starts = np.arange(len(hashes))
+        # Neither side of a gap holds a window alone, so that one within a gap's text crosses the gap.
+        within = starts + WINDOW <= own_end[np.searchsorted(own_end, starts, side="right")]
+        last = np.flatnonzero(within & _is_in(hashes, taken)) + WINDOW - 1
+        return {owners[piece] for piece in np.searchsorted(ends, last, side="right").tolist()}
+
+    def _text_before(self, gap: int) -> str:
+        text, index = "", self._before[gap]
+        while index >= 0 and len(text) < WINDOW - 1:
+            text, index = self._lines[index] + text, self._before[index]
+        return text[-(WINDOW - 1) :]
+
+    def _lines_after(self, gap: int) -> list[tuple[int, str]]:
+        found: list[tuple[int, str]] = []
+        index, wanted = gap, WINDOW - 1
+        while index < len(self._lines) and wanted > 0:
+            found.append((index, self._lines[index][:wanted]))
+            wanted, index = wanted - len(self._lines[index]), self._after[index]
+        return found
+
+
+def _ends(texts: list[str]) -> NDArray[np.int64]:
+    return np.cumsum([len(text) for text in texts], dtype=np.int64)
 
 
 def _is_in(hashes: NDArray[np.uint64], taken: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import json
 import os
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -18,7 +22,7 @@ from hypothesis import strategies as st
 
 from evaluation.documents.corpus import Corpus, load_corpus
 from evaluation.documents.needle import SPLITS, Split
-from evaluation.documents.splitting import WINDOW, split_lines, window_hashes
+from evaluation.documents.splitting import WINDOW, split_lines, window_hashes, without_windows
 from evaluation.errors import CorpusNotFound, InvalidCorpus
 
 ROWS = ["First row.\nOf two lines.", "Second row, with ünïcode."]
@@ -62,6 +66,43 @@ def test_a_text_full_of_repeats_is_dealt_out_without_any(seed: int, lines: int, 
     texts = split_lines(text)
     assert share_nothing(texts)
     assert all(line in text for part in texts.values() for line in part.splitlines())
+
+
+def in_rounds(lines: list[str], taken: set[str]) -> list[str]:
+    """What dropping lines comes to, written down plainly: the whole text again in every round."""
+    while True:
+        text, ends = "".join(lines), list(itertools.accumulate(map(len, lines)))
+        last = {at + WINDOW - 1 for at in range(len(text) - WINDOW + 1) if text[at : at + WINDOW] in taken}
+        dropped = {bisect.bisect_right(ends, position) for position in last}
+        if not dropped:
+            return lines
+        lines = [line for index, line in enumerate(lines) if index not in dropped]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), lines=st.integers(0, 120), phrases=st.integers(2, 30))
+def test_only_the_gaps_are_looked_at_again_and_nothing_is_missed(seed: int, lines: int, phrases: int) -> None:
+    rng = random.Random(seed)
+    bank = ["".join(rng.choices("ab", k=rng.randint(1, 60))) + "\n" for _ in range(phrases)]
+    mine, other = ([rng.choice(bank) for _ in range(lines)] for _ in range(2))
+    taken = np.sort(window_hashes("".join(other)))
+    assert without_windows(mine, taken) == in_rounds(mine, windows("".join(other)))
+
+
+def test_a_text_that_needs_many_rounds_is_dealt_out_in_time_that_grows_with_it() -> None:
+    # Source code in small: short lines that come back in other company, so that every gap makes new repeats.
+    rng = random.Random(0)
+    bank = ["".join(rng.choices("abcdefgh ", k=rng.randint(4, 30))) + "\n" for _ in range(400)]
+
+    def seconds(lines: int) -> float:
+        text = "".join(rng.choices(bank, k=lines))
+        began = time.process_time()
+        split_lines(text)
+        return time.process_time() - began
+
+    seconds(100)
+    small, large = seconds(4_000), seconds(40_000)
+    assert large < 40 * small
 
 
 def test_a_text_without_repeats_is_kept_whole() -> None:

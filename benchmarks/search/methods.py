@@ -27,24 +27,26 @@ class Method:
     attention_factor: float | str = "search"  # "longrope": sqrt(1 + ln s / ln L)
     documents: int = 24
     needles: int = 1
+    skipped: Mapping[str, Any] | None = None  # the spec's `objective.skipped`
     max_passes: int | None = None
     validates: bool = False
     held_out: int = HELD_OUT
 
-    def spec(self, length: int, seed: int) -> SearchSpec:
+    def spec(self, model: str, length: int, seed: int) -> SearchSpec:
         """The search of this method."""
         factor = self.attention_factor
         if factor == "longrope":
             factor = longrope_attention_factor(length / ORIGINAL_LENGTH, ORIGINAL_LENGTH)
         return SearchSpec.model_validate(
             {
-                "model": "pocket",
+                "model": model,
                 "target_length": length,
                 "objective": {
                     "documents": self.documents,
                     "needles_per_document": self.needles,
                     # Two are the fewest that a search can have: what it makes of them is not looked at.
-                    "validation_documents": 80 if self.validates else 2,
+                    **({} if self.validates else {"validation_documents": 2}),
+                    "skipped": None if self.skipped is None else dict(self.skipped),
                 },
                 "strategy": dict(self.strategy),
                 "budget": {"max_document_passes": self.max_passes},
@@ -69,6 +71,13 @@ METHODS: tuple[Method, ...] = (
         label="auto",
         about="the default, with its validation",
         strategy={"name": "auto"},
+        validates=True,
+    ),
+    Method(
+        label="two kinds",
+        about="the default on documents of L tokens with two gaps, then on full ones; with its validation",
+        strategy={"name": "auto"},
+        skipped={"gaps": 2},
         validates=True,
     ),
     Method(label="reference A=1", about="the paper's", strategy=_REFERENCE, attention_factor=1.0, documents=10),
@@ -114,12 +123,14 @@ METHODS: tuple[Method, ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returned:
-    """What a strategy would return after `passes`, and its NLL on held-out documents, nats per token by document.
+    """What a strategy would return after `passes` of `tokens`, and its NLL on held-out documents, nats per token by
+    document.
 
     kind: "checkpoint", "before validation", "final", or "bred only" (the reference without the baselines beside it).
     """
 
     passes: int
+    tokens: int
     kind: str
     origin: str
     long_factor: tuple[float, ...]
@@ -134,11 +145,16 @@ class Returned:
 class Cell:
     """One search of the benchmark, or the baselines of one length (method "baselines")."""
 
+    model: str
     method: str
     length: int
     seed: int
 
     def path(self, store: Path) -> Path:
         """Where its outcome is kept."""
-        name = "".join(c if c.isalnum() else "-" for c in self.method)
-        return store / "cells" / f"{self.length}-{name}-{self.seed}.json"
+        model, method = (_plain(text) for text in (Path(self.model).name, self.method))
+        return store / "cells" / model / f"{self.length}-{method}-{self.seed}.json"
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text)

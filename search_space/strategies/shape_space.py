@@ -8,7 +8,7 @@ has four numbers for all pairs, and the attention factor as a fifth where it is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +130,12 @@ class ShapeSpace:
         """An empty array of points, (0, axes)."""
         return np.empty((0, len(self.axes)))
 
+    def log_factors(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """ln lambda, shape (num_pairs,), of the shape at `point`, one number in [0, 1] for each of the first axes."""
+        values = {axis.name: axis.value(unit) for axis, unit in zip(self.axes, point.tolist(), strict=False)}
+        factors: NDArray[np.float64] = np.log(self._factors(values))
+        return factors
+
     def candidate(self, point: Sequence[float], *, origin: str, parents: tuple[int, ...] = ()) -> Candidate:
         """The shape at `point`, one number in [0, 1] for each axis, as something to score."""
         return self.candidate_of(
@@ -140,14 +146,7 @@ class ShapeSpace:
 
     def candidate_of(self, values: dict[str, float], *, origin: str, parents: tuple[int, ...] = ()) -> Candidate:
         """The shape with these values of the axes."""
-        factors = shape_factors(
-            self.rope.num_pairs,
-            scale(self.rope, self.target_length),
-            critical_pair=values[CRITICAL_PAIR],
-            head_exponent=values[HEAD_EXPONENT],
-            tail_multiple=values[TAIL_MULTIPLE],
-            tail_slope=values[TAIL_SLOPE],
-        )
+        factors = self._factors(values)
         fixed = self.fixed_attention_factor
         return Candidate(
             scaling=Scaling(
@@ -159,6 +158,16 @@ class ShapeSpace:
             ),
             origin=origin,
             parents=parents,
+        )
+
+    def _factors(self, values: Mapping[str, float]) -> NDArray[np.float64]:
+        return shape_factors(
+            self.rope.num_pairs,
+            scale(self.rope, self.target_length),
+            critical_pair=values[CRITICAL_PAIR],
+            head_exponent=values[HEAD_EXPONENT],
+            tail_multiple=values[TAIL_MULTIPLE],
+            tail_slope=values[TAIL_SLOPE],
         )
 
     def point(self, candidate: Candidate) -> NDArray[np.float64]:

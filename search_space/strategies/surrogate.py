@@ -18,13 +18,17 @@ from search_space.candidates.candidate import ScoredCandidate
 
 # Nats per token added before the logarithm: differences among candidates that answer everything with ease are no news.
 _EASE = 1e-3
-# Variance of the log of one document's NLL around its candidate's, on the pocket model; it falls with 1 / documents.
-_DOCUMENT_VARIANCE = 0.3
+# What one document's part in the variance of a merit may be; that of n documents is 1 / n of it. The fit chooses, as
+# the few documents of a candidate say less than their own spread pretends when it fails on one in so many. Before there
+# are scores its logarithm is normal around 0: the squared mean is the variance of an exponential distribution.
+_DOCUMENT_VARIANCES = (0.1, 0.3, 1.0, 3.0, 10.0)
+_PRIOR_DEVIATION = 1.0
 _SPREAD = 0.08  # standard deviation of the points tried around a good one, as a share of each axis
 _GLOBAL_POINTS = 256
 _LOCAL_POINTS = 64
 _CENTRES = 4
-_LENGTH_SCALES = (0.15, 5.0)
+# A hundred points in five dimensions say nothing about shorter ones: noise is taken for a rugged landscape there.
+_LENGTH_SCALES = (0.3, 5.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +45,9 @@ def observe(points: Sequence[NDArray[np.float64]], scored: Sequence[ScoredCandid
     """What a surrogate learns from; failed candidates must be left out.
 
     Candidates were scored on different documents, some harder than others. The effect of a set of documents is the
-    mean, over the candidates that have them and the anchor too, of the merit on the set minus that on the anchor: the
-    documents of the candidate with the fewest. Sets that nobody shares with the anchor are taken as they are.
+    mean, over the formulas that have them and the anchor too, of the merit on the set minus that on the anchor: the
+    documents of the candidate with the fewest. Shapes would tell it wrong, as those with more documents were chosen for
+    their luck on the first. Sets that no formula shares with the anchor are taken as they are.
     """
     sets = [frozenset(score.index for score in one.scores) for one in scored]
     anchor = min(sets, key=lambda documents: (len(documents), sorted(documents)))
@@ -63,7 +68,11 @@ def _effect(
 ) -> float:
     if documents == anchor:
         return 0.0
-    both = [one for one, own in zip(scored, sets, strict=True) if documents | anchor <= own]
+    both = [
+        one
+        for one, own in zip(scored, sets, strict=True)
+        if documents | anchor <= own and one.candidate.baseline_name is not None
+    ]
     return float(np.mean([merit(one, documents) - merit(one, anchor) for one in both])) if both else 0.0
 
 
@@ -78,9 +87,10 @@ def merit(scored: ScoredCandidate, documents: frozenset[int] | None = None) -> f
 
 
 class Surrogate:
-    """A Gaussian process on merits: Matern 5/2 with a length scale per axis, noise variance 0.3 / documents.
+    """A Gaussian process on merits: Matern 5/2 with a length scale per axis, noise variance v / documents.
 
-    Length scales and amplitude maximise the marginal likelihood (Rasmussen and Williams 2006, eq. 2.30).
+    Length scales, amplitude and v maximise the marginal likelihood (Rasmussen and Williams 2006, eq. 2.30), v under a
+    log-normal prior.
     """
 
     def __init__(self, observations: Observations) -> None:
@@ -88,13 +98,21 @@ class Surrogate:
         self._centre = float(observations.merits.mean())
         self._unit = float(observations.merits.std()) or 1.0
         self._values = (observations.merits - self._centre) / self._unit
-        self._noise = _DOCUMENT_VARIANCE / observations.documents / self._unit**2
+        one_each = 1.0 / observations.documents / self._unit**2
+        fits = {variance: self._fitted(variance * one_each) for variance in _DOCUMENT_VARIANCES}
+        likely = {
+            v: fit.log_marginal_likelihood_value_ - (math.log(v) / _PRIOR_DEVIATION) ** 2 / 2.0
+            for v, fit in fits.items()
+        }
+        chosen = max(likely, key=lambda variance: likely[variance])
+        self._noise, self._process = chosen * one_each, fits[chosen]
+
+    def _fitted(self, noise: NDArray[np.float64]) -> GaussianProcessRegressor:
         axes = self._points.shape[1]
         kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(np.full(axes, 0.5), _LENGTH_SCALES, nu=2.5)
-        self._process = GaussianProcessRegressor(kernel, alpha=self._noise, n_restarts_optimizer=1, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound: an axis without effect
-            self._process.fit(self._points, self._values)
+            return GaussianProcessRegressor(kernel, alpha=noise).fit(self._points, self._values)
 
     def merits(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Posterior mean of the merit at `points` (m, axes), on the anchor's documents: (m,)."""

@@ -48,7 +48,7 @@ class ObjectiveSpec(Spec):
 
     documents: int = Field(24, ge=1, le=MAX_DOCUMENTS, description="search documents per candidate, at most")
     validation_documents: int = Field(
-        80, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist, at most"
+        160, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist, at most"
     )
     skipped: SkippedSpec | None = Field(
         None,

@@ -28,10 +28,12 @@ class AutoSettings(Settings):
     """Generations after the first that may add shapes."""
     first_documents: Annotated[int, Range(1, LARGEST)] = 4
     """Documents of a new candidate."""
-    first_skipped: Annotated[int, Range(1, LARGEST)] = 8
+    first_skipped: Annotated[int, Range(1, LARGEST)] = 16
     """The same where they are skipped ones."""
     leaders: Annotated[int, AT_ONCE] = 4
     """Shapes whose documents are doubled in each generation."""
+    anchors: Annotated[int, AT_ONCE] = 3
+    """Formulas that get the leaders' documents too."""
     promoted: Annotated[int, AT_ONCE] = 8
     """Shapes that go on to full documents when no more are added on skipped ones."""
     promoted_documents: Annotated[int, Range(1, LARGEST)] = 8
@@ -39,6 +41,9 @@ class AutoSettings(Settings):
     min_agreement: Annotated[float, Range(-1, 1)] = 0.5
     """Rank correlation of the baselines' NLL on the two kinds of documents, below which the search goes back to full
     ones."""
+    width: Annotated[int, AT_ONCE] = 1
+    """Passes that run at once. Generations are made to take that many workers a whole number of rounds, in as many
+    shapes altogether; the result depends on it, and not on the workers that there are."""
     alpha: Annotated[float, Range(above=0, below=1)] = 0.05
     """Level of the test that drops a candidate."""
     min_gain: Annotated[float, Range(0)] = 0.1

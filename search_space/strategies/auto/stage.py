@@ -43,16 +43,23 @@ class Stage:
         nll = sum(score.nats for score in scores) / sum(score.tokens for score in scores) if scores else math.inf
         return replace(one, scores=scores, nll=nll)
 
-    def doubled(self, one: ScoredCandidate, also: Sequence[int] = ()) -> Extension | None:
-        """As many documents again, from the first ones on, up to all of them; and those of `also`."""
+    def doubled(self, one: ScoredCandidate, also: Sequence[int] = (), *, times: int = 1) -> Extension | None:
+        """As many documents again, from the first ones on, up to all of them; and those of `also`. `times` over."""
         known = {score.index for score in one.scores}
-        missing = [index for index in self.documents if index not in known][: len(known)]
+        more = len(known) * (2**times - 1)
+        missing = [index for index in self.documents if index not in known][:more]
         return _extension(one, {*missing, *(set(also) - known)})
 
     def opened(self, one: ScoredCandidate, documents: int) -> Extension | None:
         """Those of the first `documents` that it lacks."""
         known = {score.index for score in one.scores}
         return _extension(one, set(self.documents[:documents]) - known)
+
+
+def filled(passes: int, width: int) -> int:
+    """At least as many passes, that `width` workers do in whole rounds: two of them or more, as nothing runs beside the
+    last passes of the last one."""
+    return max(-(-passes // width), 2) * width
 
 
 def _extension(one: ScoredCandidate, documents: set[int]) -> Extension | None:

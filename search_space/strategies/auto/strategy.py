@@ -21,8 +21,8 @@ from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import Extension, Step
 from search_space.errors import InvalidStrategy
 from search_space.strategies.auto.settings import AutoSettings
-from search_space.strategies.auto.stage import Stage, rank_agreement
-from search_space.strategies.auto.turn import Turn, affordable, generator
+from search_space.strategies.auto.stage import Stage, filled, rank_agreement
+from search_space.strategies.auto.turn import Turn, affordable, distinct_baselines, generator
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import Purse, most_candidates, passes_within, tokens_within
 from search_space.strategies.seeds import seed_baselines
@@ -82,9 +82,9 @@ class AutoStrategy:
     def _most_passes(self, stage: Stage) -> int:
         settings = self._settings
         trials = self.max_candidates + len(seed_baselines(self._context))
-        # The leaders and the best baseline of each generation, always others, and up to the last document.
-        raced = (settings.leaders + 1) * (settings.generations + 1) * (stage.count - stage.start)
-        most = min(trials * stage.start + raced, trials * stage.count)
+        # The leaders of each generation, always others, and the best formulas, up to the last document.
+        raced = settings.leaders * (settings.generations + 1) + settings.anchors
+        most = min(trials * stage.start + raced * (stage.count - stage.start), trials * stage.count)
         return most + settings.generations * stage.start * settings.fresh_documents
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
@@ -94,7 +94,7 @@ class AutoStrategy:
         stage = self._skipped or self._full
         if generation == 0:
             window = stage.window(0, fresh=self._settings.fresh_documents)
-            return Step(candidates=self._first(), documents=window, keep_open=self._settings.race)
+            return Step(candidates=self._first(stage), documents=window, keep_open=self._settings.race)
         earlier = sorted((s for s in history if s.generation < generation), key=lambda scored: scored.trial)
         if self._skipped is None:
             return self._turn(generation, earlier, self._full).step()
@@ -114,11 +114,12 @@ class AutoStrategy:
         agreed = self.agreement(history)
         return agreed is not None and agreed >= self._settings.min_agreement
 
-    def _first(self) -> tuple[Candidate, ...]:
-        points = self._space.spread(self._settings.startup, generator(self._context, 0))
-        return seed_baselines(self._context) + tuple(
-            self._space.candidate(point.tolist(), origin="initial") for point in points
-        )
+    def _first(self, stage: Stage) -> tuple[Candidate, ...]:
+        seeds, least = seed_baselines(self._context), self._settings.startup
+        most = filled((len(seeds) + least) * stage.start, self._settings.width) // stage.start - len(seeds)
+        startup = max(least, min(most, self.max_candidates))
+        points = self._space.spread(startup, generator(self._context, 0))
+        return seeds + tuple(self._space.candidate(point.tolist(), origin="initial") for point in points)
 
     def _turn(self, generation: int, earlier: Sequence[ScoredCandidate], stage: Stage) -> Turn:
         views = [self._view(one, stage) for one in earlier]
@@ -150,7 +151,7 @@ class AutoStrategy:
             promoted = kept[: self._settings.promoted]
         if generation == 1:  # the baselines alone say whether shapes may follow
             own = {one.trial: one for one in step.extend}
-            gauges = self._opened(_baselines(turn.views), purse.after(step))
+            gauges = self._opened([one for one in distinct_baselines(turn.views) if not one.pruned], purse.after(step))
             return replace(step, extend=tuple({**own, **{one.trial: _joined(own, one) for one in gauges}}.values()))
         trials = {one.trial for one in promoted}
         opened = self._opened([one for one in earlier if one.trial in trials], purse)
@@ -162,12 +163,6 @@ class AutoStrategy:
     def _opened(self, going_on: Sequence[ScoredCandidate], purse: Purse) -> tuple[Extension, ...]:
         """The first full documents for these, as far as the budget goes."""
         return affordable([self._full.opened(one, self._full.start) for one in going_on], purse)
-
-
-def _baselines(scored: Sequence[ScoredCandidate]) -> list[ScoredCandidate]:
-    """Those that could be scored, each scaling once: some formulas coincide."""
-    found = [one for one in scored if one.candidate.baseline_name is not None and not one.failed and not one.pruned]
-    return list({one.candidate.scaling.key: one for one in reversed(found)}.values())[::-1]
 
 
 def _joined(own: Mapping[int, Extension], other: Extension) -> Extension:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import Extension, Step
 from search_space.strategies.auto.settings import AutoSettings
-from search_space.strategies.auto.stage import Stage
+from search_space.strategies.auto.stage import Stage, filled
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import Purse, most_candidates
+from search_space.strategies.nearest_shape import nearest_point
 from search_space.strategies.racing import is_rejected
 from search_space.strategies.shape_space import ShapeSpace
 from search_space.strategies.surrogate import Surrogate, merit, observe
@@ -46,14 +47,17 @@ class Turn:
         """Who is out, who goes on, who is new."""
         window = self._stage.window(self._generation, fresh=self._settings.fresh_documents)
         if not self._shapes:  # every shape failed: more of them, as long as there are generations
-            return self._with_candidates(self._random_points(), Step(keep_open=self._settings.race), window)
+            return self._with_candidates(
+                self._random_points(self._batch(Step())), Step(keep_open=self._settings.race), window
+            )
         surrogate = self._surrogate()
         ranked = self._ranked(surrogate)
         leader = self._leader(ranked)
-        points = (
-            self._space.no_points() if self._is_settling(leader) or not self._stage.batch else self._points(surrogate)
-        )
-        raced = self._race(ranked, leader, window if len(points) else ()) if self._settings.race else Step()
+        if self._is_settling(leader) or not self._stage.batch:
+            points = self._space.no_points()
+        else:
+            points = self._points(surrogate, self._batch(self._race(ranked, leader, window)))
+        raced = self._raced(ranked, leader) if not len(points) else self._race(ranked, leader, window)
         step = self._with_candidates(points, raced, window)
         return self._last() if step.is_last else step
 
@@ -68,7 +72,14 @@ class Turn:
         return [one for one in ranked if not one.pruned and one.trial not in rejected], tuple(sorted(rejected))
 
     def _surrogate(self) -> Surrogate:
-        return Surrogate(observe([self._space.point(one.candidate) for one in self._shapes], self._shapes))
+        """Of the shapes, and of the formulas that a shape is close to: they cost nothing and lie where others were
+        lucky."""
+        known = [(self._space.point(one.candidate), one) for one in self._shapes]
+        for one in distinct_baselines(self.views):
+            point = nearest_point(self._space, one.candidate)
+            known += [] if point is None else [(point, one)]
+        points, scored = zip(*known, strict=True)
+        return Surrogate(observe(points, scored))
 
     def _ranked(self, surrogate: Surrogate) -> list[ScoredCandidate]:
         """Every shape, most promising first.
@@ -86,22 +97,37 @@ class Turn:
         most = max(len(one.scores) for one in alive)
         return next(one for one in alive if 2 * len(one.scores) >= most)
 
-    def _race(self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...]) -> Step:
-        """Out goes whom the leader beats beyond chance; the first places and the best baseline get more documents.
+    def _raced(self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate) -> Step:
+        """A race beside which nothing new is scored: documents are doubled until there are enough passes for all
+        workers, or no more documents."""
+        step = self._race(ranked, leader, ())
+        for times in range(2, self._stage.count.bit_length() + 1):
+            if step.document_passes >= self._settings.width:
+                break
+            step = self._race(ranked, leader, (), times=times)
+        return step
+
+    def _race(
+        self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...], *, times: int = 1
+    ) -> Step:
+        """Out goes whom the leader beats beyond chance; the first places and the best formulas get more documents.
 
         A place that is out stays empty: its neighbours in the ranking are no better, or the surrogate would say so.
         """
+        if not self._settings.race:
+            return Step()
         rejected = self._rejected(leader)
-        places = [*ranked[: self._settings.leaders], *self._best_baseline()]
+        places = [*ranked[: self._settings.leaders], *self._anchors()]
         going_on = [leader, *(one for one in places if one is not leader)]
         extensions = [
-            self._stage.doubled(one, window if one is leader else ())
+            self._stage.doubled(one, window if one is leader else (), times=times)
             for one in going_on
             if not one.pruned and one.trial not in rejected
         ]
         return Step(extend=affordable(extensions, self._purse), prune=tuple(sorted(rejected)), keep_open=True)
 
     def _rejected(self, leader: ScoredCandidate) -> set[int]:
+        kept = {one.trial for one in self._anchors()}
         return {
             one.trial
             for one in self.views
@@ -109,18 +135,18 @@ class Turn:
             and not one.pruned
             and not one.failed
             and (self._stage.drops_baselines or one.candidate.baseline_name is None)
+            and one.trial not in kept
             and is_rejected(one, leader, alpha=self._settings.alpha)
         }
 
-    def _best_baseline(self) -> list[ScoredCandidate]:
-        """By what all of them have in common, their first documents; empty when none could be scored."""
+    def _anchors(self) -> list[ScoredCandidate]:
+        """The best formulas by what all of them have in common, their first documents; fewer when they failed.
+
+        They get the leaders' documents, so that there is something not chosen by its luck to measure these by.
+        """
         first = frozenset(self._stage.window(0, fresh=False))
-        baselines = [
-            one
-            for one in self.views
-            if one.candidate.baseline_name is not None and first <= {score.index for score in one.scores}
-        ]
-        return sorted(baselines, key=lambda one: (merit(one, first), one.trial))[:1]
+        known = [one for one in distinct_baselines(self.views) if first <= {score.index for score in one.scores}]
+        return sorted(known, key=lambda one: (merit(one, first), one.trial))[: self._settings.anchors]
 
     def _last(self) -> Step:
         """The end: trials that were never worth all documents are out, so that what completes can be compared."""
@@ -142,14 +168,20 @@ class Turn:
             patience is not None and self._generation - 1 - leader.generation >= patience
         )
 
-    def _points(self, surrogate: Surrogate) -> NDArray[np.float64]:
+    def _batch(self, beside: Step) -> int:
+        """New shapes of a generation that also scores `beside`."""
+        others, each = beside.document_passes, self._stage.start
+        return (filled(others + self._stage.batch * each, self._settings.width) - others) // each
+
+    def _points(self, surrogate: Surrogate, count: int) -> NDArray[np.float64]:
         if self._settings.surrogate == "none":
-            return self._random_points()
-        points, gain = surrogate.propose(self._stage.batch, generator(self._context, self._generation))
+            return self._random_points(count)
+        count = min(count, max(self._candidates_left(), 1))
+        points, gain = surrogate.propose(count, generator(self._context, self._generation))
         return points if gain >= self._settings.min_gain else points[:0]
 
-    def _random_points(self) -> NDArray[np.float64]:
-        return self._space.spread(self._stage.batch, generator(self._context, self._generation))
+    def _random_points(self, count: int) -> NDArray[np.float64]:
+        return self._space.spread(count, generator(self._context, self._generation))
 
     def _with_candidates(self, points: NDArray[np.float64], step: Step, window: tuple[int, ...]) -> Step:
         origin = "surrogate" if self._settings.surrogate == "gp" else "random"
@@ -169,6 +201,12 @@ class Turn:
             self._settings.startup + self._settings.generations * self._settings.batch, self._context.budget
         )
         return most - sum(one.candidate.baseline_name is None for one in self._earlier)
+
+
+def distinct_baselines(scored: Sequence[ScoredCandidate]) -> list[ScoredCandidate]:
+    """The formulas that could be scored, each scaling once: some coincide."""
+    found = [one for one in scored if one.candidate.baseline_name is not None and not one.failed]
+    return list({one.candidate.scaling.key: one for one in reversed(found)}.values())[::-1]
 
 
 def generator(context: StrategyContext, generation: int) -> np.random.Generator:

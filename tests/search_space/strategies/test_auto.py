@@ -75,3 +75,25 @@ def test_a_search_with_nothing_to_gain_adds_no_shapes() -> None:
     search = play(make_strategy("auto", {**SMALL, "min_gain": 1e9}, context()), smooth)
     assert not any(step.candidates for step in search.steps[1:])
     assert search.steps[-1].is_last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1, 8, 64])
+def test_steps_are_made_for_so_many_workers_with_as_many_shapes_in_all(width: int) -> None:
+    arguments = {"startup": 6, "batch": 4, "generations": 8, "first_documents": 2, "min_gain": 0.0, "width": width}
+    strategy = make_strategy("auto", arguments, context(16))
+    search = play(strategy, smooth)
+    assert len(search.bred) <= strategy.max_candidates == 6 + 4 * 8
+    full = [step for step in search.steps if step.candidates][:-1]  # the last may find no more shapes left
+    assert full or width == 64
+    for step in full:
+        assert step.document_passes >= 2 * width
+        assert step.document_passes % width in (0, width - 1), "one short where two documents do not fit"
+
+
+@pytest.mark.slow
+def test_the_best_formulas_get_the_leaders_documents_and_stay() -> None:
+    search = play(make_strategy("auto", {**SMALL, "anchors": 2, "min_gain": 0.0}, context()), smooth)
+    on_all = [one for one in search.history if one.candidate.baseline_name is not None and len(one.scores) == 8]
+    assert len(on_all) == 2
+    assert not any(one.pruned for one in on_all)

@@ -1,6 +1,7 @@
 """The Gaussian process over shapes."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,14 +14,25 @@ from search_space.strategies.surrogate import Surrogate, merit, observe
 HARDNESS = (1.0, 1.0, 1.0, 8.0, 8.0, 8.0)  # of each document
 
 
-def scored(trial: int, quality: float, documents: int) -> ScoredCandidate:
+def scored(trial: int, quality: float, documents: int, *, origin: str = "initial") -> ScoredCandidate:
     """NLL = quality times the document's hardness."""
     return ScoredCandidate(
         trial=trial,
         generation=0,
-        candidate=Candidate(scaling=Scaling(RescaleFactors.identity(4))),
+        candidate=Candidate(scaling=Scaling(RescaleFactors.identity(4)), origin=origin),
         nll=quality,
         scores=tuple(DocumentNats(index=i, nats=7 * quality * HARDNESS[i], tokens=7) for i in range(documents)),
+    )
+
+
+def of_nats(trial: int, nats: Sequence[float], *, origin: str = "initial") -> ScoredCandidate:
+    """NLL by document."""
+    return ScoredCandidate(
+        trial=trial,
+        generation=0,
+        candidate=Candidate(scaling=Scaling(RescaleFactors.identity(4)), origin=origin),
+        nll=float(np.mean(nats)),
+        scores=tuple(DocumentNats(index=i, nats=float(one), tokens=1) for i, one in enumerate(nats)),
     )
 
 
@@ -36,10 +48,33 @@ def test_merit_is_the_log_of_nll() -> None:
 def test_harder_documents_do_not_make_a_candidate_look_worse() -> None:
     points = [np.array([x]) for x in (0.1, 0.4, 0.6, 0.9)]
     few = [scored(0, 0.5, 3), scored(1, 0.5, 3)]
-    more = [scored(2, 0.5, 6), scored(3, 0.5, 6)]
+    more = [scored(2, 0.5, 6), scored(3, 0.5, 6, origin="baseline:yarn")]
     found = observe(points, [*few, *more])
     assert found.merits == pytest.approx(found.merits[0])
     assert found.documents.tolist() == [3, 3, 6, 6]
+
+
+def test_what_lucky_shapes_lose_on_more_documents_is_not_the_documents_fault() -> None:
+    # The shapes fail where the formula does not: they got more documents as they were lucky on the first three.
+    formula = of_nats(0, [0.1] * 6, origin="baseline:yarn")
+    lucky = [of_nats(trial, [0.05] * 3 + [2.0] * 3) for trial in (1, 2, 3)]
+    other = of_nats(4, [0.1] * 3)
+    found = observe([np.array([x]) for x in (0.1, 0.3, 0.4, 0.5, 0.9)], [formula, *lucky, other])
+    assert found.merits[0] == pytest.approx(found.merits[4])
+    assert (found.merits[1:4] > found.merits[0] + 1.0).all()
+
+
+def test_noise_is_not_taken_for_a_landscape() -> None:
+    # one document in eight fails, whatever the point: four documents show it or not
+    rng = np.random.default_rng(0)
+    points = list(rng.random((80, 3)))
+    fails = rng.random((80, 4)) < 0.125
+    surrogate = Surrogate(
+        observe(points, [of_nats(i, np.where(row, 1.0, 0.02).tolist()) for i, row in enumerate(fails)])
+    )
+    found = surrogate.merits(np.array(points))
+    raw = [merit(of_nats(i, np.where(row, 1.0, 0.02).tolist())) for i, row in enumerate(fails)]
+    assert np.std(found) < 0.5 * np.std(raw)
 
 
 def test_it_learns_a_bowl_and_proposes_near_its_bottom() -> None:

@@ -24,12 +24,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on standar
 Wait = Annotated[bool, typer.Option("--wait", help="Show live progress until the job has ended.")]
 
 
-def length(text: str) -> int:
-    """An option's length, as 32k or 32768."""
+def length(text: str, least: int = 1) -> int:
+    """A length in tokens, as 4096 or 32k.
+
+    Raises:
+        typer.BadParameter: it is none, or below `least`.
+    """
     try:
-        return tokens_of(text)
+        tokens = tokens_of(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if tokens < least:
+        raise typer.BadParameter(f"a length must be at least {least} tokens, but got {text}")
+    return tokens
+
+
+def original_length(text: str) -> int:
+    """A length that something can be longer than by a factor: formulas divide by its logarithm."""
+    return length(text, least=2)
 
 
 TargetLength = Annotated[
@@ -38,7 +50,10 @@ TargetLength = Annotated[
 OriginalLength = Annotated[
     int | None,
     typer.Option(
-        metavar="TOKENS", parser=length, help="L, as 8k or 8192; default: what the model serves.", show_default=False
+        metavar="TOKENS",
+        parser=original_length,
+        help="L, as 8k or 8192; default: what the model serves.",
+        show_default=False,
     ),
 ]
 

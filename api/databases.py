@@ -17,11 +17,21 @@ def open_database(settings: Settings) -> Iterator[Database]:
     Raises:
         StorageNotWritable, DatabaseUnreachable, SchemaOutdated, SchemaTooNew, SharedSessions: why there is none.
     """
-    with contextlib.ExitStack() as stack:
-        url = settings.database
-        if url is None:
-            url = stack.enter_context(EmbeddedPostgres(make_home(settings.home))).url
+    with running_database(settings) as url:
         make_current(url)
-        database = Database(url)
-        stack.callback(database.close)
-        yield database
+        with contextlib.closing(Database(url)) as database:
+            yield database
+
+
+@contextlib.contextmanager
+def running_database(settings: Settings) -> Iterator[str]:
+    """The URL of the settings' database, embedded and running if they name none; its tables may be missing.
+
+    Raises:
+        StorageNotWritable, DatabaseUnreachable: why there is none.
+    """
+    if settings.database is not None:
+        yield settings.database
+        return
+    with EmbeddedPostgres(make_home(settings.home)) as embedded:
+        yield embedded.url

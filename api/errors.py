@@ -192,6 +192,8 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "SCHEMA_TOO_NEW": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database schema is of a newer version", 10),
     "DATABASE_NOT_PERMITTED": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database's user lacks a right", 10),
     "SHARED_SESSIONS": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "A pooler shares the database's sessions"),
+    "DATABASE_NOT_EMPTY": _kind(HTTPStatus.CONFLICT, "The database has tables"),
+    "BACKUP_FAILED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The backup failed"),
     "STORAGE_NOT_WRITABLE": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's disk is not writable"),
     "JOB_NOT_FOUND": _kind(HTTPStatus.NOT_FOUND, "There is no such job"),
     "LEASE_LOST": _kind(HTTPStatus.CONFLICT, "Another controller owns the job"),

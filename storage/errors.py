@@ -7,6 +7,8 @@
     │   └── SchemaTooNew      a newer version has upgraded them
     ├── NotPermitted          the database's user may not do this
     ├── SharedSessions        a pooler gives each transaction another session
+    ├── DatabaseNotEmpty      a backup would be restored over tables
+    ├── BackupFailed          PostgreSQL's own programs could not write or read a backup
     ├── StorageNotWritable    a path of the embedded server cannot be written
     ├── JobNotFound           no such job
     ├── TrialNotFound         no such trial in the study
@@ -63,6 +65,18 @@ class SharedSessions(StorageError, RuntimeError):
     """A pooler between us and the server hands a session to others after each transaction."""
 
     code = "SHARED_SESSIONS"
+
+
+class DatabaseNotEmpty(StorageError, ValueError):
+    """The database has tables, over which no backup is restored."""
+
+    code = "DATABASE_NOT_EMPTY"
+
+
+class BackupFailed(StorageError, RuntimeError):
+    """A backup could not be written or read; the message is that of PostgreSQL's program."""
+
+    code = "BACKUP_FAILED"
 
 
 class StorageNotWritable(StorageError, OSError):

@@ -1,11 +1,15 @@
 """Migrations, and what is installed, reachable and usable here."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 from rich.table import Table
 
 from api.commands import common
 from api.console import print_json, print_line, print_table
 from api.settings import load_settings
+from ropewalk.client.errors import BadInput
 
 db_app = typer.Typer(help="Manage the database's tables.", no_args_is_help=True)
 
@@ -13,13 +17,10 @@ db_app = typer.Typer(help="Manage the database's tables.", no_args_is_help=True)
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     db_app.command("upgrade")(upgrade)
+    db_app.command("dump")(dump)
+    db_app.command("restore")(restore)
     app.add_typer(db_app, name="db")
     app.command("doctor")(doctor)
-
-
-@db_app.callback()
-def _group() -> None:
-    """Keeps `db upgrade` two words although it is the group's only command."""
 
 
 def upgrade(as_json: common.AsJson = False) -> None:
@@ -29,6 +30,38 @@ def upgrade(as_json: common.AsJson = False) -> None:
     with open_database(load_settings()) as database:
         database.check()
     print_json({"status": "current"}) if as_json else print_line("all tables are current")
+
+
+def dump(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The backup, which is replaced if it exists.")],
+    as_json: common.AsJson = False,
+) -> None:
+    """Write all of the database into a file, as of one moment; servers may go on. Artifacts are files of the home."""
+    from api.databases import running_database
+    from storage.backup import dump as dump_into
+
+    common.make_place(path)
+    with running_database(load_settings()) as url:
+        dump_into(url, path)
+    size = path.stat().st_size
+    print_json({"path": str(path), "bytes": size}) if as_json else print_line(f"{path}: {size} bytes")
+
+
+def restore(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `ropewalk db dump` has written.")],
+    as_json: common.AsJson = False,
+) -> None:
+    """Fill a database without tables from a backup, and upgrade it if it is older."""
+    from api.databases import running_database
+    from storage.backup import restore as restore_from
+
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise BadInput(f"the backup must be readable, but {path} is not: {error.strerror}") from error
+    with running_database(load_settings()) as url:
+        restore_from(url, path)
+    print_json({"status": "restored"}) if as_json else print_line("restored; all tables are current")
 
 
 def doctor(as_json: common.AsJson = False) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import ray
 
 from workers.errors import ScorerUnavailable, WorkerLost
+from workers.pool.ray_start import leaving_nothing, short_directory
 
 # Documents and factors are small; Ray's default would take 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 200 * 1024**2
@@ -76,22 +78,32 @@ def _join(wanted: _Joined) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's next default; silences its notice
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address or "local",
-            num_cpus=None if address else wanted.num_cpus,
-            num_gpus=None if address else wanted.num_gpus,
-            include_dashboard=None if address else wanted.dashboard,
-            object_store_memory=None if address else OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-        )
+        with contextlib.nullcontext() if address else leaving_nothing():
+            _init(wanted)
+    except ScorerUnavailable:
+        raise
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
         raise ScorerUnavailable(
             f"Ray must be reachable, but connecting to address={address!r} gave {type(error).__name__}: {error}"
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own there, and servers have theirs
+
+
+def _init(wanted: _Joined) -> None:
+    address = wanted.address
+    directory = None if address else short_directory()
+    ray.init(
+        address=address or "local",
+        num_cpus=None if address else wanted.num_cpus,
+        num_gpus=None if address else wanted.num_gpus,
+        include_dashboard=None if address else wanted.dashboard,
+        object_store_memory=None if address else OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+        _temp_dir=directory,
+    )
 
 
 def shutdown_ray() -> None:

@@ -16,9 +16,11 @@ from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.kinds import JobState
+from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import Progress
-from tests.helpers.http_server import POCKET_SPEC, RunningServer, claimed_search, factor_file, finish_search
+from storage.study.record import StudyRecord
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, add_trials, claimed_search, factor_file, finish_search
 from tests.helpers.waiting import free_port
 
 
@@ -275,6 +277,38 @@ def test_keys_and_migrations(
     assert _json(capsys, "keys", "revoke", items[0]["id"])["revoked"] is True
     for key_id in (items[0]["id"], "\udcff"):
         assert "active key" in _run(capsys, "keys", "revoke", key_id, code=2)
+
+
+def test_a_backup_is_restored_into_an_empty_database_only(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    server: RunningServer,
+    empty_database_url: str,
+    tmp_path: Path,
+) -> None:
+    lease = claimed_search(server.jobs)
+    add_trials(server.database, lease, scored=3)
+    events, job = server.jobs.events(lease.job_id), server.jobs.get(lease.job_id)
+    monkeypatch.setenv("ROPEWALK_DATABASE_URL", server.database.url)
+    file = tmp_path / "backups" / "all.dump"
+    told = _json(capsys, "db", "dump", str(file))
+    assert told == {"path": str(file), "bytes": file.stat().st_size}
+    assert [path.name for path in file.parent.iterdir()] == ["all.dump"]
+    assert "without tables" in _run(capsys, "db", "restore", str(file), code=2)
+    assert server.jobs.get(lease.job_id) == job
+    monkeypatch.setenv("ROPEWALK_DATABASE_URL", empty_database_url)
+    (tmp_path / "half.dump").write_bytes(file.read_bytes()[: told["bytes"] // 2])
+    for name, code in (("half.dump", 1), ("spec.json", 1), ("nowhere", 2)):
+        (tmp_path / "spec.json").write_text("{}")
+        assert _run(capsys, "db", "restore", str(tmp_path / name), code=code).count("\n") == 1
+    assert _json(capsys, "db", "restore", str(file)) == {"status": "restored"}
+    with closing(Database(empty_database_url)) as restored:
+        restored.check()
+        assert JobStore(restored).get(lease.job_id) == job
+        assert JobStore(restored).events(lease.job_id) == events
+        trials, before = (StudyRecord(one, lease.job_id).trials() for one in (restored, server.database))
+        assert trials == before
+        assert len(trials) == 8
 
 
 def test_a_database_that_cannot_be_reached(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -26,10 +28,11 @@ shutdown_ray()
 """
 
 
-def in_another_process(address: str | None) -> subprocess.CompletedProcess[str]:
+def in_another_process(address: str | None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", ELSEWHERE.format(address=address)],
         cwd=ROOT,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -44,8 +47,11 @@ class TestEnsureRay:
         ensure_ray(num_cpus=7)
         assert ray.get_runtime_context().gcs_address == before
 
-    def test_without_an_address_another_ray_is_left_alone_and_nothing_is_said(self) -> None:
-        done = in_another_process(None)
+    def test_without_an_address_another_ray_is_left_alone_and_nothing_is_said(self, tmp_path: Path) -> None:
+        """In a scratch directory as batch jobs have them, too long for the names of sockets."""
+        scratch = tmp_path / "scratch-of-a-batch-job" / "job-1234567890" / "step-0" / "node-with-a-long-name"
+        scratch.mkdir(parents=True)
+        done = in_another_process(None, TMPDIR=str(scratch))
         assert done.returncode == 0, done.stderr
         cpus, address = done.stdout.split()
         assert float(cpus) == 1.0

@@ -16,6 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--target-length", type=int, default=512)
+    parser.add_argument("--documents", type=int, default=40)
     parser.add_argument("--max-trials", type=int, default=64)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--output", default="factors.json")
@@ -23,6 +24,7 @@ def main() -> int:
     spec = {
         "model": given.model,
         "target_length": given.target_length,
+        "objective": {"documents": given.documents, "validation_documents": given.documents},
         "budget": {"max_trials": given.max_trials},
         "scorer": {"backend": given.backend},
     }

@@ -29,6 +29,7 @@ async def find(given: argparse.Namespace) -> None:
             {
                 "model": given.model,
                 "target_length": length,
+                "objective": {"documents": given.documents, "validation_documents": given.documents},
                 "budget": {"max_trials": given.max_trials},
                 "scorer": {"backend": given.backend},
             }
@@ -48,6 +49,7 @@ def main() -> int:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--target-lengths", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--formats", nargs="+", default=["hf", "vllm"])
+    parser.add_argument("--documents", type=int, default=40)
     parser.add_argument("--max-trials", type=int, default=64)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--output", type=Path, default=Path("found"))

@@ -21,7 +21,7 @@ from tests.helpers.paths import POCKET, ROOMS, ROOT, SDK, STARTUP
 from tests.helpers.searches import controller
 
 EXAMPLES = ROOT / "examples" / "python"
-QUICK = ("--backend", "analytic", "--max-trials", "16")
+QUICK = ("--backend", "analytic", "--max-trials", "16", "--documents", "8")
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,12 @@ def test_factors_are_found_with_a_server(database: Database, wheel: Path, progra
     with running_server(database) as server, controller(database, tmp_path / "home"):
         done = _example(program, wheel, "find.py", *QUICK, "--output", "one.json", url=server.url)
         assert done.returncode == 0, done.stderr
-        many = _example(program, wheel, "watch_many.py", *QUICK, url=server.url)
+        many = _example(program, wheel, "watch_many.py", *QUICK, "--target-lengths", "384", "512", url=server.url)
         assert many.returncode == 0, many.stderr
     assert "succeeded" in done.stderr.splitlines()[-1], "the log of a progress bar"
     assert done.stdout.splitlines() == [repr(Factors.read(program / "one.json")), "one.json"]
     written = sorted(path.name for path in (program / "found").iterdir())
-    assert written == ["1024-hf.json", "1024-vllm.json", "512-hf.json", "512-vllm.json"]
+    assert written == ["384-hf.json", "384-vllm.json", "512-hf.json", "512-vllm.json"]
     assert "512: generation 0, NLL" in many.stdout
 
 

@@ -75,8 +75,8 @@ def test_the_same_search_as_the_service(database: Database, tmp_path: Path, spec
 
 
 def test_a_program_finds_what_the_service_finds(database: Database, tmp_path: Path) -> None:
-    told = Door(database).factor_file(run_to_end(database, tmp_path, RACING).id)
-    found = find_factors(**RACING)
+    told = Door(database).factor_file(run_to_end(database, tmp_path, SPEC).id)
+    found = find_factors(**SPEC)
     assert replace(found.file, search=told.search) == told
     assert found.file.search is not None
     assert replace(found.file.search, id=told.search.id if told.search else "") == told.search

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.stats import norm, qmc
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern
 
 from search_space.candidates.candidate import ScoredCandidate
 
@@ -108,11 +107,24 @@ class Surrogate:
         self._noise, self._process = chosen * one_each, fits[chosen]
 
     def _fitted(self, noise: NDArray[np.float64]) -> GaussianProcessRegressor:
+        """With the length scales and the amplitude that are likeliest.
+
+        As scikit-learn does it, without its warning where a length scale ends at its bound: that an axis has no effect
+        is no news, and a filter of warnings would be the whole process's, which may run several searches.
+        """
         axes = self._points.shape[1]
         kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(np.full(axes, 0.5), _LENGTH_SCALES, nu=2.5)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound: an axis without effect
-            return GaussianProcessRegressor(kernel, alpha=noise).fit(self._points, self._values)
+        begun = self._with_kernel(kernel, noise)
+
+        def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            likelihood, gradient = begun.log_marginal_likelihood(theta, eval_gradient=True)
+            return -likelihood, -gradient
+
+        best = minimize(cost, kernel.theta, jac=True, method="L-BFGS-B", bounds=kernel.bounds)
+        return self._with_kernel(kernel.clone_with_theta(best.x), noise)
+
+    def _with_kernel(self, kernel: Kernel, noise: NDArray[np.float64]) -> GaussianProcessRegressor:
+        return GaussianProcessRegressor(kernel, alpha=noise, optimizer=None).fit(self._points, self._values)
 
     def merits(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Posterior mean of the merit at `points` (m, axes), on the anchor's documents: (m,)."""

@@ -39,6 +39,8 @@ def _nearest(space: ShapeSpace, factors: tuple[float, ...]) -> tuple[float, ...]
     from scipy.optimize import least_squares  # a second of imports, which a search alone needs
 
     wanted = np.log(factors)
+    if not _can_be_close(space, wanted):
+        return None
     axes = sum(axis.name != ATTENTION_FACTOR for axis in space.axes)
 
     def residuals(units: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -50,3 +52,11 @@ def _nearest(space: ShapeSpace, factors: tuple[float, ...]) -> tuple[float, ...]
     best = min(fits, key=lambda fit: float(fit.cost))
     is_close = math.sqrt(2.0 * best.cost / len(factors)) <= _CLOSE
     return tuple(best.x.tolist()) if is_close else None
+
+
+def _can_be_close(space: ShapeSpace, wanted: NDArray[np.float64]) -> bool:
+    """Whether the first and the last pair alone leave room: every shape leaves the first as it is, and the last lies
+    between those of the lowest and of the highest shape. No scaling, PI and CoPE are told apart without a fit."""
+    lowest, highest = (space.log_factors(np.full(len(space.axes), unit))[-1] for unit in (0.0, 1.0))
+    away = np.array([wanted[0], wanted[-1] - np.clip(wanted[-1], lowest, highest)])
+    return bool(np.sqrt(np.sum(away**2) / len(wanted)) <= _CLOSE)

@@ -75,8 +75,6 @@ def test_the_wheel_is_whole_typed_and_what_is_imported(wheel: Path, program: Pat
     assert _example(program, wheel, "where.py").stdout == f"{wheel / 'ropewalk' / '__init__.py'} Client\n"
 
 
-# Two searches at once: the filter that their threads set for a moment is the process's.
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_factors_are_found_with_a_server(database: Database, wheel: Path, program: Path, tmp_path: Path) -> None:
     with running_server(database) as server, controller(database, tmp_path / "home"):
         done = _example(program, wheel, "find.py", *QUICK, "--output", "one.json", url=server.url)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api.console import err, note, out, print_json
+from api.console import err, note, out, print_json, print_table
 from ropewalk.client.errors import ApiError, ServerUnreachable
 from ropewalk.client.progress import best, done, large, passes, time_left
 from ropewalk.client.sync import Client
@@ -214,9 +214,9 @@ def print_result(job: JobResource) -> None:
     match job.result:
         case SearchReport(statement=statement, finalists=rows):
             console.print(statement, markup=False)
-            console.print(_scores(rows, "name", *_SCORES))
+            print_table(_scores(rows, "name", *_SCORES))
         case EvaluationReport(rows=rows):
-            console.print(_scores(rows, "name", "length", *_SCORES))
+            print_table(_scores(rows, "name", "length", *_SCORES))
         case FinetuneReport(checkpoint=checkpoint):
             console.print(f"checkpoint: {checkpoint}", markup=False)
 

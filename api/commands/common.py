@@ -14,6 +14,8 @@ from evaluation.models.user_path import exists, is_directory, user_path
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
 from ropewalk.client.token import local_token
+from ropewalk.errors import InvalidFactorFile
+from ropewalk.factors.factor_file import FactorFile
 from ropewalk.reading.lengths import tokens_of
 from ropewalk.reading.reader import strict_json
 from ropewalk.wire.kinds import KINDS, JobAction
@@ -111,6 +113,20 @@ def read_json_object(path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadInput(f"the file must hold a JSON object, but {path} holds a {type(value).__name__}")
     return value
+
+
+def read_factor_file(path: str) -> FactorFile:
+    """A factor file; what is wrong with it is said with its name.
+
+    Raises:
+        BadInput: the file cannot be read.
+        InvalidFactorFile: it is no factor file.
+    """
+    text = read_text(path)
+    try:
+        return FactorFile.from_json(text)
+    except InvalidFactorFile as error:
+        raise InvalidFactorFile(f"{path} is no factor file: {error}", pointer=error.pointer) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -50,7 +50,7 @@ def factors(
 
 def _factor_file(source: str) -> FactorFile:
     if is_file(Path(source)):
-        return FactorFile.from_json(common.read_text(source))
+        return common.read_factor_file(source)
     with common.client() as client:
         return FactorFile.from_json(client.export(source))
 

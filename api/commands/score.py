@@ -156,7 +156,7 @@ def _given(
         return _Given(name=factors, source=source, target_length=target_length, scaling=scaling)
     if factors != "-" and not is_file(Path(factors)):
         raise BadInput(f"--factors must be a file or one of {', '.join(BASELINE_NAMES)}, but got {factors!r}")
-    file = FactorFile.from_json(common.read_text(factors))
+    file = common.read_factor_file(factors)
     if original_length not in (None, file.original_max_position_embeddings):
         raise BadInput(
             "--original-length must be the factor file's, "

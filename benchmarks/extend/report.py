@@ -1,4 +1,4 @@
-"""The tables and the plot of `benchmarks/extend/__main__.py`, from the cells that are there."""
+"""The tables and the plot of `benchmarks/extend/running.py`, from the cells that are there."""
 
 from __future__ import annotations
 

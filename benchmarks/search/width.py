@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.search.__main__ import held_out_documents
 from benchmarks.search.pocket_scorer import PocketScorer
+from benchmarks.search.running import held_out_documents
 from service.searches.books import InMemoryBook
 from service.searches.loop import SearchLoop, Watcher
 from service.searches.prepare import prepare_search

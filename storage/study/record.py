@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
@@ -35,6 +36,10 @@ OWN_SCALING = "own_scaling"  # what the model comes with, over which candidates 
 ROPE_ATTRIBUTES = ("rope_theta", "rotary_dim", "original_max_position_embeddings", "partial_rotary_factor")
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
 def _published_attributes(rope: RopeConfig) -> dict[str, object]:
     own = rope.published
     if own is None:
@@ -56,6 +61,22 @@ def _published(shown: Mapping[str, Any]) -> PublishedScaling | None:
     return PublishedScaling(rope_type=own["rope_type"], factors=factors, attention_factor=own["attention"])
 
 
+def _asking(method: Callable[Concatenate[StudyRecord, P], R]) -> Callable[Concatenate[StudyRecord, P], R]:
+    """Decorates a method that asks the database: its failures are this room's, and it is tried again for a moment.
+
+    Optuna turns every error of a session into one that speaks of invalid data: outside of this, a connection that
+    breaks would end the search.
+    """
+
+    @retried()
+    @functools.wraps(method)
+    def call(study: StudyRecord, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with study._database.translated():
+            return method(study, *args, **kwargs)
+
+    return call
+
+
 class StudyRecord:
     """The study named by the search's id. Thread-safe.
 
@@ -74,24 +95,23 @@ class StudyRecord:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    @retried()
+    @_asking
     def create_if_missing(self, *, model: str, target_length: int, rope: RopeConfig | None = None) -> None:
         """The study, minimising, with what the dashboard shows about it; `rope` is the model's, for `rope` below."""
         shown: dict[str, object] = {"model": model, "target_length": target_length}
         if rope is not None:
             shown |= {name: getattr(rope, name) for name in ROPE_ATTRIBUTES} | _published_attributes(rope)
-        with self._database.translated():
-            with suppress(DuplicatedStudyError):
-                self._fenced.create_new_study([StudyDirection.MINIMIZE], self._search_id)
-            study_id = self._fenced.get_study_id_from_name(self._search_id)
-            known = self._fenced.get_study_user_attrs(study_id)
-            for key, value in shown.items():
-                if known.get(key) != value:
-                    self._fenced.set_study_user_attr(study_id, key, value)
-            if self._fenced.get_study_system_attrs(study_id).get(METRIC_NAMES) != [METRIC]:
-                self._fenced.set_study_system_attr(study_id, METRIC_NAMES, [METRIC])
+        with suppress(DuplicatedStudyError):
+            self._fenced.create_new_study([StudyDirection.MINIMIZE], self._search_id)
+        study_id = self._fenced.get_study_id_from_name(self._search_id)
+        known = self._fenced.get_study_user_attrs(study_id)
+        for key, value in shown.items():
+            if known.get(key) != value:
+                self._fenced.set_study_user_attr(study_id, key, value)
+        if self._fenced.get_study_system_attrs(study_id).get(METRIC_NAMES) != [METRIC]:
+            self._fenced.set_study_system_attr(study_id, METRIC_NAMES, [METRIC])
 
-    @retried()
+    @_asking
     def add_candidates(self, generation: int, candidates: Sequence[Candidate]) -> tuple[int, ...]:
         """Trial numbers of the generation's candidates, slot by slot; those that exist already are not added again.
 
@@ -111,12 +131,11 @@ class StudyRecord:
             if slot not in taken:
                 missing.append(to_trial(generation, slot, candidate))
         if missing:
-            with self._database.translated():
-                optuna_storage.add_waiting_trials(self._fenced, self._study_id(), missing)
+            optuna_storage.add_waiting_trials(self._fenced, self._study_id(), missing)
         slots = {trial.slot: trial.number for trial in self.trials() if trial.generation == generation}
         return tuple(slots[slot] for slot in range(len(candidates)))
 
-    @retried()
+    @_asking
     def record_step(self, generation: int, step: Step) -> tuple[int, ...]:
         """The step's candidates as trials, then the step itself; returns the trial numbers, slot by slot.
 
@@ -127,25 +146,23 @@ class StudyRecord:
             StudyConflict: a slot holds another candidate.
         """
         numbers = self.add_candidates(generation, step.candidates)
-        with self._database.translated():
-            self._fenced.set_study_system_attr(self._study_id(), f"{STEP}{generation:05d}", dict(step_to_json(step)))
+        self._fenced.set_study_system_attr(self._study_id(), f"{STEP}{generation:05d}", dict(step_to_json(step)))
         return numbers
 
-    @retried()
+    @_asking
     def recorded_steps(self) -> tuple[Step, ...]:
         """Every recorded step by generation; empty when there is no study yet."""
         candidates: dict[int, list[Candidate]] = {}
         for trial in self.trials():
             candidates.setdefault(trial.generation, []).append(trial.candidate)
-        with self._database.translated():
-            try:
-                attributes = self._database.optuna.get_study_system_attrs(self._study_id())
-            except TrialNotFound:
-                return ()
+        try:
+            attributes = self._database.optuna.get_study_system_attrs(self._study_id())
+        except TrialNotFound:
+            return ()
         recorded = [attributes[key] for key in sorted(attributes) if key.startswith(STEP)]
         return tuple(step_from_json(value, candidates.get(generation, ())) for generation, value in enumerate(recorded))
 
-    @retried()
+    @_asking
     def replace_system_attributes(self, prefix: str, values: Mapping[str, str]) -> None:
         """Make `values` all of the study's system attributes whose keys start with `prefix`; all or none.
 
@@ -154,14 +171,13 @@ class StudyRecord:
         """
         if any(not key.startswith(prefix) for key in values):
             raise ValueError(f"every key must start with {prefix!r}, but got {sorted(values)}")
-        with self._database.translated():
-            optuna_storage.replace_system_attributes(self._fenced, self._study_id(), prefix, values)
+        optuna_storage.replace_system_attributes(self._fenced, self._study_id(), prefix, values)
 
     def start(self, trial: int) -> bool:
         """Waiting -> running. Every write returns whether it changed something; False is a harmless repetition."""
         return self._move(trial, trial_states.start)
 
-    @retried()
+    @_asking
     def finish(self, trial: int, nll: float) -> bool:
         """-> complete, mean NLL in nats per answer token.
 
@@ -182,15 +198,14 @@ class StudyRecord:
             )
         return False
 
-    @retried()
+    @_asking
     def fail(self, trial: int, reason: str) -> bool:
         """-> failed, with the reason; nothing for a finished trial."""
-        with self._database.translated():
-            try:
-                self._fenced.set_trial_user_attr(self._trial_id(trial), REASON, reason)
-                return self._fenced.set_trial_state_values(self._trial_id(trial), TrialState.FAIL)
-            except UpdateFinishedTrialError:
-                return False
+        try:
+            self._fenced.set_trial_user_attr(self._trial_id(trial), REASON, reason)
+            return self._fenced.set_trial_state_values(self._trial_id(trial), TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return False
 
     def prune(self, trial: int) -> bool:
         """-> pruned: raced out before all its documents were scored; nothing for a finished trial."""
@@ -198,30 +213,29 @@ class StudyRecord:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    @retried()
+    @_asking
     def trials(self) -> tuple[TrialRecord, ...]:
         """Every trial by number, rebuilt exactly; empty when there is no study yet."""
         storage = self._database.optuna
-        with self._database.translated():
-            try:
-                study_id = storage.get_study_id_from_name(self._search_id)
-            except KeyError:
-                return ()
-            return tuple(to_record(trial) for trial in storage.get_all_trials(study_id, deepcopy=False))
+        try:
+            study_id = storage.get_study_id_from_name(self._search_id)
+        except KeyError:
+            return ()
+        return tuple(to_record(trial) for trial in storage.get_all_trials(study_id, deepcopy=False))
 
+    @_asking
     def trial_id(self, trial: int) -> int:
         """Optuna's own id of a trial, which is that of no other study's. Raises: TrialNotFound."""
-        with self._database.translated():
-            return self._trial_id(trial)
+        return self._trial_id(trial)
 
+    @_asking
     def rope(self) -> RopeConfig | None:
         """The model's rotary embedding; None when there is no study yet, or none that was told of it."""
         storage = self._database.optuna
-        with self._database.translated():
-            try:
-                shown = storage.get_study_user_attrs(storage.get_study_id_from_name(self._search_id))
-            except KeyError:
-                return None
+        try:
+            shown = storage.get_study_user_attrs(storage.get_study_id_from_name(self._search_id))
+        except KeyError:
+            return None
         if "rope_theta" not in shown:
             return None
         plain = RopeConfig(**{name: shown[name] for name in ROPE_ATTRIBUTES})
@@ -261,7 +275,7 @@ class StudyRecord:
         except KeyError as error:
             raise TrialNotFound(f"a trial must exist, but {self._search_id} has no trial {trial}") from error
 
-    @retried()
+    @_asking
     def _move(self, trial: int, move: Callable[[Database, Lease, int], bool]) -> bool:
         """Whether `move` changed the trial's state; finished ones do not change."""
         return move(self._database, self._held(), self.trial_id(trial))

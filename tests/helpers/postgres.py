@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ import pytest
 from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:
+    import psycopg
+
     from storage.postgres.database import Database
 TEMPLATE = "template_ropewalk"
 
@@ -140,6 +142,30 @@ def ending_sessions(url: str, *, every_seconds: float) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def session_ending_at(database: Database, *, statement: int) -> Iterator[Callable[[], bool]]:
+    """The session that sends the block's statement of this number, counted from 0, ends before the server answers it.
+
+    Gives whether there was such a statement.
+    """
+    from sqlalchemy import event
+
+    sent = itertools.count()
+    reached = False
+
+    def end(_: object, cursor: psycopg.Cursor, *__: object) -> None:
+        nonlocal reached
+        if next(sent) == statement:
+            reached = True
+            execute(database.url, f"SELECT pg_terminate_backend({cursor.connection.info.backend_pid}, 5000)")
+
+    event.listen(database.engine, "before_cursor_execute", end)
+    try:
+        yield lambda: reached
+    finally:
+        event.remove(database.engine, "before_cursor_execute", end)
 
 
 def fast_directory() -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 
 import optuna
 import pytest
@@ -19,6 +20,7 @@ from ropewalk.rope.rescale_factors import RescaleFactors
 from ropewalk.rope.scaling import Scaling
 from ropewalk.wire.kinds import JobState
 from search_space.candidates.candidate import Candidate, Gene
+from search_space.candidates.step import Step
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.postgres.database import Database
 from storage.records import Lease, StoredScore, TrialState
@@ -26,6 +28,7 @@ from storage.study.record import StudyRecord
 from storage.study.trial_codec import to_record, to_trial
 from tests.helpers.accepting import accept_shown
 from tests.helpers.leases import ClaimedJob, expire_lease
+from tests.helpers.postgres import session_ending_at
 
 
 def candidate(seed: float = 0.0, origin: str = "initial") -> Candidate:
@@ -247,3 +250,40 @@ def test_studies_are_read_as_optuna_reads_them_without_what_is_our_own(database:
     assert "dashboard:plot_data:ropewalk-race" in ours.system_attrs
     theirs.system_attrs = {k: v for k, v in theirs.system_attrs.items() if not k.startswith("ropewalk:")}
     assert vars(ours) == vars(theirs)
+
+
+CALLS: dict[str, Callable[[StudyRecord, int], object]] = {
+    "create_if_missing": lambda study, at: study.create_if_missing(model=f"pocket-{at}", target_length=1024),
+    "add_candidates": lambda study, at: study.add_candidates(at + 1, [candidate(at / 100)]),
+    "record_step": lambda study, at: study.record_step(at + 1, Step(candidates=(candidate(at / 100),), documents=(0,))),
+    "recorded_steps": lambda study, at: study.recorded_steps(),
+    "replace_system_attributes": lambda study, at: study.replace_system_attributes("plots:", {"plots:a": str(at)}),
+    "start": lambda study, at: study.start(at),
+    "finish": lambda study, at: study.finish(0, 0.5) or study.finish(at, 0.5),
+    "fail": lambda study, at: study.fail(at, "broken"),
+    "prune": lambda study, at: study.prune(at),
+    "trials": lambda study, at: study.trials(),
+    "trial_id": lambda study, at: study.trial_id(at),
+    "rope": lambda study, at: study.rope(),
+}
+"""Every method of a study, so that it has something to do at each `at`."""
+
+MOST_STATEMENTS = 40  # of any of them
+
+
+def test_every_method_of_a_study_has_its_call() -> None:
+    assert set(CALLS) == {name for name, value in vars(StudyRecord).items() if callable(value) and name[0] != "_"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_session_that_ends_at_any_statement_of_any_method_is_made_anew(
+    database: Database, study: StudyRecord, lease: Lease, name: str
+) -> None:
+    study.add_candidates(0, [candidate(slot / 10) for slot in range(MOST_STATEMENTS)])
+    study.finish(0, 0.5)
+    for at in range(MOST_STATEMENTS):
+        with session_ending_at(database, statement=at) as reached:
+            CALLS[name](StudyRecord(database, lease.job_id, lease), at)  # a new one has looked nothing up yet
+        if not reached():
+            break
+    assert 0 < at < MOST_STATEMENTS - 1, "sessions ended, at every statement"

@@ -1,5 +1,7 @@
 """What clients may do: submit, inspect, pause, resume and cancel. No HTTP here, no Ray."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +18,7 @@ from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
+from service.runtime.warnings import WARNING, told_warnings
 from service.searches.prepare import prepare_search
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
@@ -47,6 +50,8 @@ class SearchEstimate:
     """Of those passes."""
     validation_document_passes: int
     validation_tokens: int
+    warnings: tuple[str, ...]
+    """What the user must know of the model."""
 
 
 class Door:
@@ -83,6 +88,7 @@ class Door:
             tokens=prepared.strategy.max_tokens,
             validation_document_passes=validation,
             validation_tokens=validation * spec.target_length,
+            warnings=prepared.warnings,
         )
 
     def plan_search(self, spec: SearchSpec, options: PlanOptions) -> Plan:
@@ -101,8 +107,8 @@ class Door:
         self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
     ) -> Created:
         """Accept a search; errors as `validate_search`, and IdempotencyConflict."""
-        self.validate_search(spec)
-        return self._create("search", spec, idempotency, creator)
+        estimate = self.validate_search(spec)
+        return self._create("search", spec, idempotency, creator, estimate.warnings)
 
     def submit_finetune(
         self, spec: FinetuneSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
@@ -124,9 +130,16 @@ class Door:
         spec: SearchSpec | FinetuneSpec | EvaluationSpec,
         idempotency: IdempotencyRequest | None,
         creator: str | None,
+        warnings: Sequence[str] = (),
     ) -> Created:
-        labels = tuple(sorted(spec.labels.items()))
-        return self._jobs.create(kind, spec.canonical_json(), labels, idempotency=idempotency, creator=creator)
+        return self._jobs.create(
+            kind,
+            spec.canonical_json(),
+            tuple(sorted(spec.labels.items())),
+            idempotency=idempotency,
+            creator=creator,
+            first_events=[(WARNING, json.dumps({"text": warning})) for warning in warnings],
+        )
 
     def job(self, kind: JobKind, job_id: str) -> Job:
         """One job of this kind.
@@ -142,6 +155,10 @@ class Door:
     def creator(self, job_id: str) -> str | None:
         """Who submitted a job, as named then; None where nobody knows."""
         return self._jobs.creator(job_id)
+
+    def warnings(self, job_id: str) -> tuple[str, ...]:
+        """What the job's submitter must know of its model. Raises: JobNotFound."""
+        return told_warnings(self._jobs, job_id)
 
     def jobs(
         self,

@@ -18,6 +18,7 @@ from service.runtime.artifacts import write_artifact
 from service.runtime.failures import RetryPolicy, condition_of, is_infrastructure
 from service.runtime.job import Runtime
 from service.runtime.tracing import span
+from service.runtime.warnings import WARNING, untold_warnings
 from service.searches.prepare import USER_ERRORS, prepare_search
 from service.searches.run import run_search
 from service.specs.base import Spec
@@ -100,8 +101,8 @@ def _put_back(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
 def _search(runtime: Runtime, spec: SearchSpec) -> None:
     with span("preparing"):
         prepared = prepare_search(spec)
-    for warning in prepared.warnings:
-        runtime.event("model.warning", text=warning)
+    for warning in untold_warnings(runtime.jobs, runtime.job.id, prepared.warnings):
+        runtime.event(WARNING, text=warning)
     result = run_search(runtime, prepared)
     write_artifact(runtime, "factors.json", result.factor_file.to_json())
     runtime.event("winner.chosen", trial=result.winner.trial, verdict=result.verdict, text=result.statement())

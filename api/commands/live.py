@@ -179,7 +179,11 @@ def print_job(job: JobResource) -> None:
     console = out()
     table = Table(show_header=False, box=None, pad_edge=False)
     rows: list[tuple[str, object]] = [("id", job.id), ("state", job.state.value)]
-    rows += [(name, job.spec[name]) for name in ("model", "target_length") if job.spec.get(name) is not None]
+    rows += [
+        (name, job.spec[name])
+        for name in ("model", "original_length", "target_length")
+        if job.spec.get(name) is not None
+    ]
     progress = job.progress
     rows += [("stage", progress.stage), ("generation", progress.generation), ("trials", progress.trials or None)]
     scored = f"{progress.document_passes} of at most {progress.total_document_passes or '?'}"
@@ -194,6 +198,7 @@ def print_job(job: JobResource) -> None:
     ]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
     rows += [(one.type, f"{one.reason}: {one.message}") for one in job.conditions]
+    rows += [("note", warning) for warning in job.warnings]
     for name, value in rows:
         if value not in (None, ""):
             table.add_row(name, escape(str(value)))

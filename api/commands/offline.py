@@ -12,7 +12,7 @@ from api.commands import common
 from api.console import note, print_json, print_line, print_table
 from evaluation.models.hub import has_weights
 from evaluation.models.source import ModelSource, model_sha256, resolve_model
-from evaluation.models.windows import window_warnings
+from evaluation.models.warnings import model_warnings
 from ropewalk.client.errors import BadInput
 from ropewalk.factors.factor_file import FactorFile, ModelIdentity
 from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
@@ -68,7 +68,7 @@ def show_baselines(
         raise BadInput("--attention-factor is for the factor file that --name NAME -o FILE writes, but -o is not given")
     source = resolve_model(common.local_path(model), original_length=original_length, weights=False)
     candidates = [baseline(one, source.rope, target_length, critical_pair=critical_pair) for one in names]
-    for warning in window_warnings(source):
+    for warning in model_warnings(source, target_length):
         note(warning)
     if output is not None:
         if name is None:
@@ -110,7 +110,13 @@ def _as_file(source: ModelSource, candidate: Candidate, target_length: int, atte
     return FactorFile.of(
         source.rope,
         Scaling(candidate.scaling.factors, attention_factor),
-        model=ModelIdentity.of(source.rope, name=source.name, revision=source.revision, sha256=sha256),
+        model=ModelIdentity.of(
+            source.rope,
+            name=source.name,
+            revision=source.revision,
+            sha256=sha256,
+            served_length=source.served_length,
+        ),
         target_length=target_length,
         critical_pair=candidate.critical_pair,
         ropewalk_version=ROPEWALK_VERSION,
@@ -163,6 +169,8 @@ def needles(
     """Write needle documents, a JSON object a line: id, text, token_ids, answer_spans [[start, end)], depth; of skipped
     ones also jumps [[token, positions left out before it]]."""
     source = resolve_model(common.local_path(model), original_length=original_length, weights=False)
+    for warning in model_warnings(source, target_length):
+        note(warning)
     skipping = skipping_of(source, skip_tokens, skip_gaps, skip_places)
     built = build_documents(source, target_length, documents, seed, needles, corpus, split, skipping)
     lines = "".join(

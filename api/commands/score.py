@@ -28,7 +28,8 @@ from api.commands.offline import (
 from api.console import err, note, print_json, print_table
 from evaluation.models.source import ModelSource, resolve_model
 from evaluation.models.user_path import is_file
-from evaluation.models.windows import check_reach, window_warnings
+from evaluation.models.warnings import model_warnings
+from evaluation.models.windows import check_reach
 from ropewalk.client.errors import BadInput
 from ropewalk.errors import FactorsDoNotFit
 from ropewalk.factors.factor_file import FactorFile
@@ -88,7 +89,7 @@ def score(
         check_places_positions(backend)
     built = build_documents(source, target_length, documents, seed, needles, corpus, split, skipping)
     check_reach(source, target_length)
-    warnings = window_warnings(source)
+    warnings = model_warnings(source, target_length)
     for warning in warnings:
         note(warning)
     with _scorer(source, target_length, backend, dtype) as scorer:
@@ -185,7 +186,10 @@ def _model_for(file: FactorFile, model: str, *, other_model: bool) -> ModelSourc
         source = resolve_model(name)
         file.scaling.check_fits(source.rope.num_pairs)
         return source
-    return dataclasses.replace(source, rope=file.rope)  # also of a checkpoint, whose own has the factors in it
+    # Also of a checkpoint, whose own has the factors in it, and which serves the target length because of them.
+    same = source.rope.original_max_position_embeddings == file.original_max_position_embeddings
+    served = source.served_length if same else file.model.served_length
+    return dataclasses.replace(source, rope=file.rope, served_length=served)
 
 
 @contextmanager

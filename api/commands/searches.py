@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from api.commands import common, live, spec_files
 from api.commands.offline import SkipGaps, SkipPlaces, SkipTokens
 from api.commands.plan import print_plan
-from api.console import err, print_json, print_line, print_table
+from api.console import err, note, print_json, print_line, print_table
 from ropewalk.client.errors import BadInput
 from ropewalk.client.progress import large
 from ropewalk.client.sync import Client
@@ -99,6 +99,8 @@ def submit(
             print_plan(client.plan(spec), as_json=as_json)
             return 0
         job = client.submit(spec, idempotency_key=idempotency_key)
+        for warning in job.warnings:
+            note(warning)
         if not wait:
             print_json(job) if as_json else print_line(job.id)
             return 0

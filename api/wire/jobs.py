@@ -1,6 +1,7 @@
 """What the records of the other rooms look like over HTTP."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ropewalk.wire.jobs import (
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from service.door import SearchEstimate  # brings the database drivers along
 
 
-def job_resource(job: Job) -> JobResource:
-    """A job, from its stored row."""
+def job_resource(job: Job, warnings: Sequence[str] = ()) -> JobResource:
+    """A job, from its stored row, with what its history tells of its model."""
     return JobResource(
         id=job.id,
         kind=job.kind,
@@ -36,6 +37,7 @@ def job_resource(job: Job) -> JobResource:
         retry_at=job.retry_at,
         result=REPORTS[job.kind].from_json(job.result_json) if job.result_json else None,
         error=_error(job),
+        warnings=list(warnings),
         created_at=job.created_at,
         updated_at=job.updated_at,
         started_at=job.started_at,
@@ -63,6 +65,7 @@ def estimate_resource(estimate: "SearchEstimate") -> EstimateResource:
         tokens=estimate.tokens,
         validation_document_passes=estimate.validation_document_passes,
         validation_tokens=estimate.validation_tokens,
+        warnings=list(estimate.warnings),
     )
 
 

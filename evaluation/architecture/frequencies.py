@@ -15,7 +15,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from evaluation.architecture.config import said_by
 from evaluation.architecture.doubles import Doubles
 from evaluation.architecture.pairing import VLLM_REFUSALS, is_interleaved
-from ropewalk.errors import InvalidOriginalLength, UnsupportedRope
+from ropewalk.errors import InvalidOriginalLength, RopewalkError, UnsupportedRope
 from ropewalk.models.rotary import RotaryPart
 from ropewalk.rope.config import RopeConfig
 from ropewalk.rope.published import CarriedKeys, ConfigPlace, PairFactors, PublishedScaling
@@ -118,6 +118,14 @@ def _length(text: Any, parameters: Mapping[str, Any], original_length: int | Non
             f"but got original_length={original_length}"
         )
     return original_length
+
+
+def published_length(part: RotaryPart, text: Any) -> int | None:
+    """What :func:`served_length` says; None where the config's lengths say nothing, or contradict each other."""
+    try:
+        return served_length(text, rope_parameters(text, part.layer_type))
+    except RopewalkError:
+        return None
 
 
 def served_length(text: Any, parameters: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from evaluation.architecture.config import load_config, rope_blocks
 from evaluation.architecture.flops import ForwardFlops, count_flops, guess_flops
-from evaluation.architecture.frequencies import read_rope
+from evaluation.architecture.frequencies import published_length, read_rope
 from evaluation.architecture.layers import Layers
 from evaluation.architecture.probing import probe_layers
 from evaluation.architecture.skeleton import build_skeleton
@@ -42,6 +42,8 @@ class Architecture:
     model_class: str
     rope: RopeConfig
     length_from: LengthFrom
+    served_length: int | None
+    """Tokens that the model serves as published, whatever L is; None where its config does not say."""
     layers: Layers
     structure: Structure
 
@@ -132,6 +134,7 @@ def _read(config: str, original_length: int | None) -> Architecture:
         model_class=type(model).__name__,
         rope=rope,
         length_from=served if original_length is None else "original_length",
+        served_length=published_length(part, text_config(model)),
         layers=layers,
         structure=read_structure(model),
     )

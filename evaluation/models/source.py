@@ -33,7 +33,8 @@ _TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken")
 class ModelSource:
     """A model's files. name: as it was asked for; revision: the Hub's commit, None for a directory.
 
-    layers: None where only the files were asked for.
+    layers: None where only the files were asked for. served_length: the tokens that the model serves as published,
+    whatever L is; None where its config does not say, or was not asked.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelSource:
     rope: RopeConfig
     revision: str | None = None
     layers: Layers | None = None
+    served_length: int | None = None
 
 
 def resolve_model(name: str, *, original_length: int | None = None, weights: bool = True) -> ModelSource:
@@ -55,13 +57,21 @@ def resolve_model(name: str, *, original_length: int | None = None, weights: boo
     """
     path, revision = _locate(name, weights)
     rotary = _read_rotary(read_config(path), original_length)
-    return ModelSource(name=name, path=path, rope=rotary.rope, revision=revision, layers=rotary.layers)
+    return ModelSource(
+        name=name,
+        path=path,
+        rope=rotary.rope,
+        revision=revision,
+        layers=rotary.layers,
+        served_length=rotary.served_length,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Rotary:
     rope: RopeConfig
     layers: Layers
+    served_length: int | None
 
 
 def _read_rotary(config: Mapping[str, object], original_length: int | None) -> _Rotary:
@@ -71,7 +81,7 @@ def _read_rotary(config: Mapping[str, object], original_length: int | None) -> _
     from evaluation.architecture.reading import read_architecture  # transformers takes seconds
 
     architecture = read_architecture(config, original_length=original_length)
-    rotary = _Rotary(rope=architecture.rope, layers=architecture.layers)
+    rotary = _Rotary(rope=architecture.rope, layers=architecture.layers, served_length=architecture.served_length)
     keep(key, write(rotary))
     return rotary
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from evaluation.architecture.layers import Layers
 from evaluation.models.source import ModelSource, read_config, resolve_model
-from evaluation.models.windows import check_reach, window_warnings
+from evaluation.models.warnings import model_warnings
+from evaluation.models.windows import check_reach
 from ropewalk.errors import UnsupportedRope
 from ropewalk.rope.config import RopeConfig, scale, wavelengths
 from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
@@ -106,7 +107,7 @@ def _memory(read: Architecture, target_length: int) -> Memory:
 
 
 def _warnings(source: ModelSource, target_length: int) -> tuple[str, ...]:
-    found = window_warnings(source)
+    found = model_warnings(source, target_length)
     try:
         check_reach(source, target_length)
     except UnsupportedRope as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evaluation.models.source import ModelSource, resolve_model
+from evaluation.models.warnings import model_warnings
 from ropewalk.errors import InvalidOriginalLength
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.plan import Bound, Plan
@@ -42,7 +43,7 @@ def plan_search(spec: SearchSpec, device: Device) -> Plan:
         raise InvalidSpec(str(error), pointer="/original_length") from error
     model = PlannedModel.of(source)
     works = list(_search_works(spec, model))
-    notes = list(_scoring_notes(model, spec, device))
+    notes = [*model_warnings(source, spec.target_length), *_scoring_notes(model, spec, device)]
     if spec.finetune is not None:
         works.append(
             training_work(model, finetune_settings(spec.finetune, source, spec.target_length), spec.target_length)

@@ -11,7 +11,8 @@ from evaluation.documents.needle import NeedleDocument, Split
 from evaluation.documents.skipping import Skipping
 from evaluation.errors import EvaluationError, InvalidDocumentRequest
 from evaluation.models.source import ModelSource, load_tokenizer, model_directory, model_sha256, resolve_model
-from evaluation.models.windows import check_reach, window_warnings
+from evaluation.models.warnings import model_warnings
+from evaluation.models.windows import check_reach
 from finetune.config import FinetuneSettings
 from finetune.errors import FinetuneError, InvalidFinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes
@@ -50,7 +51,11 @@ class PreparedModel:
     def identity(self) -> ModelIdentity:
         """How factor files name this model."""
         return ModelIdentity.of(
-            self.rope, name=self.source.name, revision=self.source.revision, sha256=model_sha256(self.source)
+            self.rope,
+            name=self.source.name,
+            revision=self.source.revision,
+            sha256=model_sha256(self.source),
+            served_length=self.source.served_length,
         )
 
     def documents(
@@ -81,7 +86,7 @@ class PreparedSearch:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user must know of the model."""
-        return window_warnings(self.model.source)
+        return model_warnings(self.model.source, self.spec.target_length)
 
     @property
     def num_baselines(self) -> int:

@@ -40,9 +40,10 @@ class JobStore:
         parent_id: str | None = None,
         idempotency: IdempotencyRequest | None = None,
         creator: str | None = None,
+        first_events: Sequence[tuple[str, str]] = (),
     ) -> Created:
-        """A new queued job that `creator` asked for; or, with an idempotency key that was used before, the job of then
-        (`replayed`).
+        """A new queued job that `creator` asked for, with `first_events` (type, JSON text) in its history; or, with an
+        idempotency key that was used before, the job of then (`replayed`).
 
         Raises:
             IdempotencyConflict: the key was used for a request with another hash or kind.
@@ -55,6 +56,8 @@ class JobStore:
                 if first is not None:
                     return Created(job=job_from_row(first), replayed=True)
             row = insert_job(connection, job_id, kind, spec_json, labels, parent_id, creator)
+            for type, data_json in first_events:
+                events.append(connection, job_id, type, data_json)
             return Created(job=job_from_row(row), replayed=False)
 
     @retried()

@@ -64,6 +64,7 @@ class Submission:
     """A request that submits a spec: who sends it, and what becomes of the response."""
 
     who: deps.Who
+    door: deps.TheDoor
     readable: TheReadable
     key: deps.IdempotencyKey
     request: Request
@@ -82,7 +83,7 @@ class Submission:
         headers["Retry-After"] = str(POLL_AFTER_SECONDS)
         if created.replayed:
             headers["Idempotent-Replayed"] = "true"
-        return job_resource(job)
+        return job_resource(job, self.door.warnings(job.id))
 
     def _idempotency(self, spec: Spec) -> IdempotencyRequest | None:
         if self.key is None:

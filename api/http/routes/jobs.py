@@ -54,14 +54,14 @@ def _page_of(kind: JobKind) -> Endpoint:
 
 def _one_of(kind: JobKind, the_id: Any) -> Endpoint:
     def one(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
-        return job_resource(door.job(kind, job_id))
+        return job_resource(door.job(kind, job_id), door.warnings(job_id))
 
     return one
 
 
 def _action_of(kind: JobKind, the_id: Any, action: JobAction) -> Endpoint:
     def act(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
-        return job_resource(door.request(kind, job_id, action))
+        return job_resource(door.request(kind, job_id, action), door.warnings(job_id))
 
     return act
 

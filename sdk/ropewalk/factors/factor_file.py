@@ -52,6 +52,8 @@ class ModelIdentity:
     rotary_dim: Annotated[int, Range(2)]
     partial_rotary_factor: Annotated[float, Range(above=0, most=1), Sparse()] = 1.0
     """rotary_dim / head_dim; exports need it for models that rotate a part of each head."""
+    served_length: Annotated[int | None, Range(1), Sparse()] = None
+    """Tokens that the model serves as published, where the factors were found for a shorter original length."""
 
     def __post_init__(self) -> None:
         _check(self, "/model")
@@ -60,9 +62,16 @@ class ModelIdentity:
 
     @classmethod
     def of(
-        cls, rope: RopeConfig, *, name: str, revision: str | None = None, sha256: str | None = None
+        cls,
+        rope: RopeConfig,
+        *,
+        name: str,
+        revision: str | None = None,
+        sha256: str | None = None,
+        served_length: int | None = None,
     ) -> ModelIdentity:
-        """The identity of a model with rotary embedding `rope`."""
+        """The identity of a model with rotary embedding `rope`, which as published serves `served_length` tokens."""
+        is_shorter = served_length is not None and rope.original_max_position_embeddings < served_length
         return cls(
             name=name,
             revision=revision,
@@ -70,6 +79,7 @@ class ModelIdentity:
             rope_theta=rope.rope_theta,
             rotary_dim=rope.rotary_dim,
             partial_rotary_factor=rope.partial_rotary_factor,
+            served_length=served_length if is_shorter else None,
         )
 
 

@@ -114,6 +114,7 @@ class JobResource(Resource):
                 "retry_at": None,
                 "result": None,
                 "error": None,
+                "warnings": [],
                 "created_at": "2026-01-05T12:00:00Z",
                 "updated_at": "2026-01-05T12:03:10Z",
                 "started_at": "2026-01-05T12:00:01Z",
@@ -135,6 +136,7 @@ class JobResource(Resource):
     retry_at: datetime | None = Field(None, description="time of the next attempt after the last of them")
     result: SearchReport | FinetuneReport | EvaluationReport | None
     error: JobError | None
+    warnings: list[str] = Field([], description="what to know of the model before any result is trusted")
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
@@ -211,6 +213,7 @@ class EstimateResource(Resource):
     tokens: int = Field(description="of those passes, an upper bound")
     validation_document_passes: int = Field(description="forward passes over one held-out document, an upper bound")
     validation_tokens: int = Field(description="of those passes, an upper bound")
+    warnings: list[str] = Field([], description="what to know of the model before any result is trusted")
 
 
 class Health(Resource):

@@ -66,12 +66,31 @@ def test_skipped_documents_are_scored_at_their_positions(capsys: pytest.CaptureF
 
 def test_a_shorter_original_length(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run([*SCORE, *SHORT, "--factors", "pi", "--original-length", "128"]) == 0
-    shorter = _json(capsys)["nll"]
+    told = _json(capsys)
+    shorter, (warning,) = told["nll"], told["warnings"]
+    assert warning.startswith("original_length 128 is below the 256 tokens that the model is published for")
     assert run([*SCORE, *SHORT, "--factors", "pi"]) == 0
     assert _json(capsys)["nll"] != shorter, "twice the factors"
     path = _written(factor_file(), tmp_path)
     assert run([*SCORE, *SHORT, "--factors", path, "--original-length", "128"]) == 2
     assert "must be the factor file's, 256" in capsys.readouterr().err
+
+
+def test_a_file_for_a_shorter_original_length_is_scored_as_it_was_found(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "pi.json")
+    written = ["baselines", "--model", "pocket", "--target-length", "512", "--name", "pi", "-o", path]
+    assert run([*written, "--original-length", "128"]) == 0
+    told = capsys.readouterr().err
+    assert "note: original_length 128 is below the 256 tokens" in " ".join(told.split())
+    assert FactorFile.from_json(Path(path).read_text()).model.served_length == 256
+    assert run([*SCORE, *SHORT, "--factors", "pi", "--original-length", "128"]) == 0
+    by_name = _json(capsys)
+    assert run([*SCORE, *SHORT, "--factors", path]) == 0
+    by_file = _json(capsys)
+    assert by_file["document_scores"] == by_name["document_scores"]
+    assert by_file["warnings"] == by_name["warnings"]
 
 
 def _of(**model: Any) -> FactorFile:

@@ -69,6 +69,16 @@ def test_submit_flags_alone_with_a_key(capsys: pytest.CaptureFixture[str], serve
     assert first["spec"]["finetune"] is not None
 
 
+def test_a_shorter_original_length_is_told_at_once_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["submit", "--model", "pocket", "--target-length", "512", "--original-length", "128"]) == 0
+    told = capsys.readouterr()
+    said = "original_length 128 is below the 256 tokens that the model is published for"
+    assert f"note: {said}" in " ".join(told.err.split())
+    shown = " ".join(_run(capsys, "show", told.out.strip()).split())
+    assert "original_length 128" in shown
+    assert said in shown
+
+
 def test_submit_can_only_check(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:
     told = _json(capsys, "submit", "--model", "pocket", "--target-length", "1024", "--validate-only")
     assert told["document_passes"] > 0

@@ -42,6 +42,21 @@ def test_a_spec_can_be_checked_without_submitting(server: RunningServer) -> None
         assert client.validate(POCKET_SPEC).document_passes > 0
 
 
+def test_an_original_length_below_the_models_is_told_from_the_submission_on(server: RunningServer) -> None:
+    spec = {**POCKET_SPEC, "original_length": 64, "target_length": 128}
+    with server.http as http:
+        estimate = http.post("/v1/searches?validate_only=true", json=spec).json()
+        job = http.post("/v1/searches", json=spec).json()
+        (plain,) = (http.post("/v1/searches", json=POCKET_SPEC).json()["warnings"],)
+        (warning,) = job["warnings"]
+        assert warning.startswith("original_length 64 is below the 256 tokens that the model is published for")
+        assert "exports state a context of 128 tokens, fewer than those 256" in warning
+        assert estimate["warnings"] == http.get(f"/v1/searches/{job['id']}").json()["warnings"] == [warning]
+        told = http.get(f"/v1/searches/{job['id']}/events").json()["items"]
+    assert [one["data"] for one in told if one["type"] == "model.warning"] == [{"text": warning}]
+    assert plain == []
+
+
 def test_lists_are_paged_newest_first(server: RunningServer) -> None:
     ids = [server.jobs.create("search", "{}").job.id for _ in range(5)]
     with server.client() as client:

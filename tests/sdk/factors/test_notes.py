@@ -19,6 +19,20 @@ def test_every_format_but_our_own_says_something() -> None:
 
 
 @pytest.mark.parametrize("name", EXPORTS)
+def test_every_format_tells_of_an_original_length_below_what_the_model_serves(name: str) -> None:
+    shorter = replace(FULL, model=replace(FULL.model, served_length=8192))
+    first, *rest = EXPORTS[name].told(shorter)
+    assert first == (
+        "original_length 256 is below the 8192 tokens that the model is published for: it is taken for a model of 256 "
+        "tokens, past which long factors replace its own rotation; exports state a context of 1024 tokens, fewer than "
+        "those 8192."
+    )
+    assert tuple(rest) == EXPORTS[name].notes(shorter) == EXPORTS[name].told(FULL)
+    longer = replace(FULL, model=replace(FULL.model, served_length=512))
+    assert EXPORTS[name].told(longer)[0].endswith("replace its own rotation."), "1024 tokens are more than it has"
+
+
+@pytest.mark.parametrize("name", EXPORTS)
 def test_a_note_is_one_line_of_ascii(name: str) -> None:
     """They travel as HTTP headers too."""
     for note in EXPORTS[name].notes(SCALED):

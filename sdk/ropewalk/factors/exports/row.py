@@ -39,6 +39,26 @@ class ExportRow:
     is_whole: bool = False
     """Whether it is all factors of a search, not a part of another program's files."""
 
+    def told(self, file: FactorFile) -> tuple[str, ...]:
+        """All that goes out beside an export: `notes`, after what holds of the file in every format."""
+        shorter = shorter_length(file.original_max_position_embeddings, file.target_length, file.model.served_length)
+        return (*(f"{text}." for text in shorter), *self.notes(file))
+
+
+def shorter_length(original_length: int, target_length: int, served_length: int | None) -> tuple[str, ...]:
+    """What it means that L was given below the tokens that a model serves as published; empty where it was not."""
+    if served_length is None or original_length >= served_length:
+        return ()
+    context = (
+        f"; exports state a context of {target_length} tokens, fewer than those {served_length}"
+        if target_length < served_length
+        else ""
+    )
+    return (
+        f"original_length {original_length} is below the {served_length} tokens that the model is published for: it is "
+        f"taken for a model of {original_length} tokens, past which long factors replace its own rotation{context}",
+    )
+
 
 def rule(length: int, original_length: int) -> float:
     """The attention factor that a consumer computes for itself from the two lengths."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm, qmc
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern
+from threadpoolctl import ThreadpoolController
 
 from search_space.candidates.candidate import ScoredCandidate
 
@@ -28,6 +30,21 @@ _LOCAL_POINTS = 64
 _CENTRES = 4
 # A hundred points in five dimensions say nothing about shorter ones: noise is taken for a rugged landscape there.
 _LENGTH_SCALES = (0.3, 5.0)
+
+_LIBRARIES = ThreadpoolController()  # numpy's and scipy's linear algebra: both are loaded by now
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _one_thread(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorates linear algebra that takes one thread.
+
+    On a hundred points the threads of a BLAS wait for each other for longer than they work (four times the processor
+    time on two cores), and how many there are changes a result's last bits.
+    """
+    limited: Callable[P, R] = _LIBRARIES.wrap(limits=1, user_api="blas")(function)
+    return limited
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +109,7 @@ class Surrogate:
     log-normal prior.
     """
 
+    @_one_thread
     def __init__(self, observations: Observations) -> None:
         self._points = observations.points
         self._centre = float(observations.merits.mean())
@@ -126,11 +144,13 @@ class Surrogate:
     def _with_kernel(self, kernel: Kernel, noise: NDArray[np.float64]) -> GaussianProcessRegressor:
         return GaussianProcessRegressor(kernel, alpha=noise, optimizer=None).fit(self._points, self._values)
 
+    @_one_thread
     def merits(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Posterior mean of the merit at `points` (m, axes), on the anchor's documents: (m,)."""
         found: NDArray[np.float64] = self._process.predict(points) * self._unit + self._centre
         return found
 
+    @_one_thread
     def propose(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
         """The `count` points (count, axes) to score next, and the gain expected of the first.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from ropewalk.rope.rescale_factors import RescaleFactors
 from ropewalk.rope.scaling import Scaling
@@ -97,3 +98,14 @@ def test_equal_scores_are_no_trouble() -> None:
     surrogate = Surrogate(observe(points, [scored(i, 0.1, 3) for i in range(5)]))
     proposed, _ = surrogate.propose(2, np.random.default_rng(0))
     assert np.isfinite(proposed).all()
+
+
+def test_how_many_threads_there_are_changes_no_bit_of_a_proposal() -> None:
+    rng = np.random.default_rng(0)
+    points = list(rng.random((90, 5)))
+    observed = observe(points, [scored(i, bowl(point[:2]), 3) for i, point in enumerate(points)])
+    proposed = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(limits=threads, user_api="blas"):
+            proposed.append(Surrogate(observed).propose(3, np.random.default_rng(1)))
+    assert all(gain == proposed[0][1] and (found == proposed[0][0]).all() for found, gain in proposed)

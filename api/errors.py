@@ -196,6 +196,8 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "BACKUP_FAILED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The backup failed"),
     "STORAGE_NOT_WRITABLE": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's disk is not writable"),
     "JOB_NOT_FOUND": _kind(HTTPStatus.NOT_FOUND, "There is no such job"),
+    "JOB_DELETED": _kind(HTTPStatus.NOT_FOUND, "The job was deleted"),
+    "JOB_IN_USE": _kind(HTTPStatus.CONFLICT, "Other jobs need this one"),
     "LEASE_LOST": _kind(HTTPStatus.CONFLICT, "Another controller owns the job"),
     "INVALID_TRANSITION": _kind(HTTPStatus.CONFLICT, "The job's state does not allow this"),
     "IDEMPOTENCY_KEY_REUSED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The Idempotency-Key came with another body"),

@@ -25,6 +25,7 @@ from api.local_token import ensure_token
 from api.preflight import make_home
 from api.settings import Settings, http_url, is_loopback, tell_ray_address
 from service.door import Door
+from service.housekeeping import Housekeeper
 from storage.api_keys import ApiKeys
 from storage.postgres.database import Database
 
@@ -65,8 +66,10 @@ def run_server(
             own_pool = stack.enter_context(contextlib.closing(Database(database.url, outages=database.outages)))
             stack.enter_context(running_controller(own_pool, home, settings))
             signals.take()  # Ray has put a handler of its own in place
+        stack.enter_context(Housekeeper(database, home, settings.keep))
         token = ensure_token(home) if is_loopback(settings.host) else None
-        app = create_app(Door(database), keys, settings, open_optuna_storage=lambda: database.dashboard, token=token)
+        door = Door(database, home=home)
+        app = create_app(door, keys, settings, open_optuna_storage=lambda: database.dashboard, token=token)
         announce(
             Announcement(
                 url=http_url(settings.host, settings.port),
@@ -106,6 +109,7 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
         tell_ray_address(settings)
         database = stack.enter_context(open_database(settings))
         owner = stack.enter_context(running_controller(database, home, settings))
+        stack.enter_context(Housekeeper(database, home, settings.keep))
         signals.take()
         announce(owner)
         threading.Event().wait()

@@ -8,6 +8,9 @@ ROPEWALK_URL           server that the client commands talk to           http://
 ROPEWALK_API_KEY       key that the client commands send                 (none)
 ROPEWALK_ROOTS         directories that specs may read from, : between   (none)
 ROPEWALK_RATE_LIMIT    requests per key or address: N/PERIOD, or off     1200/minute
+ROPEWALK_KEEP_ARTIFACTS    files of jobs, after their end, as 90d        (for good)
+ROPEWALK_KEEP_STATES       what trainings resume from, after a rest      (for good)
+ROPEWALK_KEEP_SCORE_CACHE  cached document scores                        (for good)
 ROPEWALK_ROOT_PATH     prefix under which a proxy shows the server       (none)
 ROPEWALK_LOG_FORMAT    text, or json: one object a line                  text
 RAY_ADDRESS            Ray cluster to join; empty: a local one           (empty)
@@ -29,6 +32,8 @@ from api.errors import InvalidSettings
 from api.logs import LogFormat
 from api.rate_limits import parse_rate
 from evaluation.models.user_path import user_path
+from ropewalk.reading.durations import seconds_of
+from service.keep import Keep
 from service.runtime.crash_points import POINTS, crash_at
 
 ENVIRONMENT_PREFIX = "ROPEWALK_"
@@ -56,6 +61,9 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     roots: Annotated[tuple[Path, ...], NoDecode] = ()
     rate_limit: str = "1200/minute"
+    keep_artifacts: str | None = None
+    keep_states: str | None = None
+    keep_score_cache: str | None = None
     root_path: str | None = None
     log_format: LogFormat = "text"
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -84,6 +92,16 @@ class Settings(BaseSettings):
             parse_rate(value)
         except ValueError:
             raise ValueError("must be a number per second, minute, hour or day, such as 1200/minute, or off") from None
+        return value
+
+    @field_validator("keep_artifacts", "keep_states", "keep_score_cache")
+    @classmethod
+    def _is_a_duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                seconds_of(value)
+            except ValueError:
+                raise ValueError("must be a whole number of s, m, h, d or w, as 12h or 90d") from None
         return value
 
     @field_validator("api_key")
@@ -123,6 +141,15 @@ class Settings(BaseSettings):
     def requests(self) -> RateLimitItem | None:
         """How often one requester may ask; None: as often as it likes."""
         return parse_rate(self.rate_limit)
+
+    @property
+    def keep(self) -> Keep:
+        """How long things are kept."""
+        artifacts, states, cache = (
+            None if text is None else float(seconds_of(text))
+            for text in (self.keep_artifacts, self.keep_states, self.keep_score_cache)
+        )
+        return Keep(artifacts=artifacts, states=states, score_cache=cache)
 
     @property
     def server_url(self) -> str:

@@ -1,8 +1,10 @@
-"""What clients may do: submit, inspect, pause, resume and cancel. No HTTP here, no Ray."""
+"""What clients may do: submit, inspect, pause, resume, cancel and delete. No HTTP here, no Ray."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ropewalk.factors.factor_file import FactorFile
@@ -12,6 +14,7 @@ from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
 from ropewalk.wire.reports import SearchReport
 from service.evaluations.prepare import prepare_evaluation
+from service.files import Files
 from service.finetunes.prepare import factor_file_of, prepare_finetune
 from service.inspection.making import inspect_model
 from service.pictures.plots import drawn_pictures
@@ -21,12 +24,14 @@ from service.plans.work import Device
 from service.runtime.warnings import WARNING, told_warnings
 from service.searches.prepare import prepare_search
 from service.searches.validation import FINALISTS, most_passes
+from service.specs.base import with_labels
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.inspection import InspectionSpec
 from service.specs.plan import PlanOptions
 from service.specs.search import SearchSpec
 from storage.errors import JobNotFound, StorageError
+from storage.jobs.deletion import Deleted, Deletion
 from storage.jobs.statistics import Statistics, read_statistics
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
@@ -35,6 +40,8 @@ from storage.scores.store import ScoreStore
 from storage.study.reading import trial_page
 
 Action = Literal["cancel", "pause", "resume"]
+
+logger = logging.getLogger("ropewalk.api")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,10 +64,13 @@ class SearchEstimate:
 class Door:
     """Thread-safe. Every method blocks on the database; submission also reads the model's config and the corpus."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, home: Path | None = None) -> None:
+        """`home`: where jobs leave their files; None: in no place that this process reaches."""
         self._database = database
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
+        self._deletion = Deletion(database)
+        self._files = None if home is None else Files(home)
 
     def inspect_model(self, spec: InspectionSpec) -> Inspection:
         """What a model is; no database is asked.
@@ -180,6 +190,36 @@ class Door:
         """
         self.job(kind, job_id)
         return self._jobs.request(job_id, action)
+
+    def relabel(self, kind: JobKind, job_id: str, changes: Mapping[str, str | None], *, actor: str) -> Job:
+        """Set and remove (None) labels of a job in any state; what was there before is kept nowhere.
+
+        Raises:
+            JobNotFound, InvalidSpec: no such job, or more labels than a job may have.
+        """
+        self.job(kind, job_id)
+        return self._jobs.relabel(job_id, changes, with_labels, actor=actor)
+
+    def delete(self, kind: JobKind, job_id: str, *, actor: str) -> tuple[Deleted, int]:
+        """Delete a job that has ended, with everything about it; what that was, and the bytes of its files.
+
+        Files that cannot be removed now are removed by housekeeping.
+
+        Raises:
+            JobNotFound, InvalidTransition, JobInUse.
+        """
+        self.job(kind, job_id)
+        deleted = self._deletion.delete(job_id, actor=actor)
+        size = 0
+        try:
+            size = 0 if self._files is None else self._files.remove(job_id)
+        except OSError as error:
+            logger.warning("files of %s, which was deleted, cannot be removed now: %s", job_id, error)
+        return deleted, size
+
+    def file_sizes(self) -> Mapping[str, int]:
+        """Bytes of files by part; empty where this process reaches none."""
+        return {} if self._files is None else self._files.sizes()
 
     def trials(self, search_id: str, *, after: int | None = None, limit: int = 200) -> tuple[TrialRecord, ...]:
         """Trials with numbers above `after`, by number."""

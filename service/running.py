@@ -110,9 +110,8 @@ def _search(runtime: Runtime, spec: SearchSpec) -> None:
     if spec.finetune is None:
         runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.report().to_json())
     else:
-        finetune = FinetuneSpec(
-            search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=dict(runtime.job.labels)
-        )
+        labels = dict(runtime.jobs.get(runtime.job.id).labels)  # as they are now: they may have been changed
+        finetune = FinetuneSpec(search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=labels)
         runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.report().to_json())
     runtime.reach("after hand-off")
 

@@ -11,6 +11,8 @@
     ├── BackupFailed          PostgreSQL's own programs could not write or read a backup
     ├── StorageNotWritable    a path of the embedded server cannot be written
     ├── JobNotFound           no such job
+    │   └── JobDeleted        there was one
+    ├── JobInUse              a job that has not ended needs this one
     ├── TrialNotFound         no such trial in the study
     ├── LeaseLost             another controller owns the job, or the lease has expired: nothing was written
     ├── InvalidTransition     the job's state does not allow this
@@ -89,6 +91,18 @@ class JobNotFound(StorageError, LookupError):
     """There is no job with this id."""
 
     code = "JOB_NOT_FOUND"
+
+
+class JobDeleted(JobNotFound):
+    """The job with this id was deleted; the message says when and by whom."""
+
+    code = "JOB_DELETED"
+
+
+class JobInUse(StorageError, ValueError):
+    """Jobs that have not ended need this one; the message names them."""
+
+    code = "JOB_IN_USE"
 
 
 class TrialNotFound(StorageError, LookupError):

@@ -159,7 +159,7 @@ class Gatekeeper:
             return ANYONE_LOCAL
         principal = self._identify(headers, address)
         self._limits.count_request(principal.name)
-        needed: KeyScope = "read" if method in READING_METHODS else "submit"
+        needed = scope_for(method)
         if not (principal.may(needed) or (needed == "read" and self._is_own(principal, path))):
             raise InsufficientScope(
                 f"{method} needs a key with scope {needed}, "
@@ -191,6 +191,13 @@ class Gatekeeper:
             self._limits.count_failure(address)
             raise Unauthenticated("the API key is unknown or was revoked; clients take it from ROPEWALK_API_KEY")
         return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes))
+
+
+def scope_for(method: str) -> KeyScope:
+    """What a request with this method needs: what is deleted nobody brings back."""
+    if method in READING_METHODS:
+        return "read"
+    return "admin" if method == "DELETE" else "submit"
 
 
 def bearer_token(authorization: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, SummaryMetricFamily
@@ -16,18 +16,23 @@ from storage.jobs.statistics import Statistics, Waiting
 
 COUNTS_SECONDS = 10.0  # scrapes closer together than this share one count
 
+FILES_SECONDS = 60.0  # a shared file system is slow to walk
+
 _NOBODY = Waiting(jobs=0, longest_seconds=0.0)
 
 
 class _StatisticsCollector(Collector):
-    def __init__(self, found: Statistics) -> None:
+    def __init__(self, found: Statistics, files: Mapping[str, int]) -> None:
         self._found = found
+        self._files = files
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily("ropewalk_build", "What is running", value={"version": ROPEWALK_VERSION})
         yield from self._states()
         yield from self._work()
         yield from self._failures()
+        yield _bytes("ropewalk_database_bytes", "Bytes on the database's disk, with indexes", self._found.sizes)
+        yield _bytes("ropewalk_files_bytes", "Bytes of files below ROPEWALK_HOME", self._files)
 
     def _states(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("ropewalk_jobs", "Jobs by kind and state", labels=["kind", "state"])
@@ -83,6 +88,13 @@ class _StatisticsCollector(Collector):
         )
 
 
+def _bytes(name: str, what: str, sizes: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, what, labels=["part"])
+    for part, size in sorted(sizes.items()):
+        family.add_metric([part], size)
+    return family
+
+
 class Metrics:
     """The metrics of one application. Thread-safe."""
 
@@ -91,6 +103,8 @@ class Metrics:
         self._lock = threading.Lock()
         self._found: Statistics | None = None
         self._counted_at = float("-inf")
+        self._files: Mapping[str, int] = {}
+        self._walked_at = float("-inf")
 
     def text(self) -> bytes:
         """The exposition format.
@@ -99,12 +113,15 @@ class Metrics:
             StorageError: the database cannot be asked.
         """
         registry = CollectorRegistry()
-        registry.register(_StatisticsCollector(self._fresh()))
+        registry.register(_StatisticsCollector(*self._fresh()))
         return generate_latest(registry)
 
-    def _fresh(self) -> Statistics:
+    def _fresh(self) -> tuple[Statistics, Mapping[str, int]]:
         with self._lock:
+            if time.monotonic() - self._walked_at >= FILES_SECONDS:
+                self._files = self._door.file_sizes()
+                self._walked_at = time.monotonic()
             if self._found is None or time.monotonic() - self._counted_at >= COUNTS_SECONDS:
                 self._found = self._door.statistics()
                 self._counted_at = time.monotonic()
-            return self._found
+            return self._found, self._files

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.errors import MalformedRequest
 from api.wire.jobs import event_resource
-from storage.errors import DatabaseUnreachable
+from storage.errors import DatabaseUnreachable, JobNotFound
 from storage.records import Event
 
 KEEP_ALIVE_SECONDS = 15
@@ -65,6 +65,8 @@ async def _events(source: EventSource, after: int) -> AsyncIterator[ServerSentEv
             events = await to_thread.run_sync(source.read, after, BATCH, limiter=limiter)
         except DatabaseUnreachable:
             return  # the client reconnects with Last-Event-ID, and gets 503 until the database is back
+        except JobNotFound:
+            return  # it was deleted, which the client is told when it reconnects
         for event in events:
             after = event.id
             yield _message(event)

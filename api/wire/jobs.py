@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ropewalk.wire.jobs import (
     REPORTS,
     ConditionResource,
+    DeletedResource,
     EstimateResource,
     EventResource,
     JobError,
@@ -18,7 +19,9 @@ from ropewalk.wire.jobs import (
 from storage.records import Condition, Event, Job, Page
 
 if TYPE_CHECKING:
-    from service.door import SearchEstimate  # brings the database drivers along
+    # These bring the database drivers along.
+    from service.door import SearchEstimate
+    from storage.jobs.deletion import Deleted
 
 
 def job_resource(job: Job, warnings: Sequence[str] = ()) -> JobResource:
@@ -48,6 +51,18 @@ def job_resource(job: Job, warnings: Sequence[str] = ()) -> JobResource:
 def job_page(page: Page[Job]) -> JobPage:
     """A page of jobs, from stored rows."""
     return JobPage(items=[_summary(job) for job in page.items], next_page_token=page.next_page_token)
+
+
+def deleted_resource(deleted: "Deleted", size: int) -> DeletedResource:
+    """What went with a job, and the bytes of its files."""
+    return DeletedResource(
+        id=deleted.id,
+        kind=deleted.kind,
+        scores=deleted.scores,
+        events=deleted.events,
+        trials=deleted.trials,
+        bytes=size,
+    )
 
 
 def event_resource(event: Event) -> EventResource:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evaluation.models.fitting import check_model, resolve_for
 from evaluation.models.source import locate_model
-from evaluation.models.user_path import is_file, user_path
+from evaluation.models.user_path import is_directory, is_file, user_path
 from finetune.output.output_files import FACTORS_NAME, is_adapter
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.reports import FinetuneReport
@@ -105,6 +105,12 @@ def _checkpoint(spec: EvaluationSpec, jobs: JobStore) -> Checkpoint | None:
         raise FactorsNotReady(f"fine-tuning job {job.id} has no checkpoint: its state is {job.state}")
     trained = FinetuneReport.from_json(job.result_json)
     path = Path(trained.checkpoint)
+    if not is_directory(path):
+        raise InvalidSpec(
+            f"finetune_id must name a job whose checkpoint is still there, but that of {job.id}, {path}, is not: files "
+            "of jobs expire where the server's operator keeps them for a while only",
+            pointer="/finetune_id",
+        )
     _check_whole(path, of=job.id, pointer="/finetune_id")
     return Checkpoint(path=path, file=trained.factors)
 

@@ -4,15 +4,19 @@ Frozen and validated on construction; unknown fields are refused. What can be ch
 here; what needs the model or the corpus is checked in `prepare` before the job is accepted.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from ropewalk.reading.lengths import tokens_of
+from service.errors import InvalidSpec
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Labels = Annotated[dict[Label, Label], Field(max_length=32, description="free text to find the job by")]
+MAX_LABELS = 32
+Labels = Annotated[dict[Label, Label], Field(max_length=MAX_LABELS, description="free text to find the job by")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="all randomness is derived from it")]
 
 
@@ -48,3 +52,14 @@ class Spec(BaseModel):
     def canonical_json(self) -> str:
         """The text that is stored and hashed: every field, defaults included, in declaration order."""
         return self.model_dump_json()
+
+
+def with_labels(spec_json: str, labels: Mapping[str, str]) -> str:
+    """A stored spec, of any version, with `labels` in place of its own.
+
+    Raises:
+        InvalidSpec: more than a job may have.
+    """
+    if len(labels) > MAX_LABELS:
+        raise InvalidSpec(f"a job has at most {MAX_LABELS} labels, but would have {len(labels)}", pointer="/labels")
+    return json.dumps({**json.loads(spec_json), "labels": dict(labels)}, ensure_ascii=False, separators=(",", ":"))

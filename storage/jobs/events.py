@@ -6,7 +6,7 @@ import json
 
 import sqlalchemy as sa
 
-from storage.errors import JobNotFound
+from storage.jobs.audit import not_found
 from storage.postgres.database import Database
 from storage.postgres.tables import events, jobs
 from storage.records import Event
@@ -34,7 +34,7 @@ def read(database: Database, job_id: str, *, after: int, limit: int) -> tuple[Ev
     with database.transaction() as connection:
         rows = connection.execute(query).all()
         if not rows and connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id)).one_or_none() is None:
-            raise JobNotFound(f"a job must exist, but there is no {job_id!r}")
+            raise not_found(connection, job_id)
     return tuple(_event(row) for row in rows)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage.errors import JobNotFound, LeaseLost
+from storage.errors import LeaseLost
+from storage.jobs.audit import not_found
 from storage.postgres.tables import jobs
 from storage.records import Lease
 
@@ -34,7 +35,7 @@ def lock_job(connection: sa.Connection, job_id: str) -> JobRow:
     """
     row = _locked(connection, job_id, shared=False)
     if row is None:
-        raise JobNotFound(f"a job must exist, but there is no {job_id!r}")
+        raise not_found(connection, job_id)
     return row
 
 

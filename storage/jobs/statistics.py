@@ -9,27 +9,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ropewalk.wire.kinds import JobKind, JobState
+from storage.jobs import counting
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.transitions import CLAIMABLE
 
 _JOBS = sa.text("SELECT kind, state, count(*) FROM ropewalk.jobs GROUP BY kind, state")
-_PASSES = sa.text("""
-    SELECT kind, coalesce(sum(CAST(progress->>'document_passes' AS bigint)), 0),
-           coalesce(sum(CAST(progress->>'cached_passes' AS bigint)), 0),
-           coalesce(sum(CAST(progress->>'tokens' AS bigint)), 0)
-    FROM ropewalk.jobs GROUP BY kind
-""")
-_JOB_FAILURES = sa.text(
-    "SELECT kind, error_code, count(*) FROM ropewalk.jobs WHERE error_code IS NOT NULL GROUP BY kind, error_code"
-)
-_INFRASTRUCTURE = sa.text("""
-    SELECT CAST(data_json AS jsonb)->>'reason', count(*) FROM ropewalk.events
-    WHERE type = 'infrastructure.failed' GROUP BY 1
-""")
-_EVENTS = sa.text(
-    "SELECT type, count(*) FROM ropewalk.events WHERE type IN ('job.taken_over', 'trial.failed') GROUP BY type"
-)
 # Free, and due: what the next look for work would find.
 _QUEUE = sa.text("""
     SELECT kind, count(*), extract(epoch FROM max(clock_timestamp() - updated_at)) FROM ropewalk.jobs
@@ -40,16 +25,17 @@ _QUEUE = sa.text("""
 _CONTROLLERS = sa.text(
     "SELECT count(DISTINCT lease_owner) FROM ropewalk.jobs WHERE lease_expires_at > clock_timestamp()"
 )
-# A stage ends where the next one begins; the last one of a job has not ended.
-_STAGES = sa.text("""
-    SELECT jobs.kind, stage, count(*), extract(epoch FROM sum(ended_at - began_at))
-    FROM (
-        SELECT job_id, created_at AS began_at,
-               CASE type WHEN 'job.created' THEN 'queued' ELSE CAST(data_json AS jsonb)->>'to' END AS stage,
-               lead(created_at) OVER (PARTITION BY job_id ORDER BY id) AS ended_at
-        FROM ropewalk.events WHERE type IN ('job.created', 'state.changed')
-    ) AS stages JOIN ropewalk.jobs ON jobs.id = job_id
-    WHERE ended_at IS NOT NULL GROUP BY jobs.kind, stage
+# By what is told, with indexes and whatever a table keeps elsewhere. Tables of a study are Optuna's.
+_SIZES = sa.text("""
+    SELECT coalesce(part, 'other'), sum(pg_total_relation_size(pg_class.oid))
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    LEFT JOIN (VALUES ('jobs', 'jobs'), ('document_scores', 'scores'), ('score_cache', 'score_cache'),
+                      ('events', 'events'), ('audit', 'audit')) AS parts (relname, part)
+         ON nspname = 'ropewalk' AND parts.relname = pg_class.relname
+    WHERE relkind = 'r' AND nspname = 'ropewalk' GROUP BY 1
+    UNION ALL
+    SELECT 'studies', coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relkind = 'r' AND nspname = 'optuna'
 """)
 
 
@@ -71,14 +57,14 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statistics:
-    """Everything since the database was made; nothing for what has not happened."""
+    """Everything since the database was made, with jobs that were deleted since; nothing for what has not happened."""
 
     jobs: Mapping[tuple[JobKind, JobState], int]
     #: by kind: document passes, and those of them that the score cache answered
     passes: Mapping[JobKind, tuple[int, int]]
     #: by kind: what those passes read, and trainings were trained on
     tokens: Mapping[JobKind, int]
-    #: by kind and error code: jobs in state failed
+    #: by kind and error code: jobs that failed
     failed_jobs: Mapping[tuple[JobKind, str], int]
     #: by reason: how often a job was requeued because the infrastructure failed
     infrastructure_failures: Mapping[str, int]
@@ -91,6 +77,8 @@ class Statistics:
     controllers: int
     #: by kind and state
     stages: Mapping[tuple[JobKind, str], StageTime]
+    #: by part: bytes on the database's disk
+    sizes: Mapping[str, int]
 
 
 @retried()
@@ -98,23 +86,29 @@ def read_statistics(database: Database) -> Statistics:
     """Count everything anew. Raises: DatabaseUnreachable, SchemaOutdated."""
     claimable = sorted(state.value for state in CLAIMABLE)
     with database.transaction() as connection:
-        work = connection.execute(_PASSES).all()
-        events = {kind: count for kind, count in connection.execute(_EVENTS)}  # noqa: C416 (rows are no pairs to mypy)
+        counts = counting.totals(connection)
+        by_name = {name: [one for one in counts if one.name == name] for name in {one.name for one in counts}}
+
+        def named(name: str) -> Mapping[JobKind, int]:
+            return {one.kind: one.times for one in by_name.get(name, ())}
+
+        cached = named("cached")
         return Statistics(
             jobs={(kind, JobState(state)): count for kind, state, count in connection.execute(_JOBS)},
-            passes={kind: (int(passes), int(cached)) for kind, passes, cached, _ in work},
-            tokens={kind: int(tokens) for kind, _, _, tokens in work},
-            failed_jobs={(kind, code): count for kind, code, count in connection.execute(_JOB_FAILURES)},
-            infrastructure_failures={reason: count for reason, count in connection.execute(_INFRASTRUCTURE)},  # noqa: C416
-            failed_trials=events.get("trial.failed", 0),
-            lease_losses=events.get("job.taken_over", 0),
+            passes={kind: (passes, cached.get(kind, 0)) for kind, passes in named("pass").items()},
+            tokens=named("token"),
+            failed_jobs={(one.kind, one.label): one.times for one in by_name.get("failed", ())},
+            infrastructure_failures={one.label: one.times for one in by_name.get("infrastructure.failed", ())},
+            failed_trials=sum(one.times for one in by_name.get("trial.failed", ())),
+            lease_losses=sum(one.times for one in by_name.get("job.taken_over", ())),
             waiting={
                 kind: Waiting(jobs=count, longest_seconds=float(longest))
                 for kind, count, longest in connection.execute(_QUEUE, {"claimable": claimable})
             },
             controllers=connection.execute(_CONTROLLERS).scalar_one(),
             stages={
-                (kind, stage): StageTime(times=times, seconds=float(seconds))
-                for kind, stage, times, seconds in connection.execute(_STAGES)
+                (one.kind, one.label): StageTime(times=one.times, seconds=one.seconds)
+                for one in by_name.get("stage", ())
             },
+            sizes={part: int(size) for part, size in connection.execute(_SIZES)},
         )

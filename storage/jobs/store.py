@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from ropewalk.wire.kinds import JOB_KINDS, JobAction, JobKind, JobState
-from storage.errors import InvalidTransition, JobNotFound, LeaseLost
+from storage.errors import InvalidTransition, LeaseLost
 from storage.ids import new_job_id
-from storage.jobs import claims, conditions, events, listing, requests
+from storage.jobs import audit, claims, conditions, events, listing, requests
 from storage.jobs.creation import creator_of, insert_job, take_key
-from storage.jobs.leases import hold, now, seconds_from_now
+from storage.jobs.leases import hold, lock_job, now, seconds_from_now
 from storage.jobs.rows import change, job_from_row, move, progress_value
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import jobs
 from storage.records import Condition, Created, Event, IdempotencyRequest, Job, Lease, Page, Progress
 from storage.transitions import check_move
+
+Labels = Mapping[str, str]
 
 
 class JobStore:
@@ -65,8 +67,8 @@ class JobStore:
         """Raises: JobNotFound."""
         with self._database.transaction() as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one_or_none()
-        if row is None:
-            raise JobNotFound(f"a job must exist, but there is no {job_id!r}")
+            if row is None:
+                raise audit.not_found(connection, job_id)
         return job_from_row(row)
 
     @retried()
@@ -217,6 +219,18 @@ class JobStore:
         """
         with self._database.transaction() as connection:
             return job_from_row(requests.apply(connection, job_id, action))
+
+    @retried(repeatable=False)
+    def relabel(
+        self, job_id: str, changes: Mapping[str, str | None], respec: Callable[[str, Labels], str], *, actor: str
+    ) -> Job:
+        """The job with its labels as `changes` says (None: without), in its spec too, which `respec` writes anew. What
+        was there before is in no row any more. Raises: JobNotFound, and what `respec` raises."""
+        with self._database.transaction() as connection:
+            row = lock_job(connection, job_id)
+            labels = {name: text for name, text in {**row.labels, **changes}.items() if text is not None}
+            audit.record(connection, actor, "job.labelled", job_id, labels=len(labels))
+            return job_from_row(change(connection, row.id, labels=labels, spec_json=respec(row.spec_json, labels)))
 
     @retried(repeatable=False)
     def hand_off(self, lease: Lease, finetune_spec_json: str, result_json: str) -> Job:

@@ -1,7 +1,7 @@
 """Our tables, in schema `ropewalk`. What must always hold is a constraint here, not a habit of the code.
 
 The migrations in `migrations/versions` make exactly these tables, and the triggers that make events and scores
-append-only and cached scores unchangeable; a test compares the two.
+append-only as long as their job is there, and cached scores unchangeable; a test compares the two.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ jobs = sa.Table(
     sa.Column("state", sa.Text, nullable=False, server_default="queued"),
     sa.Column("spec_json", sa.Text, nullable=False),
     sa.Column("labels", pg.JSONB, nullable=False, server_default="{}"),
-    sa.Column("parent_id", sa.Text, sa.ForeignKey("jobs.id"), nullable=True),
+    # The search may be deleted before the fine-tuning that it handed off.
+    sa.Column("parent_id", sa.Text, nullable=True),
     sa.Column("request", sa.Text, nullable=False, server_default="none"),
     sa.Column("progress", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("result_json", sa.Text, nullable=True),
@@ -161,6 +162,34 @@ events = sa.Table(
     sa.Index(None, "job_id", "id"),
     # What is counted over all jobs (storage/jobs/statistics.py), in few rows of many.
     sa.Index("ix_events_counted", "type", "job_id", "id", postgresql_where=sa.text(f"type IN ({_quoted(COUNTED)})")),
+)
+
+DELETED = "job.deleted"
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    # Of a job or a key that may be gone: no reference.
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("data_json", sa.Text, nullable=False, server_default="{}"),
+    _created_at(),
+    sa.CheckConstraint("actor <> '' AND action <> '' AND subject <> ''", name="given"),
+    sa.Index(None, "subject", "id"),
+    sa.Index("uq_audit_deleted", "subject", unique=True, postgresql_where=sa.text(f"action = '{DELETED}'")),
+)
+
+tallies = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("label", sa.Text, primary_key=True),
+    sa.Column("times", sa.BigInteger, nullable=False),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.CheckConstraint("times >= 0 AND seconds >= 0", name="counts"),
 )
 
 idempotency_keys = sa.Table(

@@ -76,6 +76,8 @@ def test_the_service_needs_to_read_and_write_rows_only(
         with running_server(database) as server, server.http as http:
             headers = {"Authorization": f"Bearer {token}"}
             assert http.post("/v1/searches", json=POCKET_SPEC, headers=headers).status_code == 202
+            assert server.jobs.get(search_id).state.is_final
+            assert http.delete(f"/v1/searches/{search_id}", headers=server.operator).status_code == 200
             for path in ("/readyz", "/v1/searches", "/metrics", "/dashboard", "/api/studies"):
                 assert http.get(path, headers=headers).status_code == 200, path
         assert run(["keys", "revoke", token.split("_")[1]]) == 0

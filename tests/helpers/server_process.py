@@ -28,11 +28,11 @@ def own_environment() -> dict[str, str]:
 
 
 @contextmanager
-def server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def server(home: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = own_environment() | {"ROPEWALK_HOME": str(home), "ROPEWALK_PORT": str(port)}
     with (home.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "serve"],
+            [sys.executable, "-m", "api.cli", "serve", *options],
             env=environment,
             cwd=home.parent,
             stdout=log,

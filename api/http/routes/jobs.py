@@ -1,16 +1,36 @@
-"""The routes that every kind of job has: list, look, ask for an end or a pause, follow its history."""
+"""The routes that every kind of job has: list, look, ask for an end or a pause, follow its history, label, delete."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Body, Path, Request, Response
+from pydantic import AfterValidator, Field
 
 from api.http import deps
 from api.http.routes import common
-from api.wire.jobs import job_page, job_resource
-from ropewalk.wire.jobs import EventList, JobPage, JobResource
+from api.wire.jobs import deleted_resource, job_page, job_resource
+from ropewalk.wire.jobs import DeletedResource, EventList, JobPage, JobResource
 from ropewalk.wire.kinds import KINDS, JobAction, JobKind
+from service.specs.base import MAX_LABELS, Label, Spec
 
+DELETION = (
+    "Delete a job that has ended, with its scores, events, study and files; needs scope admin. A row of the audit log "
+    "stays."
+)
+LABELLING = "Set labels of a job, or remove them (null); others stay. What was there before is kept nowhere."
+
+
+class LabelChanges(Spec):
+    """Labels by name; null removes one."""
+
+    labels: dict[Label, Label | None] = Field(max_length=MAX_LABELS)
+
+
+ChangesBody = Annotated[
+    LabelChanges,
+    AfterValidator(deps.without_nul),
+    Body(openapi_examples={"labels": {"value": {"labels": {"team": "long-context", "secret": None}}}}),
+]
 Endpoint = Callable[..., Any]
 
 
@@ -26,6 +46,22 @@ def add_job_routes(
 
     add(f"list_{row.collection}", "", _page_of(kind), page, responses=common.problems())
     add(f"get_{kind}", path, _one_of(kind, job_id), one, responses=common.problems(404))
+    add(
+        f"delete_{kind}",
+        path,
+        _deletion_of(kind, job_id),
+        DELETION,
+        methods=["DELETE"],
+        responses=common.problems(404, 409),
+    )
+    add(
+        f"label_{kind}",
+        path,
+        _labels_of(kind, job_id),
+        LABELLING,
+        methods=["PATCH"],
+        responses=common.problems(404, 413, 415),
+    )
     for action in row.actions:
         act, refusals = _action_of(kind, job_id, action), common.problems(404, 409)
         add(f"{action}_{kind}", f"{path}:{action}", act, actions[action], methods=["POST"], responses=refusals)
@@ -57,6 +93,20 @@ def _one_of(kind: JobKind, the_id: Any) -> Endpoint:
         return job_resource(door.job(kind, job_id), door.warnings(job_id))
 
     return one
+
+
+def _deletion_of(kind: JobKind, the_id: Any) -> Endpoint:
+    def delete(door: deps.TheDoor, who: deps.Who, job_id: str = the_id) -> DeletedResource:
+        return deleted_resource(*door.delete(kind, job_id, actor=who.name))
+
+    return delete
+
+
+def _labels_of(kind: JobKind, the_id: Any) -> Endpoint:
+    def label(door: deps.TheDoor, who: deps.Who, changes: ChangesBody, job_id: str = the_id) -> JobResource:
+        return job_resource(door.relabel(kind, job_id, changes.labels, actor=who.name))
+
+    return label
 
 
 def _action_of(kind: JobKind, the_id: Any, action: JobAction) -> Endpoint:

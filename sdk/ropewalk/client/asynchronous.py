@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +26,16 @@ from ropewalk.client.proxies import direct, usable_proxies
 from ropewalk.found import Factors
 from ropewalk.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
 from ropewalk.wire.inspection import Inspection
-from ropewalk.wire.jobs import EstimateResource, EventList, EventResource, Health, JobPage, JobResource, Readiness
+from ropewalk.wire.jobs import (
+    DeletedResource,
+    EstimateResource,
+    EventList,
+    EventResource,
+    Health,
+    JobPage,
+    JobResource,
+    Readiness,
+)
 from ropewalk.wire.kinds import JobAction, JobKind
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
@@ -205,6 +214,14 @@ class AsyncClient:
     async def resume(self, job_id: str) -> JobResource:
         """Continue a paused job."""
         return await self._act(job_id, "resume")
+
+    async def delete(self, job_id: str) -> DeletedResource:
+        """Delete a job that has ended, with all that belongs to it; needs a key of scope admin."""
+        return await self._do(calls.delete(job_id))
+
+    async def label(self, job_id: str, changes: Mapping[str, str | None]) -> JobResource:
+        """Set labels of a job, or remove them (None); others stay."""
+        return await self._do(calls.label(job_id, changes))
 
     async def _act(self, job_id: str, action: JobAction) -> JobResource:
         return await self._do(calls.act(job_id, action))

@@ -14,7 +14,7 @@ from ropewalk.reading.reader import strict_json
 from ropewalk.wire.candidates import ScoreList, TrialPage
 from ropewalk.wire.factor_value import read_result
 from ropewalk.wire.inspection import Inspection
-from ropewalk.wire.jobs import EstimateResource, EventList, Health, JobPage, JobResource, Readiness
+from ropewalk.wire.jobs import DeletedResource, EstimateResource, EventList, Health, JobPage, JobResource, Readiness
 from ropewalk.wire.kinds import BY_PREFIX, KINDS, JobAction, JobKind, KindRow
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
@@ -104,6 +104,16 @@ def act(job_id: str, action: JobAction) -> Call[JobResource]:
     return Call(method="POST", path=f"{job_path(job_id)}:{action}", read=JobResource.model_validate_json)
 
 
+def delete(job_id: str) -> Call[DeletedResource]:
+    """Delete a job."""
+    return Call(method="DELETE", path=job_path(job_id), read=DeletedResource.model_validate_json)
+
+
+def label(job_id: str, changes: Mapping[str, str | None]) -> Call[JobResource]:
+    """Change a job's labels."""
+    return _sent("PATCH", job_path(job_id), {"labels": dict(changes)}, JobResource.model_validate_json)
+
+
 def events(job_id: str, after: int) -> Call[EventList]:
     """Read a page of a job's history."""
     return _get(f"{job_path(job_id)}/events", EventList.model_validate_json, {"after": after})
@@ -172,8 +182,20 @@ def _post(
     params: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Call[T]:
+    return _sent("POST", path, spec, read, params=params, headers=headers)
+
+
+def _sent(
+    method: str,
+    path: str,
+    spec: Spec,
+    read: Callable[[bytes], T],
+    *,
+    params: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Call[T]:
     return Call(
-        method="POST",
+        method=method,
         path=path,
         read=read,
         params=params or {},

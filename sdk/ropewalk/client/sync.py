@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +26,16 @@ from ropewalk.client.proxies import direct, usable_proxies
 from ropewalk.found import Factors
 from ropewalk.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
 from ropewalk.wire.inspection import Inspection
-from ropewalk.wire.jobs import EstimateResource, EventList, EventResource, Health, JobPage, JobResource, Readiness
+from ropewalk.wire.jobs import (
+    DeletedResource,
+    EstimateResource,
+    EventList,
+    EventResource,
+    Health,
+    JobPage,
+    JobResource,
+    Readiness,
+)
 from ropewalk.wire.kinds import JobAction, JobKind
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
@@ -201,6 +210,14 @@ class Client:
     def resume(self, job_id: str) -> JobResource:
         """Continue a paused job."""
         return self._act(job_id, "resume")
+
+    def delete(self, job_id: str) -> DeletedResource:
+        """Delete a job that has ended, with all that belongs to it; needs a key of scope admin."""
+        return self._do(calls.delete(job_id))
+
+    def label(self, job_id: str, changes: Mapping[str, str | None]) -> JobResource:
+        """Set labels of a job, or remove them (None); others stay."""
+        return self._do(calls.label(job_id, changes))
 
     def _act(self, job_id: str, action: JobAction) -> JobResource:
         return self._do(calls.act(job_id, action))

@@ -176,6 +176,17 @@ class JobPage(Resource):
     next_page_token: str | None = Field(description="pass it as page_token with the same filters; null: the last page")
 
 
+class DeletedResource(Resource):
+    """What went with a job that was deleted."""
+
+    id: str
+    kind: JobKind
+    scores: int = Field(description="accepted document scores; what the score cache knows stays there")
+    events: int
+    trials: int = Field(description="of its study")
+    bytes: int = Field(description="of its files, as far as the server reached them")
+
+
 class EventResource(Resource):
     """One entry of a job's append-only history."""
 

@@ -15,6 +15,9 @@ OPERATIONS = {
     "create_evaluation",
     "create_finetune",
     "create_search",
+    "delete_evaluation",
+    "delete_finetune",
+    "delete_search",
     "get_evaluation",
     "get_evaluation_report",
     "get_factors",
@@ -25,6 +28,9 @@ OPERATIONS = {
     "get_readiness",
     "get_search",
     "inspect_model",
+    "label_evaluation",
+    "label_finetune",
+    "label_search",
     "list_evaluation_events",
     "list_evaluations",
     "list_finetune_events",
@@ -99,7 +105,8 @@ def test_every_kind_has_its_routes_and_the_actions_of_its_row(document: dict[str
     paths, row = document["paths"], KINDS[kind]
     one = f"/v1/{row.collection}/{{{kind}_id}}"
     assert {"post", "get"} == set(paths[f"/v1/{row.collection}"])
-    assert {"get"} == set(paths[one]) == set(paths[f"{one}/events"])
+    assert {"get", "delete", "patch"} == set(paths[one])
+    assert {"get"} == set(paths[f"{one}/events"])
     assert {action for action in get_args(JobAction) if f"{one}:{action}" in paths} == set(row.actions)
 
 

@@ -104,7 +104,7 @@ def _deletion_of(kind: JobKind, the_id: Any) -> Endpoint:
 
 def _labels_of(kind: JobKind, the_id: Any) -> Endpoint:
     def label(door: deps.TheDoor, who: deps.Who, changes: ChangesBody, job_id: str = the_id) -> JobResource:
-        return job_resource(door.relabel(kind, job_id, changes.labels, actor=who.name))
+        return job_resource(door.relabel(kind, job_id, changes.labels, actor=who.name), door.warnings(job_id))
 
     return label
 

@@ -31,7 +31,7 @@ def ended(server: RunningServer, days: int, **labels: str) -> str:
 
 
 def left(server: RunningServer) -> set[str]:
-    return {job.id for kind in ("search", "evaluation") for job in server.jobs.list(kind, limit=200).items}  # type: ignore[arg-type]
+    return {job.id for kind in ("search", "evaluation") for job in server.jobs.list(kind, limit=200).items}
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:

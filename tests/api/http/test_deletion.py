@@ -76,7 +76,7 @@ def test_only_admin_deletes(database: Database) -> None:
     with running_server(database, host="0.0.0.0") as server:
         job_id = ended(server)
         for scopes in (("read", "submit"), ("worker",)):
-            with server.client(server.keys.create("a", scopes)) as client:  # type: ignore[arg-type]
+            with server.client(server.keys.create("a", scopes)) as client:
                 with pytest.raises(ApiError, match="DELETE needs a key with scope admin") as refused:
                     client.delete(job_id)
                 assert refused.value.status == 403

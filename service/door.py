@@ -124,14 +124,14 @@ class Door:
         self, spec: FinetuneSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
     ) -> Created:
         """Accept a fine-tuning job; errors as `prepare_finetune`, and IdempotencyConflict."""
-        prepare_finetune(spec, self._jobs)
+        prepare_finetune(spec, self._jobs, quickly=True)
         return self._create("finetune", spec, idempotency, creator)
 
     def submit_evaluation(
         self, spec: EvaluationSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
     ) -> Created:
         """Accept an evaluation; errors as `prepare_evaluation`, and IdempotencyConflict."""
-        prepare_evaluation(spec, self._jobs)
+        prepare_evaluation(spec, self._jobs, quickly=True)
         return self._create("evaluation", spec, idempotency, creator)
 
     def _create(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluation.documents.dividing import QUICK_CHARACTERS, divide
 from evaluation.documents.needle import Split, check_split
 from evaluation.documents.sources import (
     BUILTIN,
@@ -18,7 +18,6 @@ from evaluation.documents.sources import (
     read_pydoc,
     read_text,
 )
-from evaluation.documents.splitting import split_lines
 from evaluation.errors import CorpusNotFound, InvalidCorpus
 from evaluation.models.user_path import exists, is_directory, is_file, user_path
 
@@ -58,7 +57,12 @@ class Corpus:
         shares are approximate. Empty when the corpus is too short to be divided.
         """
         check_split(split)
-        return _split_texts(self.text)[split]
+        return divide(self.text)[split]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is divided and tokenised in about a second."""
+        return len(self.text) <= QUICK_CHARACTERS
 
 
 def load_corpus(source: str | None) -> Corpus:
@@ -69,7 +73,7 @@ def load_corpus(source: str | None) -> Corpus:
     """
     texts: list[str] = []
     characters = 0
-    for text in iter_documents(source):
+    for text in iter_documents(source, most=MAX_CHARACTERS):
         texts.append(text)
         characters += len(text) + len(BETWEEN)
         if characters >= MAX_CHARACTERS + len(BETWEEN):
@@ -78,10 +82,10 @@ def load_corpus(source: str | None) -> Corpus:
     return Corpus(name=name, text=BETWEEN.join(texts)[:MAX_CHARACTERS])
 
 
-def iter_documents(source: str | None) -> Iterator[str]:
+def iter_documents(source: str | None, *, most: int | None = None) -> Iterator[str]:
     """The texts of a corpus of any size, one after the other: None or "builtin:pydoc" (the Python reference), a .txt or
     .md file, a .jsonl or .parquet file with "#column" (by default "text"), or a directory written by
-    `datasets.save_to_disk`, with "#column" too.
+    `datasets.save_to_disk`, with "#column" too. Of a file that is one document no more than `most` characters are read.
 
     Raises as `load_corpus`; a malformed row is reported when it is reached.
     """
@@ -92,7 +96,8 @@ def iter_documents(source: str | None) -> Iterator[str]:
     path, column = _path_and_column(source)
     if not exists(path):
         raise CorpusNotFound(f"a corpus must be {BUILTIN!r} or an existing path, but got corpus={source!r}")
-    return _reader(path, source)(path, column)
+    reader = _reader(path, source)
+    return read_text(path, column, most=most) if reader is read_text else reader(path, column)
 
 
 def corpus_path(source: str | None) -> Path | None:
@@ -128,8 +133,3 @@ def _reader(path: Path, source: str) -> _Reader:
         kinds = ", ".join(_FILES)
         raise InvalidCorpus(f"a corpus file must end in one of {kinds}, or be a directory, but got corpus={source!r}")
     return reader
-
-
-@functools.lru_cache(maxsize=4)
-def _split_texts(text: str) -> dict[Split, str]:
-    return split_lines(text)

@@ -119,6 +119,12 @@ class DocumentFactory:
         """What documents are written with."""
         return self._tokenizer
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether the first document of a split takes no more than about a second: a long corpus must be divided and
+        tokenised before, which is done once."""
+        return self._corpus.is_short or len(self._haystacks) > 1
+
     def build(self, request: DocumentRequest) -> tuple[NeedleDocument, ...]:
         """The first `count` documents; a larger count begins with the same ones.
 

@@ -9,14 +9,16 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from evaluation.errors import CorpusNotFound, InvalidCorpus
 from evaluation.models.user_path import is_file
 
 BUILTIN = "builtin:pydoc"
 DEFAULT_COLUMN = "text"
+_PIECE_CHARACTERS = 1 << 20
 
 
 def read_pydoc() -> Iterator[str]:
@@ -38,11 +40,11 @@ def tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def read_text(path: Path, column: str | None) -> Iterator[str]:
-    """A whole text file in UTF-8: one document, so it is held in memory."""
+def read_text(path: Path, column: str | None, *, most: int | None = None) -> Iterator[str]:
+    """A text file in UTF-8, whole or its first `most` characters: one document, so it is held in memory."""
     if column is not None:
         raise CorpusNotFound(f"a text file has no columns, but got column={column!r} of {str(path)!r}")
-    yield "".join(_lines(path))
+    yield "".join(_lines(path)) if most is None else _beginning(path, most)
 
 
 def read_jsonl(path: Path, column: str | None) -> Iterator[str]:
@@ -52,11 +54,30 @@ def read_jsonl(path: Path, column: str | None) -> Iterator[str]:
     return _texts((_json_row(path, number, line.rstrip("\n"), name) for number, line in lines if line.strip()), path)
 
 
+def _beginning(path: Path, most: int) -> str:
+    """Up to `most` characters, however long the file and its lines are."""
+    pieces: list[str] = []
+    characters, held = 0, ""
+    with _opened(path) as file:
+        while characters < most and (piece := file.read(_PIECE_CHARACTERS)):
+            piece = held + piece
+            held = "\r" if piece.endswith("\r") else ""  # its other half may begin the next piece
+            pieces.append(piece.removesuffix(held).replace("\r\n", "\n"))
+            characters += len(pieces[-1])
+    return "".join([*pieces, held])[:most]
+
+
 def _lines(path: Path) -> Iterator[str]:
+    with _opened(path) as file:
+        for line in file:
+            yield line.replace("\r\n", "\n")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for line in file:
-                yield line.replace("\r\n", "\n")
+            yield file
     except UnicodeDecodeError as error:
         raise InvalidCorpus(f"a corpus must be UTF-8 text, but {str(path)!r} is not: {error.reason}") from error
     except OSError as error:

@@ -1,4 +1,5 @@
-"""What transformers made of a model's small files, kept on disk: importing it takes longer than all it is asked."""
+"""What took long to find out, kept on disk: what transformers made of a model's small files, as importing it takes
+longer than all it is asked, and the splits of long texts."""
 
 from __future__ import annotations
 
@@ -35,14 +36,19 @@ def recall(key: str) -> object | None:
     return kept
 
 
-def keep(key: str, value: object) -> None:
-    """Keep a JSON value; where nothing can be written, nothing is kept."""
+def keep(key: str, value: object, *, most: int | None = None) -> None:
+    """Keep a JSON value, and of its kind the `most` that were kept last; where nothing can be written, nothing is."""
     with suppress(OSError, RuntimeError):
         directory = _directory()
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, delete=False) as file:
             file.write(json.dumps(value))
         os.replace(file.name, directory / f"{key}.json")  # whole, whoever writes it at the same time
+        if most is not None:
+            kind = key.partition("-")[0]
+            kept = sorted(directory.glob(f"{kind}-*.json"), key=lambda one: one.stat().st_mtime, reverse=True)
+            for old in kept[most:]:
+                old.unlink()
 
 
 def _directory() -> Path:

@@ -21,8 +21,9 @@ from storage.jobs.store import JobStore
 from workers.factory import check_generator, check_model_fits, check_scorer
 
 
-def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluation:
+def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore, *, quickly: bool = False) -> PreparedEvaluation:
     """Resolve the model, the factors and the checkpoint; build the documents, and of RULER the shortest prompts.
+    `quickly`: none of a long corpus that holds enough text by far.
 
     Raises:
         JobNotFound, FactorsNotReady: a job that the spec names is unknown, or not finished.
@@ -72,8 +73,9 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore) -> PreparedEvaluati
     )
     works = {measure.name: measure.prepare(prepared) for measure in asked}
     _check_memory(prepared)
-    for work in works.values():
-        work.check()
+    if not quickly or model.is_quick or not model.surely_holds(max(prepared.lengths)):
+        for work in works.values():
+            work.check()
     return replace(prepared, works=works)
 
 

@@ -27,8 +27,8 @@ class PreparedFinetune:
     settings: FinetuneSettings
 
 
-def prepare_finetune(spec: FinetuneSpec, jobs: JobStore) -> PreparedFinetune:
-    """Resolve the factors and the model.
+def prepare_finetune(spec: FinetuneSpec, jobs: JobStore, *, quickly: bool = False) -> PreparedFinetune:
+    """Resolve the factors and the model; `quickly` as of `check_training_data`.
 
     Raises:
         JobNotFound, FactorsNotReady: the search is unknown, or has no factors yet.
@@ -47,6 +47,7 @@ def prepare_finetune(spec: FinetuneSpec, jobs: JobStore) -> PreparedFinetune:
         settings,
         original_length=switch_length(file),
         target_length=file.target_length,
+        quickly=quickly,
     )
     return PreparedFinetune(source=source, file=file, settings=settings)
 

@@ -32,6 +32,10 @@ from workers.base import ScorerSettings
 from workers.errors import WorkersError
 from workers.factory import check_model_fits, check_places_positions, check_scorer
 
+_SAMPLE_CHARACTERS = 20_000
+_SURE_SHARE = 0.2
+"""Of a corpus that each compared split has at least; 0.4 of one without repeats."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedModel:
@@ -57,6 +61,19 @@ class PreparedModel:
             sha256=model_sha256(self.source),
             served_length=self.source.served_length,
         )
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether documents can be built while a client waits for an answer."""
+        return self.factory.is_quick
+
+    def surely_holds(self, tokens: int) -> bool:
+        """Whether a split of the corpus has so many tokens, by its characters and a sample of it; a corpus that mostly
+        repeats itself may have fewer."""
+        text, middle = self.corpus.text, len(self.corpus.text) // 2
+        sample = text[middle : middle + _SAMPLE_CHARACTERS]
+        each = len(self.factory.tokenizer.encode(sample)) / len(sample)
+        return _SURE_SHARE * each * len(text) >= tokens
 
     def documents(
         self, *, split: Split, length: int, count: int, needles: int, seed: int, skipping: Skipping | None = None
@@ -124,7 +141,8 @@ class PreparedSearch:
 def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
     """Resolve the model, the corpus and the strategy, and build one document of each split.
 
-    With weights=False the small files of a model on the hub are enough, which is all that a check needs.
+    With weights=False the small files of a model on the hub are enough, which is all that a check needs; and no
+    document is built of a long corpus that was not divided before and holds enough text by far.
 
     Raises:
         InvalidSpec: a field breaks a rule that needs the model to be known; names the field.
@@ -146,9 +164,12 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
             finetune_settings(spec.finetune, model.source, spec.target_length),
             original_length=model.rope.original_max_position_embeddings,
             target_length=spec.target_length,
+            quickly=not weights,
         )
     if skipping is not None:
         check_places_positions(spec.scorer.backend, gradients=strategy.needs_gradients)
+    if not weights and not model.is_quick and model.surely_holds(spec.target_length):
+        return PreparedSearch(spec=spec, model=model, strategy=strategy, cost=cost)
     for split in ("search", "validation"):
         model.documents(
             split=split,
@@ -307,10 +328,16 @@ def finetune_settings(spec: FinetuneOptions, source: ModelSource, target_length:
 
 
 def check_training_data(
-    source: ModelSource, settings: FinetuneSettings, *, original_length: int, target_length: int
+    source: ModelSource,
+    settings: FinetuneSettings,
+    *,
+    original_length: int,
+    target_length: int,
+    quickly: bool = False,
 ) -> None:
     """Build one training document of a kind and count the text, so that rows that fit nothing and a corpus that is
-    missing or too short for the mix are told before the job exists.
+    missing or too short for the mix are told before the job exists. `quickly`: of a long corpus, which takes a while to
+    be divided and counted, only that it can be read.
 
     Raises:
         InvalidFinetuneSettings: rows or gaps that do not fit the lengths.
@@ -318,6 +345,8 @@ def check_training_data(
     """
     check_rows(settings, original_length=original_length, target_length=target_length)
     corpus = load_corpus(settings.corpus)
+    if quickly and not corpus.is_short:
+        return
     if settings.needle_fraction > 0:
         for skipping in skippings(settings, original_length=original_length):
             _factory(source, corpus).build(

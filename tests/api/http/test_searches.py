@@ -1,9 +1,12 @@
 """The life of a search over HTTP, through the typed client."""
 
 import json
+import random
+from pathlib import Path
 
 import pytest
 
+from evaluation.documents import splitting
 from ropewalk.client.errors import ApiError
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.kinds import KINDS, JobState
@@ -55,6 +58,24 @@ def test_an_original_length_below_the_models_is_told_from_the_submission_on(serv
         told = http.get(f"/v1/searches/{job['id']}/events").json()["items"]
     assert [one["data"] for one in told if one["type"] == "model.warning"] == [{"text": warning}]
     assert plain == []
+
+
+def test_a_long_corpus_is_not_divided_while_the_client_waits(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splitting, "split_lines", lambda text: pytest.fail("in the request"))
+    words = random.Random(0).choices([f"w{number}" for number in range(50_000)], k=400_000)
+    (tmp_path / "long.txt").write_text(" ".join(words))
+    path = str(tmp_path / "long.txt")
+    with server.http as http:
+        spec = {**POCKET_SPEC, "objective": {"corpus": path}}
+        assert http.post("/v1/searches", json=spec).status_code == 202
+        evaluation = {"model": "pocket", "target_length": 1024, "corpus": path, "documents": 4}
+        assert http.post("/v1/evaluations", json=evaluation).status_code == 202
+        monkeypatch.undo()
+        monkeypatch.setenv("ROPEWALK_HOME", str(server.home))
+        refused = http.post("/v1/searches", json={**spec, "target_length": 4_000_000})
+    assert refused.json()["code"] == "CORPUS_TOO_SHORT", "what may be too short is looked at whole"
 
 
 def test_lists_are_paged_newest_first(server: RunningServer) -> None:

@@ -20,10 +20,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.documents import dividing, sources, splitting
 from evaluation.documents.corpus import Corpus, load_corpus
 from evaluation.documents.needle import SPLITS, Split
 from evaluation.documents.splitting import WINDOW, split_lines, window_hashes, without_windows
 from evaluation.errors import CorpusNotFound, InvalidCorpus
+from evaluation.models import readings
 
 ROWS = ["First row.\nOf two lines.", "Second row, with ünïcode."]
 JOINED = "\n\n".join(ROWS)
@@ -254,3 +256,43 @@ def test_a_corpus_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_hash_sign_may_be_part_of_a_name(tmp_path: Path) -> None:
     (tmp_path / "c#.txt").write_text(JOINED)
     assert load_corpus(str(tmp_path / "c#.txt")).text == JOINED
+
+
+def test_a_long_text_is_divided_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rng = random.Random(1)
+    text = "\n".join(" ".join("".join(rng.choices("abcdefghij", k=6)) for _ in range(12)) for _ in range(7000))
+    assert len(text) > dividing.QUICK_CHARACTERS
+    expected = split_lines(text)
+    assert dividing.divide(text) == expected
+    (kept,) = (tmp_path / "ropewalk").iterdir()
+    dividing._known.clear()  # as another process
+    monkeypatch.setattr(splitting, "split_lines", lambda text: pytest.fail("divided again"))
+    assert dividing.divide(text) == expected
+    assert Corpus(name="the same", text=text).split_text("search") == expected["search"]
+    kept.write_text('{"search": 1}')
+    dividing._known.clear()
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert dividing.divide(text) == expected, "what is broken is divided anew"
+
+
+def test_what_is_kept_of_a_kind_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    readings.keep("rotary-1", 1)
+    for number in range(5):
+        readings.keep(f"splits-{number}", number, most=3)
+        os.utime(tmp_path / "ropewalk" / f"splits-{number}.json", (number, number))
+    assert [readings.recall(f"splits-{number}") for number in range(5)] == [None, None, 2, 3, 4]
+    assert readings.recall("rotary-1") == 1
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 1 << 20])
+def test_of_a_long_file_only_the_beginning_is_read(piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_PIECE_CHARACTERS", piece)
+    path, text = tmp_path / "long.txt", "ab\r\nc\r\r\n\rdé\r\n" * 3
+    path.write_bytes(text.encode())
+    whole = text.replace("\r\n", "\n")
+    assert list(sources.read_text(path, None)) == [whole]
+    for most in range(1, len(whole) + 3):
+        assert list(sources.read_text(path, None, most=most)) == [whole[:most]]

@@ -32,6 +32,8 @@ from api.commands import (
     score,
     searches,
     spec_files,
+    waiting,
+    webhooks,
 )
 from api.console import print_line
 from api.errors import PROBLEM_KINDS, UnsafeBind
@@ -63,6 +65,7 @@ for commands in (
     exports,
     plot,
     jobs,
+    waiting,
     retention,
     evaluate,
     inspection,
@@ -71,6 +74,7 @@ for commands in (
     score,
     ablate,
     keys,
+    webhooks,
     operations,
     demo,
 ):

@@ -198,6 +198,8 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "JOB_NOT_FOUND": _kind(HTTPStatus.NOT_FOUND, "There is no such job"),
     "JOB_DELETED": _kind(HTTPStatus.NOT_FOUND, "The job was deleted"),
     "JOB_IN_USE": _kind(HTTPStatus.CONFLICT, "Other jobs need this one"),
+    "WEBHOOK_NOT_FOUND": _kind(HTTPStatus.NOT_FOUND, "There is no such webhook"),
+    "TOO_MANY_WEBHOOKS": _kind(HTTPStatus.CONFLICT, "There are too many webhooks"),
     "LEASE_LOST": _kind(HTTPStatus.CONFLICT, "Another controller owns the job"),
     "INVALID_TRANSITION": _kind(HTTPStatus.CONFLICT, "The job's state does not allow this"),
     "IDEMPOTENCY_KEY_REUSED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The Idempotency-Key came with another body"),
@@ -205,6 +207,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     # service
     "INVALID_SPEC": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The spec breaks a rule"),
     "PATH_NOT_ALLOWED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The path is outside the server's roots"),
+    "ADDRESS_NOT_ALLOWED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The server may not call this address"),
     "UNKNOWN_SPEC": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The job's spec is of a newer version"),
     "FACTORS_NOT_READY": _kind(HTTPStatus.CONFLICT, "The search has no factors yet", 5),
     "RUN_STOPPED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The run was stopped"),

@@ -26,6 +26,8 @@ from api.preflight import make_home
 from api.settings import Settings, http_url, is_loopback, tell_ray_address
 from service.door import Door
 from service.housekeeping import Housekeeper
+from service.webhooks.addresses import networks_of
+from service.webhooks.deliverer import Deliverer
 from storage.api_keys import ApiKeys
 from storage.postgres.database import Database
 
@@ -68,7 +70,9 @@ def run_server(
             signals.take()  # Ray has put a handler of its own in place
         stack.enter_context(Housekeeper(database, home, settings.keep))
         token = ensure_token(home) if is_loopback(settings.host) else None
-        door = Door(database, home=home)
+        networks = networks_of(settings.webhook_networks)
+        stack.enter_context(Deliverer(database, allowed=networks))
+        door = Door(database, home=home, webhook_networks=networks)
         app = create_app(door, keys, settings, open_optuna_storage=lambda: database.dashboard, token=token)
         announce(
             Announcement(
@@ -110,6 +114,7 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
         database = stack.enter_context(open_database(settings))
         owner = stack.enter_context(running_controller(database, home, settings))
         stack.enter_context(Housekeeper(database, home, settings.keep))
+        stack.enter_context(Deliverer(database, allowed=networks_of(settings.webhook_networks)))
         signals.take()
         announce(owner)
         threading.Event().wait()

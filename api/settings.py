@@ -11,6 +11,7 @@ ROPEWALK_RATE_LIMIT    requests per key or address: N/PERIOD, or off     1200/mi
 ROPEWALK_KEEP_ARTIFACTS    files of jobs, after their end, as 90d        (for good)
 ROPEWALK_KEEP_STATES       what trainings resume from, after a rest      (for good)
 ROPEWALK_KEEP_SCORE_CACHE  cached document scores                        (for good)
+ROPEWALK_WEBHOOK_NETWORKS  networks that webhooks may lead into, , between  (public ones)
 ROPEWALK_ROOT_PATH     prefix under which a proxy shows the server       (none)
 ROPEWALK_LOG_FORMAT    text, or json: one object a line                  text
 RAY_ADDRESS            Ray cluster to join; empty: a local one           (empty)
@@ -35,6 +36,7 @@ from evaluation.models.user_path import user_path
 from ropewalk.reading.durations import seconds_of
 from service.keep import Keep
 from service.runtime.crash_points import POINTS, crash_at
+from service.webhooks.addresses import networks_of
 
 ENVIRONMENT_PREFIX = "ROPEWALK_"
 MAX_PREFIX = 200  # characters
@@ -64,6 +66,7 @@ class Settings(BaseSettings):
     keep_artifacts: str | None = None
     keep_states: str | None = None
     keep_score_cache: str | None = None
+    webhook_networks: str = ""
     root_path: str | None = None
     log_format: LogFormat = "text"
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -102,6 +105,15 @@ class Settings(BaseSettings):
                 seconds_of(value)
             except ValueError:
                 raise ValueError("must be a whole number of s, m, h, d or w, as 12h or 90d") from None
+        return value
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        try:
+            networks_of(value)
+        except ValueError as error:
+            raise ValueError(f"must be networks such as 10.1.0.0/16,fd00::/8: {error}") from None
         return value
 
     @field_validator("api_key")

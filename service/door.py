@@ -30,6 +30,8 @@ from service.specs.finetune import FinetuneSpec
 from service.specs.inspection import InspectionSpec
 from service.specs.plan import PlanOptions
 from service.specs.search import SearchSpec
+from service.webhooks.addresses import Network
+from service.webhooks.desk import WebhookDesk
 from storage.errors import JobNotFound, StorageError
 from storage.jobs.deletion import Deleted, Deletion
 from storage.jobs.statistics import Statistics, read_statistics
@@ -64,12 +66,16 @@ class SearchEstimate:
 class Door:
     """Thread-safe. Every method blocks on the database; submission also reads the model's config and the corpus."""
 
-    def __init__(self, database: Database, *, home: Path | None = None) -> None:
-        """`home`: where jobs leave their files; None: in no place that this process reaches."""
+    def __init__(
+        self, database: Database, *, home: Path | None = None, webhook_networks: Sequence[Network] = ()
+    ) -> None:
+        """`home`: where jobs leave their files; None: in no place that this process reaches. `webhook_networks`: where
+        webhooks may lead beside the public internet."""
         self._database = database
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
         self._deletion = Deletion(database)
+        self.webhooks = WebhookDesk(database, allowed=webhook_networks)
         self._files = None if home is None else Files(home)
 
     def inspect_model(self, spec: InspectionSpec) -> Inspection:

@@ -2,6 +2,7 @@
 
 ServiceError
 ├── InvalidSpec       a field of the spec breaks a rule: reported once, at submission
+│   ├── AddressNotAllowed  the field names an address that the service may not call
 │   └── PathNotAllowed  the field names a file that the requester may not make the service read
 ├── UnknownSpec       a job's spec is one of a newer version: left to a controller of that
 ├── FactorsNotReady   the search has no winner yet
@@ -30,6 +31,12 @@ class PathNotAllowed(InvalidSpec):
     """A field of the spec names a file outside the operator's roots."""
 
     code = "PATH_NOT_ALLOWED"
+
+
+class AddressNotAllowed(InvalidSpec):
+    """A webhook's URL leads to an address of the operator's own networks, or to none."""
+
+    code = "ADDRESS_NOT_ALLOWED"
 
 
 class UnknownSpec(ServiceError, RuntimeError):

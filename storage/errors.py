@@ -13,6 +13,8 @@
     ├── JobNotFound           no such job
     │   └── JobDeleted        there was one
     ├── JobInUse              a job that has not ended needs this one
+    ├── WebhookNotFound       no such webhook of whoever asks
+    ├── TooManyWebhooks       of one owner
     ├── TrialNotFound         no such trial in the study
     ├── LeaseLost             another controller owns the job, or the lease has expired: nothing was written
     ├── InvalidTransition     the job's state does not allow this
@@ -103,6 +105,18 @@ class JobInUse(StorageError, ValueError):
     """Jobs that have not ended need this one; the message names them."""
 
     code = "JOB_IN_USE"
+
+
+class WebhookNotFound(StorageError, LookupError):
+    """Whoever asks has no webhook with this id."""
+
+    code = "WEBHOOK_NOT_FOUND"
+
+
+class TooManyWebhooks(StorageError, ValueError):
+    """An owner has as many webhooks as one may have."""
+
+    code = "TOO_MANY_WEBHOOKS"
 
 
 class TrialNotFound(StorageError, LookupError):

@@ -20,5 +20,10 @@ def new_key_id() -> str:
     return _base32(secrets.randbits(50), 10)
 
 
+def new_webhook_id() -> str:
+    """A random identifier for a webhook."""
+    return f"hook_{_base32(secrets.randbits(80), 16)}"
+
+
 def _base32(number: int, length: int) -> str:
     return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))

@@ -43,6 +43,7 @@ from storage.records import Scope as KeyScope
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DOCS_ASSETS = "/docs-assets"  # scripts and styles of /docs
+WEBHOOKS = "/v1/webhooks"
 NEEDS_KEY = "this server needs an API key: send Authorization: Bearer rw_..., which clients take from ROPEWALK_API_KEY"
 NEEDS_TOKEN = (
     "this server needs its token, which clients on its machine read by themselves from the file `token` in its "
@@ -159,7 +160,7 @@ class Gatekeeper:
             return ANYONE_LOCAL
         principal = self._identify(headers, address)
         self._limits.count_request(principal.name)
-        needed = scope_for(method)
+        needed = scope_for(method, path)
         if not (principal.may(needed) or (needed == "read" and self._is_own(principal, path))):
             raise InsufficientScope(
                 f"{method} needs a key with scope {needed}, "
@@ -193,8 +194,10 @@ class Gatekeeper:
         return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes))
 
 
-def scope_for(method: str) -> KeyScope:
-    """What a request with this method needs: what is deleted nobody brings back."""
+def scope_for(method: str, path: str) -> KeyScope:
+    """What a request needs: what is deleted nobody brings back. Webhooks are those of who submits."""
+    if path == WEBHOOKS or path.startswith(f"{WEBHOOKS}/"):
+        return "submit"
     if method in READING_METHODS:
         return "read"
     return "admin" if method == "DELETE" else "submit"

@@ -31,6 +31,12 @@ class _StatisticsCollector(Collector):
         yield from self._states()
         yield from self._work()
         yield from self._failures()
+        deliveries = GaugeMetricFamily(
+            "ropewalk_webhook_deliveries", "Changes told to webhooks in the last 30 days", labels=["outcome"]
+        )
+        for outcome, count in sorted(self._found.deliveries.items()):
+            deliveries.add_metric([outcome], count)
+        yield deliveries
         yield _bytes("ropewalk_database_bytes", "Bytes on the database's disk, with indexes", self._found.sizes)
         yield _bytes("ropewalk_files_bytes", "Bytes of files below ROPEWALK_HOME", self._files)
 

@@ -36,6 +36,8 @@ def insert_job(
         JobNotFound, InvalidTransition: of the parent.
     """
     values = {"id": job_id, "kind": kind, "spec_json": spec_json, "labels": dict(labels), "parent_id": parent_id}
+    if parent_id is None:
+        values["owner"] = creator
     if parent_id is not None:
         _check_parent(connection, parent_id)
     row = connection.execute(sa.insert(jobs).values(values).returning(*jobs.c)).one()

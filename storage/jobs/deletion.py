@@ -100,7 +100,7 @@ def _delete(connection: sa.Connection, row: JobRow, actor: str) -> Deleted:
     counting.keep(connection, row.id)
     gone = {
         table.name: connection.execute(sa.delete(table).where(table.c.job_id == row.id)).rowcount
-        for table in (tables.document_scores, tables.events, tables.idempotency_keys)
+        for table in (tables.document_scores, tables.deliveries, tables.events, tables.idempotency_keys)
     }
     trials = delete_study(connection, row.id) if row.kind == "search" else 0
     connection.execute(sa.delete(jobs).where(jobs.c.id == row.id))

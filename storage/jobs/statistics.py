@@ -38,6 +38,12 @@ _SIZES = sa.text("""
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relkind = 'r' AND nspname = 'optuna'
 """)
 
+_DELIVERIES = sa.text("""
+    SELECT CASE WHEN delivered IS NULL THEN 'pending' WHEN delivered THEN 'delivered' ELSE 'failed' END, count(*)
+    FROM ropewalk.deliveries GROUP BY 1
+""")
+_OUTCOMES = {"pending": 0, "delivered": 0, "failed": 0}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageTime:
@@ -79,6 +85,8 @@ class Statistics:
     stages: Mapping[tuple[JobKind, str], StageTime]
     #: by part: bytes on the database's disk
     sizes: Mapping[str, int]
+    #: to webhooks, by outcome: pending, delivered or failed
+    deliveries: Mapping[str, int]
 
 
 @retried()
@@ -111,4 +119,5 @@ def read_statistics(database: Database) -> Statistics:
                 for one in by_name.get("stage", ())
             },
             sizes={part: int(size) for part, size in connection.execute(_SIZES)},
+            deliveries=_OUTCOMES | {outcome: count for outcome, count in connection.execute(_DELIVERIES)},  # noqa: C416
         )

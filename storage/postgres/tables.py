@@ -76,6 +76,8 @@ jobs = sa.Table(
     # Infrastructure failures in a row, and from when on the job may be claimed after the last of them.
     sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("retry_at", Timestamp, nullable=True),
+    # Who submitted it, or the search that handed it off; null: nobody knows. A trigger fills it in for old code.
+    sa.Column("owner", sa.Text, nullable=True),
     sa.CheckConstraint(_STATE_OF_KIND, name="state_of_kind"),
     sa.CheckConstraint("request IN ('none', 'cancel', 'pause')", name="request"),
     sa.CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({_quoted(FINAL)}))", name="finished_when_final"),
@@ -217,4 +219,49 @@ api_keys = sa.Table(
     sa.CheckConstraint(f"cardinality(scopes) > 0 AND scopes <@ ARRAY[{_quoted(SCOPES)}]::text[]", name="scopes"),
     sa.CheckConstraint("name <> ''", name="name"),
     sa.CheckConstraint("octet_length(salt) >= 16 AND octet_length(secret_hash) >= 32", name="hashed"),
+)
+
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    # Or those of its owner.
+    sa.Column("every_job", sa.Boolean, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("states", pg.ARRAY(sa.Text), nullable=False),
+    # As it is: what is signed with it is checked with it.
+    sa.Column("secret", sa.LargeBinary, nullable=False),
+    _created_at(),
+    sa.Column("ended_at", Timestamp, nullable=True),
+    sa.CheckConstraint("owner <> '' AND url <> '' AND cardinality(states) > 0", name="given"),
+    sa.CheckConstraint("octet_length(secret) >= 24", name="secret"),
+)
+
+# Made by a trigger, in the transaction that changes a job's state.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
+    sa.Column("webhook_id", sa.Text, sa.ForeignKey("webhooks.id"), nullable=False),
+    sa.Column("job_id", sa.Text, nullable=False),
+    sa.Column("event_id", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("previous_state", sa.Text, nullable=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    # When it is tried next; whoever tries puts it off first, so that nobody else does meanwhile.
+    sa.Column("due_at", Timestamp, nullable=True, server_default=sa.text("clock_timestamp()")),
+    sa.Column("ended_at", Timestamp, nullable=True),
+    sa.Column("delivered", sa.Boolean, nullable=True),
+    # Of the last attempt: the HTTP status, and what was wrong.
+    sa.Column("status", sa.Integer, nullable=True),
+    sa.Column("reason", sa.Text, nullable=True),
+    _created_at(),
+    sa.CheckConstraint("attempts >= 0", name="attempts"),
+    sa.CheckConstraint(
+        "(ended_at IS NULL) = (due_at IS NOT NULL) AND (ended_at IS NULL) = (delivered IS NULL)", name="ended"
+    ),
+    sa.Index(None, "due_at", postgresql_where=sa.text("ended_at IS NULL")),
+    sa.Index(None, "webhook_id", "id"),
+    sa.Index(None, "job_id"),
 )

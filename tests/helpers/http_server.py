@@ -27,6 +27,7 @@ from ropewalk.rope.published import PairFactors
 from ropewalk.wire.kinds import JobState
 from search_space.candidates.baselines import baseline, baselines
 from service.door import Door
+from service.webhooks.addresses import networks_of
 from storage.api_keys import ApiKeys
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
@@ -92,9 +93,8 @@ def running_server(
     home = Path(tempfile.mkdtemp(prefix="ropewalk-token-"))
     (home / TOKEN_FILE).write_text(TOKEN)
     os.environ["ROPEWALK_HOME"] = str(home)
-    app = create_app(
-        Door(database), keys, given, open_optuna_storage=lambda: database.dashboard, token=ensure_token(home)
-    )
+    door = Door(database, webhook_networks=networks_of(given.webhook_networks))
+    app = create_app(door, keys, given, open_optuna_storage=lambda: database.dashboard, token=ensure_token(home))
     server = uvicorn.Server(uvicorn_config(app))
     server.config.timeout_graceful_shutdown = 1
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from ropewalk.wire.jobs import DeletedResource, EstimateResource, EventList, Hea
 from ropewalk.wire.kinds import BY_PREFIX, KINDS, JobAction, JobKind, KindRow
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
+from ropewalk.wire.webhooks import DeliveryList, NewWebhookResource, WebhookList, WebhookResource
 
 T = TypeVar("T")
 Spec = BaseModel | Mapping[str, Any]
@@ -112,6 +113,38 @@ def delete(job_id: str) -> Call[DeletedResource]:
 def label(job_id: str, changes: Mapping[str, str | None]) -> Call[JobResource]:
     """Change a job's labels."""
     return _sent("PATCH", job_path(job_id), {"labels": dict(changes)}, JobResource.model_validate_json)
+
+
+def webhook_path(webhook_id: str) -> str:
+    """Where a webhook is.
+
+    Raises:
+        BadInput: not an id of ours.
+    """
+    if not re.fullmatch("hook_[0-9a-z]+", webhook_id):
+        raise BadInput(f"a webhook's id must be hook_... in digits and lower-case letters, but got {webhook_id!r}")
+    return f"/v1/webhooks/{webhook_id}"
+
+
+def create_webhook(url: str, states: Sequence[str] | None) -> Call[NewWebhookResource]:
+    """Have changes told to a URL."""
+    spec = {"url": url} if states is None else {"url": url, "states": list(states)}
+    return _post("/v1/webhooks", spec, NewWebhookResource.model_validate_json)
+
+
+def webhooks() -> Call[WebhookList]:
+    """Read webhooks."""
+    return _get("/v1/webhooks", WebhookList.model_validate_json)
+
+
+def end_webhook(webhook_id: str) -> Call[WebhookResource]:
+    """Tell a webhook nothing any more."""
+    return Call(method="DELETE", path=webhook_path(webhook_id), read=WebhookResource.model_validate_json)
+
+
+def deliveries(webhook_id: str) -> Call[DeliveryList]:
+    """Read what a webhook was told."""
+    return _get(f"{webhook_path(webhook_id)}/deliveries", DeliveryList.model_validate_json)
 
 
 def events(job_id: str, after: int) -> Call[EventList]:

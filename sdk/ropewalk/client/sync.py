@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -39,6 +39,7 @@ from ropewalk.wire.jobs import (
 from ropewalk.wire.kinds import JobAction, JobKind
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
+from ropewalk.wire.webhooks import DeliveryList, NewWebhookResource, WebhookList, WebhookResource
 
 
 class Client:
@@ -221,6 +222,24 @@ class Client:
 
     def _act(self, job_id: str, action: JobAction) -> JobResource:
         return self._do(calls.act(job_id, action))
+
+    # -- webhooks ----------------------------------------------------------------------------------------------------
+
+    def create_webhook(self, url: str, *, states: Sequence[str] | None = None) -> NewWebhookResource:
+        """Have changes of your jobs told to a URL; default: ends and pauses. Only this answer has the secret."""
+        return self._do(calls.create_webhook(url, states))
+
+    def webhooks(self) -> WebhookList:
+        """Your webhooks; with scope admin, all."""
+        return self._do(calls.webhooks())
+
+    def end_webhook(self, webhook_id: str) -> WebhookResource:
+        """Tell a webhook nothing any more."""
+        return self._do(calls.end_webhook(webhook_id))
+
+    def deliveries(self, webhook_id: str) -> DeliveryList:
+        """What a webhook was told last, and what became of it."""
+        return self._do(calls.deliveries(webhook_id))
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 

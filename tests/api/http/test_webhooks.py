@@ -12,12 +12,12 @@ from ropewalk.client.errors import ApiError, BadInput
 from storage.postgres.database import Database
 from tests.helpers.http_server import POCKET_SPEC, RunningServer, running_server
 
-HERE = {"webhook_networks": "127.0.0.0/8"}
+HERE = "127.0.0.0/8"
 URL = "http://127.0.0.1:9/hook"
 
 
 def test_the_secret_is_shown_once(database: Database) -> None:
-    with running_server(database, **HERE) as server, server.client() as client, server.http as http:
+    with running_server(database, webhook_networks=HERE) as server, server.client() as client, server.http as http:
         made = client.create_webhook(URL, states=["succeeded", "failed", "failed"])
         assert (made.owner, made.every_job, made.url, made.states) == ("local", True, URL, ["succeeded", "failed"])
         assert made.secret.startswith("whsec_")
@@ -38,7 +38,7 @@ def test_the_secret_is_shown_once(database: Database) -> None:
 
 
 def test_webhooks_are_their_owners(database: Database) -> None:
-    with running_server(database, host="0.0.0.0", **HERE) as server:
+    with running_server(database, host="0.0.0.0", webhook_networks=HERE) as server:
         alice, bob = (server.keys.create(name, ["submit"]) for name in ("alice", "bob"))
         reader, boss = server.keys.create("reader", ["read"]), server.keys.create("boss", ["admin"])
         with server.client(alice) as mine, server.client(bob) as other, server.client(boss) as all_of_them:
@@ -86,7 +86,7 @@ def test_bad_webhooks_are_refused(body: dict[str, object], code: str, quiet_serv
 
 
 def test_an_owner_has_so_many_at_most(database: Database) -> None:
-    with running_server(database, **HERE) as server, server.client() as client:
+    with running_server(database, webhook_networks=HERE) as server, server.client() as client:
         made = [client.create_webhook(URL) for _ in range(20)]
         with pytest.raises(ApiError, match="at most 20 webhooks") as refused:
             client.create_webhook(URL)
@@ -99,7 +99,7 @@ def test_from_the_terminal(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with running_server(database, **HERE) as server:
+    with running_server(database, webhook_networks=HERE) as server:
         monkeypatch.setenv("ROPEWALK_URL", server.url)
         assert run(["webhooks", "create", URL, "--state", "cancelled"]) == 0
         webhook_id, secret = capsys.readouterr().out.split()

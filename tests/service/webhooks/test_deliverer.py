@@ -52,8 +52,8 @@ with Deliverer(Database(sys.argv[1]), allowed=networks_of("127.0.0.0/8"), claim_
 
 @contextmanager
 def delivering(database: Database, **settings: Any) -> Iterator[None]:
-    settings = {"allowed": LOOPBACK, "backoff": SOON, "poll_seconds": 0.05} | settings
-    with Deliverer(database, **settings):
+    given: dict[str, Any] = {"allowed": LOOPBACK, "backoff": SOON, "poll_seconds": 0.05, **settings}
+    with Deliverer(database, **given):
         yield
 
 

@@ -15,7 +15,7 @@ from scripts.tables import TABLES, Table
 from tests.helpers.paths import ROOT
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-PATTERNS = ("*.md", "docs/*.md", "docs/decisions/*.md", "examples/*/README.md", "benchmarks/*/README.md")
+PATTERNS = ("*.md", "docs/*.md", "docs/*/*.md", "examples/*/README.md", "benchmarks/*/README.md")
 PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern) if page.name != "CHANGELOG.md")
 
 

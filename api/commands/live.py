@@ -123,7 +123,8 @@ class _Lines(_Watch):
 
 def _line_of(job: JobResource) -> str:
     stage = job.progress.stage or ""
-    parts = (job.id, job.state.value, stage, f"{100 * done(job):.0f} %", passes(job), best(job), time_left(job))
+    measured = (passes(job.progress), best(job.progress), time_left(job.progress, job.kind))
+    parts = (job.id, job.state.value, stage, f"{100 * done(job):.0f} %", *measured)
     return "  ".join(part for part in parts if part)
 
 
@@ -157,9 +158,9 @@ class _Bars(_Watch):
             self._task,
             description=job.state.value,
             completed=done(job),
-            passes=passes(job),
-            best=best(job),
-            left=time_left(job),
+            passes=passes(job.progress),
+            best=best(job.progress),
+            left=time_left(job.progress, job.kind),
         )
 
 
@@ -193,7 +194,7 @@ def print_job(job: JobResource) -> None:
         ("document passes", scored),
         ("tokens", _tokens(job)),
         ("best NLL", _cell(progress.best_nll)),
-        ("time left", time_left(job)),
+        ("time left", time_left(progress, job.kind)),
         ("labels", _pairs(job.labels)),
     ]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]

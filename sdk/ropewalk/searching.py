@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import ValidationError
 
 from ropewalk.client.calls import json_of
+from ropewalk.client.progress import ProgressBar
 from ropewalk.errors import RopewalkError
 from ropewalk.found import Factors
+from ropewalk.wire.jobs import ProgressResource
 
 _GROUP = "ropewalk.search"  # the service's distribution has the one entry of it
 
@@ -25,12 +28,21 @@ class SearchRefused(RopewalkError, RuntimeError):
         self.code = code
 
 
-def find_factors(model: str | os.PathLike[str], target_length: int, *, seed: int = 0, **spec: Any) -> Factors:
+def find_factors(
+    model: str | os.PathLike[str],
+    target_length: int,
+    *,
+    seed: int = 0,
+    progress: bool = False,
+    on_progress: Callable[[ProgressResource], object] | None = None,
+    **spec: Any,
+) -> Factors:
     """Search, validate and return the winner: no server, no database, no other process.
 
     `model`: a directory, an id on the Hugging Face Hub, or "pocket". `spec`: further fields of a search's spec, such as
     ``objective={"documents": 24}``, ``strategy={"name": "auto"}`` or ``scorer={"backend": "transformers"}``. The
-    result is the one that the service has for the same spec; only the search's id is "offline".
+    result is the one that the service has for the same spec; only the search's id is "offline". With `progress` a bar
+    is drawn, as :meth:`Client.wait` does; `on_progress` hears of every score.
 
     Raises:
         SearchRefused: the service's distribution is not installed, or refuses the spec or the model.
@@ -40,7 +52,8 @@ def find_factors(model: str | os.PathLike[str], target_length: int, *, seed: int
     text = json_of(given).decode()
     find = _service()
     try:
-        return Factors(find(text))
+        with ProgressBar(os.path.basename(given["model"]), is_shown=progress) as bar:
+            return Factors(find(text, _shown_on(bar, on_progress)))
     except ValidationError as error:
         first = error.errors()[0]
         where = "/".join(map(str, first["loc"]))
@@ -52,6 +65,17 @@ def find_factors(model: str | os.PathLike[str], target_length: int, *, seed: int
         if not isinstance(code, str):
             raise  # a fault, not a refusal
         raise SearchRefused(str(error), code) from error
+
+
+def _shown_on(
+    bar: ProgressBar, on_progress: Callable[[ProgressResource], object] | None
+) -> Callable[[ProgressResource], None]:
+    def show(progress: ProgressResource) -> None:
+        bar.show_progress(progress.stage, progress, kind="search", done=progress.fraction or 0.0)
+        if on_progress is not None:
+            on_progress(progress)
+
+    return show
 
 
 def _service() -> Any:

@@ -103,13 +103,8 @@ class ProgressWriter:
         self._runtime = runtime
         self._written_at = 0.0
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the last write is long enough ago."""
-        return time.monotonic() - self._written_at >= PROGRESS_INTERVAL
-
     def write(self, progress: Progress, *, flush: bool = False) -> None:
         """Store `progress` unless the last write is too recent."""
-        if flush or self.is_due:
+        if flush or time.monotonic() - self._written_at >= PROGRESS_INTERVAL:
             self._runtime.jobs.update_progress(self._runtime.keeper.lease, progress)
             self._written_at = time.monotonic()

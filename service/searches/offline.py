@@ -3,15 +3,19 @@
 What is measured here is what the service would have returned.
 """
 
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.jobs import ProgressResource
 from service.searches.books import InMemoryBook
 from service.searches.loop import FinishedSearch, SearchLoop
 from service.searches.prepare import PreparedSearch, prepare_search
+from service.searches.progress import ProgressWatcher
 from service.searches.results import SearchResult, decide
 from service.specs.search import SearchSpec
+from storage.records import Progress
 from workers.base import Scorer
 from workers.factory import make_scorer
 
@@ -26,26 +30,42 @@ class OfflineSearch:
     result: SearchResult
 
 
-def run_offline(prepared: PreparedSearch, scorer: Scorer) -> OfflineSearch:
-    """Breed, score and validate until the winner is known.
+OnProgress = Callable[[ProgressResource], object]
+
+
+class _Teller(ProgressWatcher):
+    def __init__(self, prepared: PreparedSearch, on_progress: OnProgress) -> None:
+        super().__init__(prepared.strategy)
+        self._on_progress = on_progress
+
+    def tell(self, progress: Progress, *, flush: bool) -> None:
+        """See :class:`ProgressWatcher`."""
+        self._on_progress(ProgressResource.model_validate(asdict(progress)))
+
+
+def run_offline(prepared: PreparedSearch, scorer: Scorer, *, on_progress: OnProgress = lambda _: None) -> OfflineSearch:
+    """Breed, score and validate until the winner is known; `on_progress` hears of every score.
 
     Raises:
         RunFailed: the failure budget is spent, or no analytic baseline could be scored.
         ScorerUnavailable: the strategy asks for gradients, and the scorer has none.
         Anything that `scorer` raises beyond a candidate's own fault.
     """
+    teller = _Teller(prepared, on_progress)
     loop = SearchLoop(
         prepared.strategy,
         InMemoryBook(scorer, prepared.documents),
         seed=prepared.spec.seed,
         max_failed_trials=prepared.spec.budget.max_failed_trials,
+        watcher=teller,
     )
     loop.search()
     search = loop.validate()
+    teller.validated(search)
     return OfflineSearch(search=search, result=decide(prepared, OFFLINE_ID, search))
 
 
-def find(spec_json: str) -> FactorFile:
+def find(spec_json: str, on_progress: OnProgress) -> FactorFile:
     """The factors of a search, by its spec alone: what `ropewalk.find_factors` runs.
 
     Raises:
@@ -55,4 +75,4 @@ def find(spec_json: str) -> FactorFile:
     """
     prepared = prepare_search(SearchSpec.model_validate_json(spec_json))
     with closing(make_scorer(prepared.scorer_settings())) as scorer:
-        return run_offline(prepared, scorer).result.factor_file
+        return run_offline(prepared, scorer, on_progress=on_progress).result.factor_file

@@ -1,14 +1,14 @@
 """One search of the service: the loop over the stored book, and what its job shows of it."""
 
 from ropewalk.wire.kinds import JobState
-from search_space.candidates.cost import Spent
 from search_space.strategies.base import TwoKinds
 from service.pictures.plots import draw_dashboard
 from service.pictures.reading import PictureReader
-from service.runtime.job import Pace, ProgressWriter, Runtime
+from service.runtime.job import ProgressWriter, Runtime
 from service.runtime.tracing import span
-from service.searches.loop import FinishedSearch, SearchLoop, TracePoint, Watcher
+from service.searches.loop import SearchLoop, TracePoint
 from service.searches.prepare import PreparedSearch
+from service.searches.progress import ProgressWatcher
 from service.searches.results import SearchResult, decide
 from service.searches.stored_book import StoredBook
 from service.searches.validation import Round
@@ -59,22 +59,24 @@ def _tell_agreement(runtime: Runtime, prepared: PreparedSearch, loop: SearchLoop
         runtime.event("documents.agreement", rank_correlation=round(agreed, 3), trusted=trusted)
 
 
-class _Reporter(Watcher):
+class _Reporter(ProgressWatcher):
     """Shows a search in its job's events and progress, and draws the pictures of the dashboard."""
 
     def __init__(self, runtime: Runtime, book: StoredBook, study: StudyRecord, prepared: PreparedSearch) -> None:
+        super().__init__(prepared.strategy)
         self._runtime = runtime
         self._scores = book.scores("search")
         self._study = study
         self._pictures = PictureReader(runtime.database, runtime.job.id)
         self._progress = ProgressWriter(runtime)
-        self._paces = {"searching": Pace(), "validating": Pace()}
-        self._most = Spent(passes=prepared.strategy.max_document_passes, tokens=max(1, prepared.strategy.max_tokens))
-        self._point = TracePoint(generation=0, trials=0, document_passes=0, tokens=0, leader=None)
 
-    def document_scored(self, point: TracePoint) -> None:
-        """See :class:`Watcher`."""
-        self._report_search(point)
+    def tell(self, progress: Progress, *, flush: bool) -> None:
+        """See :class:`ProgressWatcher`."""
+        self._progress.write(progress, flush=flush)
+
+    def cached_passes(self) -> int:
+        """See :class:`ProgressWatcher`."""
+        return self._scores.cached_passes
 
     def trial_failed(self, trial: int, reason: str) -> None:
         """See :class:`Watcher`."""
@@ -107,64 +109,12 @@ class _Reporter(Watcher):
     def search_ended(self, point: TracePoint) -> None:
         """See :class:`Watcher`."""
         self.draw()
-        self._report_search(point, flush=True)
+        super().search_ended(point)
 
     def round_began(self, current: Round) -> None:
         """See :class:`Watcher`."""
         self._runtime.event("validation.round", documents=current.documents, trials=list(current.trials))
 
-    def round_scored(self, current: Round, *, done: Spent, most: Spent) -> None:
-        """See :class:`Watcher`; held-out passes come on top of those of the search documents."""
-        searched = self._searched
-        self._write(
-            "validating",
-            done=searched + done,
-            most=searched + most,
-            fraction=min(1.0, done.tokens / most.tokens),
-            note=f"{len(current.trials)} finalists on {current.documents} held-out documents",
-        )
-
-    def validated(self, found: FinishedSearch) -> None:
-        """Everything is scored: a search ends with all of its passes counted, however few it needed."""
-        passes, tokens = found.search_passes + found.validation_passes, found.search_tokens + found.validation_tokens
-        every = Spent(passes=passes, tokens=tokens)
-        self._write("validating", done=every, most=every, fraction=1.0, note="the winner is known", flush=True)
-
     def draw(self, *, winner: int | None = None) -> None:
         """Draw the dashboard's pictures as things are now."""
         draw_dashboard(self._study, self._pictures, winner=winner)
-
-    def _report_search(self, point: TracePoint, *, flush: bool = False) -> None:
-        self._point = point
-        fraction = min(1.0, self._searched.tokens / self._most.tokens)
-        self._write("searching", done=self._searched, most=self._most, fraction=fraction, flush=flush)
-
-    @property
-    def _searched(self) -> Spent:
-        return Spent(passes=self._point.document_passes, tokens=self._point.tokens)
-
-    def _write(
-        self, stage: str, *, done: Spent, most: Spent, fraction: float, note: str = "", flush: bool = False
-    ) -> None:
-        left = self._paces[stage].seconds_left(done.tokens, most.tokens)
-        if not (flush or self._progress.is_due):
-            return
-        best = self._point.leader
-        self._progress.write(
-            Progress(
-                stage=stage,
-                generation=self._point.generation,
-                trials=self._point.trials,
-                document_passes=done.passes,
-                total_document_passes=most.passes,
-                tokens=done.tokens,
-                total_tokens=most.tokens,
-                cached_passes=self._scores.cached_passes,
-                best_nll=None if best is None else best.nll,
-                best_trial=None if best is None else best.trial,
-                fraction=fraction,
-                seconds_left=left,
-                note=note,
-            ),
-            flush=flush,
-        )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from evaluation.documents.corpus import load_corpus
 from evaluation.models.source import resolve_model
@@ -21,6 +24,12 @@ from tests.helpers.paths import POCKET, ROOMS, ROOT, SDK, STARTUP
 from tests.helpers.searches import controller
 
 EXAMPLES = ROOT / "examples" / "python"
+NOTEBOOK = "ropewalk.ipynb"
+QUICK_SPEC = {
+    "objective": {"documents": 8, "validation_documents": 8},
+    "budget": {"max_trials": 16},
+    "scorer": {"backend": "analytic"},
+}
 QUICK = ("--backend", "analytic", "--max-trials", "16", "--documents", "8")
 
 
@@ -86,6 +95,28 @@ def test_factors_are_found_with_a_server(database: Database, wheel: Path, progra
     written = sorted(path.name for path in (program / "found").iterdir())
     assert written == ["384-hf.json", "384-vllm.json", "512-hf.json", "512-vllm.json"]
     assert "512: generation 0, NLL" in many.stdout
+
+
+def test_the_notebook_runs(database: Database, wheel: Path, program: Path, tmp_path: Path) -> None:
+    notebook = nbformat.from_dict(json.loads((program / NOTEBOOK).read_text()))  # type: ignore[no-untyped-call]
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source += f"\nMODEL_DIRECTORY = {str(POCKET)!r}\nspec |= {QUICK_SPEC!r}"
+    with running_server(database) as server, controller(database, tmp_path / "home"):
+        path = os.pathsep.join([str(STARTUP), str(wheel)])
+        environment = {**os.environ, "PYTHONPATH": path, "ROPEWALK_URL": server.url}
+        NotebookClient(notebook, resources={"metadata": {"path": str(program)}}).execute(env=environment)
+    answers = notebook.cells[-3].outputs[0].text.splitlines()
+    assert answers[1].split(": ")[0].endswith("tokens, with factors")
+
+
+def test_the_notebook_is_kept_as_it_ran() -> None:
+    text = (EXAMPLES / NOTEBOOK).read_text()
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert kinds == {"stream", "execute_result", "display_data"}
+    assert "with factors:  8100605" in text
+    assert [place for place in ("/tmp", "/root", "/home", "file://") if place in text] == []
 
 
 def test_factors_go_into_a_model_and_a_text_crosses(wheel: Path, program: Path) -> None:

@@ -7,12 +7,12 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
-from ropewalk.wire.jobs import JobResource
+from ropewalk.wire.jobs import JobResource, ProgressResource
 
 POLL_SECONDS = 0.5
 _LOG_STEP = 0.1  # of the work: a log gets a line for each stage and each of these, however long the job takes
 _BAR_WIDTH = 24
-_NOTEBOOK_COLUMNS = 100
+_NOTEBOOK_COLUMNS = 140
 
 
 def large(number: float) -> str:
@@ -34,9 +34,8 @@ def done(job: JobResource) -> float:
     return 1.0 if job.is_final else job.progress.fraction or 0.0
 
 
-def passes(job: JobResource) -> str:
+def passes(progress: ProgressResource) -> str:
     """Document passes so far and their tokens."""
-    progress = job.progress
     text = f"{progress.document_passes}" if progress.document_passes or not progress.tokens else ""
     if progress.total_document_passes:
         text += f"/{progress.total_document_passes} passes"
@@ -45,17 +44,16 @@ def passes(job: JobResource) -> str:
     return text
 
 
-def best(job: JobResource) -> str:
+def best(progress: ProgressResource) -> str:
     """The best score so far."""
-    return "" if job.progress.best_nll is None else f"best NLL {job.progress.best_nll:.4f}"
+    return "" if progress.best_nll is None else f"best NLL {progress.best_nll:.4f}"
 
 
-def time_left(job: JobResource) -> str:
-    """Of the stage. The total of a search is a bound: a race may end any time."""
-    left = job.progress.seconds_left
-    if left is None:
+def time_left(progress: ProgressResource, kind: str) -> str:
+    """Of the stage of a job of this kind. The total of a search is a bound: a race may end any time."""
+    if progress.seconds_left is None:
         return ""
-    return f"{'at most ' if job.kind == 'search' else ''}{duration(left)} left"
+    return f"{'at most ' if kind == 'search' else ''}{duration(progress.seconds_left)} left"
 
 
 class Deadline:
@@ -72,15 +70,18 @@ class Deadline:
 
 
 class ProgressBar:
-    """One job's progress on a stream, standard error or in a notebook standard output; a context manager."""
+    """One job's progress on a stream, standard error or in a notebook standard output; a context manager.
 
-    def __init__(self, job_id: str, *, is_shown: bool = True, stream: TextIO | None = None) -> None:
+    `name`: what the line begins with, a job's id.
+    """
+
+    def __init__(self, name: str, *, is_shown: bool = True, stream: TextIO | None = None) -> None:
         in_notebook = _in_notebook()
         self._stream = stream or (sys.stdout if in_notebook else sys.stderr)
         self._is_shown = is_shown
         self._is_redrawn = in_notebook or self._stream.isatty()
         self._columns = _NOTEBOOK_COLUMNS if in_notebook else None
-        self._job_id = job_id
+        self._name = name
         self._drawn = ""
         self._logged: tuple[str, int] = ("", -1)
 
@@ -95,24 +96,25 @@ class ProgressBar:
 
     def show(self, job: JobResource | None) -> None:
         """Bring the line up to date; `job` is None while the server is away."""
+        if job is not None:
+            self.show_progress(job.state.value, job.progress, kind=job.kind, done=done(job))
+        elif self._is_shown and self._is_redrawn:
+            self._redraw(f"{self._name}  waiting for the server")
+
+    def show_progress(self, state: str, progress: ProgressResource, *, kind: str, done: float) -> None:
+        """Bring the line up to date; `done` is a fraction."""
         if not self._is_shown:
             return
+        filled = round(_BAR_WIDTH * done)
+        bar = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {100 * done:3.0f} %"
+        parts = (self._name, f"{state:10}", bar, passes(progress), best(progress), time_left(progress, kind))
+        line = "  ".join(part for part in parts if part)
+        step = int(done / _LOG_STEP)
         if self._is_redrawn:
-            self._redraw(self._line(job))
-        elif job is not None:
-            step = int(done(job) / _LOG_STEP)
-            if job.state.value != self._logged[0] or step > self._logged[1]:
-                self._logged = (job.state.value, step)
-                self._write(f"{self._line(job)}\n")
-
-    def _line(self, job: JobResource | None) -> str:
-        if job is None:
-            return f"{self._job_id}  waiting for the server"
-        filled = round(_BAR_WIDTH * done(job))
-        bar = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {100 * done(job):3.0f} %"
-        return "  ".join(
-            part for part in (job.id, f"{job.state.value:10}", bar, passes(job), best(job), time_left(job)) if part
-        )
+            self._redraw(line)
+        elif state != self._logged[0] or step > self._logged[1]:
+            self._logged = (state, step)
+            self._write(f"{line}\n")
 
     def _redraw(self, line: str) -> None:
         """Over the line before, and never over the edge, where a terminal would begin another one."""

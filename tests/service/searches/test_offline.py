@@ -9,6 +9,7 @@ import pytest
 
 from ropewalk.errors import RopewalkError
 from ropewalk.searching import find_factors
+from ropewalk.wire.jobs import ProgressResource
 from ropewalk.wire.kinds import JobState
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.cost import GRADIENT_COST
@@ -80,6 +81,29 @@ def test_a_program_finds_what_the_service_finds(database: Database, tmp_path: Pa
     assert replace(found.file, search=told.search) == told
     assert found.file.search is not None
     assert replace(found.file.search, id=told.search.id if told.search else "") == told.search
+
+
+@SPECS
+def test_a_program_hears_how_far_its_search_is(spec: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[ProgressResource] = []
+    found = find_factors(**spec, progress=True, on_progress=heard.append)
+    for stage in ("searching", "validating"):
+        passes = [one.document_passes for one in heard if one.stage == stage]
+        fractions = [one.fraction or 0.0 for one in heard if one.stage == stage]
+        assert passes == sorted(passes)
+        assert passes[-1] > 0
+        assert fractions == sorted(fractions)
+    last, search, validation = heard[-1], found.file.search, found.file.validation
+    assert search is not None
+    assert validation is not None
+    assert validation.tokens is not None
+    assert (last.fraction, last.note) == (1.0, "the winner is known")
+    assert last.document_passes == last.total_document_passes
+    assert last.tokens == (search.tokens or 0) + validation.tokens
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].split()[:2] == ["pocket", "searching"]
+    assert lines[-1].split()[1] == "validating"
+    assert "100 %" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ropewalk.factors.factor_file import FactorFile, ModelIdentity
 from ropewalk.found import Factors
 from search_space.candidates.baselines import baseline
 from storage.postgres.database import Database
+from tests.helpers.clean_environment import link_distributions
 from tests.helpers.http_server import running_server
 from tests.helpers.paths import POCKET, ROOMS, ROOT, SDK, STARTUP
 from tests.helpers.searches import controller
@@ -76,6 +77,14 @@ def _example(program: Path, wheel: Path, name: str, *arguments: str, url: str = 
     )
 
 
+def _write_factors_and_text(program: Path) -> None:
+    rope = resolve_model("pocket").rope
+    scaling = baseline("ntk", rope, 1024).scaling
+    identity = ModelIdentity.of(rope, name="pocket")
+    (program / "factors.json").write_text(FactorFile.of(rope, scaling, model=identity, target_length=1024).to_json())
+    (program / "book.txt").write_text(load_corpus(None).split_text("validation")[:8000])
+
+
 def test_the_wheel_is_whole_typed_and_what_is_imported(wheel: Path, program: Path) -> None:
     assert (wheel / "ropewalk" / "py.typed").is_file()
     inside = {path.relative_to(SDK) for path in (SDK / "ropewalk").rglob("*.py")}
@@ -119,18 +128,28 @@ def test_the_notebook_is_kept_as_it_ran() -> None:
     assert [place for place in ("/tmp", "/root", "/home", "file://") if place in text] == []
 
 
-def test_factors_go_into_a_model_and_a_text_crosses(wheel: Path, program: Path) -> None:
-    rope = resolve_model("pocket").rope
-    scaling = baseline("ntk", rope, 1024).scaling
-    identity = ModelIdentity.of(rope, name="pocket")
-    (program / "factors.json").write_text(FactorFile.of(rope, scaling, model=identity, target_length=1024).to_json())
-    (program / "book.txt").write_text(load_corpus(None).split_text("validation")[:8000])
-    files = ("--factors", "factors.json", "--text", "book.txt")
-    done = _example(program, wheel, "apply.py", "--model", str(POCKET), *files)
+def test_beside_transformers_alone_factors_go_into_a_model_and_a_text_crosses(
+    wheel: Path, program: Path, tmp_path: Path
+) -> None:
+    needed = ("numpy", "httpx", "httpx-sse", "pydantic", "torch", "transformers")
+    alone = os.pathsep.join([str(link_distributions(needed, tmp_path / "alone")), str(wheel)])
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-S", *arguments]
+        environment = {**os.environ, "PYTHONPATH": alone}
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=program, env=environment)
+
+    others = "('optuna', 'ray', 'sqlalchemy', 'fastapi', 'scipy', 'matplotlib', 'vllm')"
+    listed = run("-c", f"import importlib.util as found; print([n for n in {others} if found.find_spec(n)])")
+    assert listed.stdout == "[]\n"
+    _write_factors_and_text(program)
+    done = run("apply.py", "--model", str(POCKET), "--factors", "factors.json", "--text", "book.txt")
     assert done.returncode == 0, done.stderr
     before, after, written = done.stdout.splitlines()
     assert float(after.split(": ")[1].split()[0]) > float(before.split(": ")[1].split()[0]) + 0.02
     assert len(written) > 10
+    refused = run("-c", "import ropewalk\nropewalk.find_factors('pocket', 512)")
+    assert "needs the service in the same environment" in refused.stderr.splitlines()[-1]
 
 
 def test_a_program_with_a_service_of_its_own_is_told_what_is_in_the_way(wheel: Path, program: Path) -> None:

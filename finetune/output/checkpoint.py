@@ -56,9 +56,14 @@ def longrope_config(config: PreTrainedConfig, file: FactorFile) -> PreTrainedCon
 
     transformers reads `attention_factor`, vLLM `short_mscale` and `long_mscale`; `factor` is exactly L'/L, and
     `original_max_position_embeddings` is at the top level too, because without it either program falls back silently.
+    Short windows were trained with the attention factor, so that is what short texts are to be served with.
     """
-    updated: PreTrainedConfig = type(config).from_dict(merged_config(config.to_dict(), file))
+    updated: PreTrainedConfig = type(config).from_dict(_trained_config(config.to_dict(), file))
     return updated
+
+
+def _trained_config(config: Mapping[str, object], file: FactorFile) -> dict[str, object]:
+    return merged_config(config, file, short_mscale=file.attention_factor)
 
 
 def check_output_config(model: PreTrainedModel, source: ModelSource, file: FactorFile) -> None:
@@ -83,7 +88,7 @@ def _write_config(model: PreTrainedModel, source: ModelSource, file: FactorFile,
     if _refusal(model.config.to_dict(), file) is None:
         longrope_config(model.config, file).save_pretrained(directory)
         return
-    merged = merged_config(read_config(source.path), file)
+    merged = _trained_config(read_config(source.path), file)
     (directory / "config.json").write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
 
 

@@ -264,6 +264,11 @@ class FactorFile:
         return PLAIN_PLACE if self.config is None else self.config.place
 
     @property
+    def own_attention_factor(self) -> float:
+        """That the model comes with, A0."""
+        return 1.0 if self.config is None else self.config.published_attention_factor
+
+    @property
     def scaling(self) -> Scaling:
         """What the model runs with past L, over what it comes with.
 
@@ -276,9 +281,8 @@ class FactorFile:
             rounded = np.where(np.abs(ratios - 1.0) < _ROUNDING, 1.0, ratios)
             ordered = np.maximum.accumulate(rounded)
             ratios = np.where(ordered <= rounded * (1.0 + _ROUNDING), ordered, rounded)
-        own = 1.0 if self.config is None else self.config.published_attention_factor
         try:
-            return Scaling(RescaleFactors(tuple(ratios.tolist())), self.attention_factor / own)
+            return Scaling(RescaleFactors(tuple(ratios.tolist())), self.attention_factor / self.own_attention_factor)
         except InvalidRescaleFactors as error:
             message = f"/long_factor must rescale what short_factor makes of the model, but over it {error}"
             raise InvalidFactorFile(message, pointer="/long_factor") from error
@@ -290,7 +294,7 @@ class FactorFile:
         own = PublishedScaling(
             rope_type=facts.published_rope_type or "default",
             factors=self.short_factor,
-            attention_factor=facts.published_attention_factor,
+            attention_factor=self.own_attention_factor,
         )
         is_plain = own.attention_factor == 1.0 and all(value == 1.0 for value in self.short_factor.values)
         return RopeConfig(

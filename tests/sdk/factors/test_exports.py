@@ -30,6 +30,7 @@ def test_hf_is_the_safe_config_fragment() -> None:
             "attention_factor": 1.07,
             "short_mscale": 1.07,
             "long_mscale": 1.07,
+            "ropewalk_short_mscale": 1.0,
         },
     }
 

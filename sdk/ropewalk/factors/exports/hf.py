@@ -7,6 +7,8 @@
   scale but not vLLM's.
 - ``original_max_position_embeddings`` stands both at the top level and among the rope parameters: without it
   transformers never uses the long factors, and the top level is where vLLM looks for its default length.
+- ``ropewalk_short_mscale`` is for the plugin of vLLM, which uses the short factors within the original length: the
+  attention factor beside them there, and the sign that the config is one of Ropewalk's.
 - ``rope_theta``, and ``partial_rotary_factor`` where it is not 1, are repeated, because overriding replaces the rope
   parameters as a whole.
 """
@@ -22,13 +24,16 @@ from ropewalk.errors import InvalidFactorFile
 from ropewalk.factors.exports.row import ExportRow
 from ropewalk.factors.factor_file import FactorFile
 
+SHORT_MSCALE = "ropewalk_short_mscale"
 _STILL = 1e30
 
 
-def hf_config_fragment(file: FactorFile) -> Mapping[str, object]:
+def hf_config_fragment(file: FactorFile, *, short_mscale: float | None = None) -> Mapping[str, object]:
     """The keys of ``config.json`` to replace; everything else stays as it is.
 
     A ``rope_scaling`` of the model's own would win over ``rope_parameters`` in transformers: null takes it out.
+    `short_mscale` is the attention factor that short texts are served with where that can be chosen: of a model that
+    was trained with another one than it came with.
 
     Raises:
         InvalidFactorFile: the family's class in transformers cannot hold factors.
@@ -36,7 +41,7 @@ def hf_config_fragment(file: FactorFile) -> Mapping[str, object]:
     place = file.place
     if place.hf_refusal is not None:
         raise InvalidFactorFile(f"transformers must be able to hold the factors, but {place.hf_refusal}")
-    parameters = longrope_parameters(file)
+    parameters = longrope_parameters(file, short_mscale=short_mscale)
     if place.layer_type is not None:
         parameters = {**place.others.as_dict(), place.layer_type: parameters}
     fragment: dict[str, object] = {
@@ -53,13 +58,15 @@ def hf_config_fragment(file: FactorFile) -> Mapping[str, object]:
     return fragment if place.section is None else {place.section: fragment}
 
 
-def merged_config(config: Mapping[str, object], file: FactorFile) -> dict[str, object]:
+def merged_config(
+    config: Mapping[str, object], file: FactorFile, *, short_mscale: float | None = None
+) -> dict[str, object]:
     """A model's ``config.json`` with the keys of the hf export in it, section by section.
 
     A config without the nested section that the factors were found for is that section itself: a text decoder is saved
     alone.
     """
-    return _merged(config, dict(_own_fragment(config, file)))
+    return _merged(config, dict(_own_fragment(config, file, short_mscale)))
 
 
 def switch_length(file: FactorFile) -> int:
@@ -67,7 +74,7 @@ def switch_length(file: FactorFile) -> int:
     return file.place.switch_length or file.original_max_position_embeddings
 
 
-def longrope_parameters(file: FactorFile) -> dict[str, object]:
+def longrope_parameters(file: FactorFile, *, short_mscale: float | None = None) -> dict[str, object]:
     """The rope parameters of a transformers v5 config, whole, of the layers that are rescaled."""
     short, long = _table_factors(file)
     parameters: dict[str, object] = {
@@ -80,14 +87,15 @@ def longrope_parameters(file: FactorFile) -> dict[str, object]:
         "attention_factor": file.attention_factor,
         "short_mscale": file.attention_factor,
         "long_mscale": file.attention_factor,
+        SHORT_MSCALE: file.own_attention_factor if short_mscale is None else short_mscale,
     }
     if file.model.partial_rotary_factor != 1.0:
         parameters["partial_rotary_factor"] = file.model.partial_rotary_factor
     return parameters | file.place.carried.as_dict()
 
 
-def _own_fragment(config: Mapping[str, object], file: FactorFile) -> Mapping[str, object]:
-    fragment, section = hf_config_fragment(file), file.place.section
+def _own_fragment(config: Mapping[str, object], file: FactorFile, short_mscale: float | None) -> Mapping[str, object]:
+    fragment, section = hf_config_fragment(file, short_mscale=short_mscale), file.place.section
     inner = None if section is None else fragment[section]
     return inner if isinstance(inner, Mapping) and section not in config else fragment
 
@@ -129,7 +137,8 @@ def _notes(file: FactorFile) -> tuple[str, ...]:
     notes = [
         f"transformers chooses per forward pass: short_factor up to {length} tokens, long_factor beyond; most model "
         f"families keep their cache, so text generated across {length} tokens reads keys rotated by short_factor.",
-        "transformers does not know short_mscale and long_mscale, which vLLM reads, and warns of them.",
+        "transformers does not know short_mscale, long_mscale and ropewalk_short_mscale, which vLLM and its plugin "
+        "read, and warns of them.",
     ]
     place = file.place
     if place.layer_type is not None:

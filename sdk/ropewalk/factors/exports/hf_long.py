@@ -22,7 +22,9 @@ def _write(file: FactorFile) -> str:
             f"it too ({file.place.switch_length}): use hf"
         )
     everywhere = replace(file, original_max_position_embeddings=file.target_length, short_factor=file.long_factor)
-    return json.dumps(hf_config_fragment(everywhere), indent=2, allow_nan=False) + "\n"
+    # With short factors that are the long ones, what goes with them is their attention factor.
+    fragment = hf_config_fragment(everywhere, short_mscale=file.attention_factor)
+    return json.dumps(fragment, indent=2, allow_nan=False) + "\n"
 
 
 def _notes(file: FactorFile) -> tuple[str, ...]:

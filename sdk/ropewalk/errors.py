@@ -42,6 +42,18 @@ class FactorsDoNotFit(RopewalkError, ValueError):
     code = "FACTORS_DO_NOT_FIT"
 
 
+class InvalidSwitch(RopewalkError, ValueError):
+    """A request to a vLLM engine asks for factors that there are none of, or that its length forbids."""
+
+    code = "INVALID_SWITCH"
+
+
+class NotServed(RopewalkError, ValueError):
+    """A vLLM engine cannot serve a model with a switch: the message says which rule is broken."""
+
+    code = "NOT_SERVED"
+
+
 class InvalidFactorFile(RopewalkError, ValueError):
     """A factor file breaks its format, or an export format is unknown.
 

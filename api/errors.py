@@ -209,6 +209,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "PATH_NOT_ALLOWED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The path is outside the server's roots"),
     "ADDRESS_NOT_ALLOWED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The server may not call this address"),
     "UNKNOWN_SPEC": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The job's spec is of a newer version"),
+    "LIMIT_REACHED": _kind(HTTPStatus.CONFLICT, "The owner has all that it may have"),
     "FACTORS_NOT_READY": _kind(HTTPStatus.CONFLICT, "The search has no factors yet", 5),
     "RUN_STOPPED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The run was stopped"),
     "RUN_FAILED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The run failed"),

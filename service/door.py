@@ -13,6 +13,7 @@ from ropewalk.wire.kinds import JobKind, JobState
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
 from ropewalk.wire.reports import SearchReport
+from service.errors import LimitReached
 from service.evaluations.prepare import prepare_evaluation
 from service.files import Files
 from service.finetunes.prepare import factor_file_of, prepare_finetune
@@ -33,11 +34,23 @@ from service.specs.search import SearchSpec
 from service.webhooks.addresses import Network
 from service.webhooks.desk import WebhookDesk
 from storage.errors import JobNotFound, StorageError
+from storage.jobs import audit
 from storage.jobs.deletion import Deleted, Deletion
 from storage.jobs.statistics import Statistics, read_statistics
 from storage.jobs.store import JobStore
+from storage.limits import OwnerLimits
 from storage.postgres.database import Database
-from storage.records import Created, Event, IdempotencyRequest, Job, Page, StoredScore, TrialRecord
+from storage.records import (
+    AuditEntry,
+    Created,
+    Event,
+    IdempotencyRequest,
+    Job,
+    Page,
+    StoredScore,
+    TrialRecord,
+    Turn,
+)
 from storage.scores.store import ScoreStore
 from storage.study.reading import trial_page
 
@@ -75,6 +88,7 @@ class Door:
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
         self._deletion = Deletion(database)
+        self._limits = OwnerLimits(database)
         self.webhooks = WebhookDesk(database, allowed=webhook_networks)
         self._files = None if home is None else Files(home)
 
@@ -120,25 +134,43 @@ class Door:
         return plan_evaluation(spec, Device.of(options), jobs=self._jobs)
 
     def submit_search(
-        self, spec: SearchSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
+        self,
+        spec: SearchSpec,
+        *,
+        idempotency: IdempotencyRequest | None = None,
+        creator: str | None = None,
+        priority: int = 0,
     ) -> Created:
-        """Accept a search; errors as `validate_search`, and IdempotencyConflict."""
+        """Accept a search; errors as `validate_search`, LimitReached and IdempotencyConflict."""
         estimate = self.validate_search(spec)
-        return self._create("search", spec, idempotency, creator, estimate.warnings)
+        turn = Turn(priority=priority, workers=spec.workers)
+        return self._create("search", spec, idempotency, creator, turn, estimate.warnings)
 
     def submit_finetune(
-        self, spec: FinetuneSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
+        self,
+        spec: FinetuneSpec,
+        *,
+        idempotency: IdempotencyRequest | None = None,
+        creator: str | None = None,
+        priority: int = 0,
     ) -> Created:
-        """Accept a fine-tuning job; errors as `prepare_finetune`, and IdempotencyConflict."""
+        """Accept a fine-tuning job; errors as `prepare_finetune`, LimitReached and IdempotencyConflict."""
         prepare_finetune(spec, self._jobs, quickly=True)
-        return self._create("finetune", spec, idempotency, creator)
+        turn = Turn(priority=priority, workers=spec.settings.workers or 1)
+        return self._create("finetune", spec, idempotency, creator, turn)
 
     def submit_evaluation(
-        self, spec: EvaluationSpec, *, idempotency: IdempotencyRequest | None = None, creator: str | None = None
+        self,
+        spec: EvaluationSpec,
+        *,
+        idempotency: IdempotencyRequest | None = None,
+        creator: str | None = None,
+        priority: int = 0,
     ) -> Created:
-        """Accept an evaluation; errors as `prepare_evaluation`, and IdempotencyConflict."""
+        """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
         prepare_evaluation(spec, self._jobs, quickly=True)
-        return self._create("evaluation", spec, idempotency, creator)
+        turn = Turn(priority=priority, workers=spec.workers)
+        return self._create("evaluation", spec, idempotency, creator, turn)
 
     def _create(
         self,
@@ -146,8 +178,11 @@ class Door:
         spec: SearchSpec | FinetuneSpec | EvaluationSpec,
         idempotency: IdempotencyRequest | None,
         creator: str | None,
+        turn: Turn,
         warnings: Sequence[str] = (),
     ) -> Created:
+        if creator is not None:
+            self._check_limits(creator, turn)
         return self._jobs.create(
             kind,
             spec.canonical_json(),
@@ -155,7 +190,22 @@ class Door:
             idempotency=idempotency,
             creator=creator,
             first_events=[(WARNING, json.dumps({"text": warning})) for warning in warnings],
+            turn=turn,
         )
+
+    def _check_limits(self, owner: str, turn: Turn) -> None:
+        """What no waiting would make right; jobs at work are counted when one is claimed."""
+        limits = self._limits.of(owner)
+        if limits.workers is not None and turn.workers > limits.workers:
+            raise LimitReached(f"workers must be at most {limits.workers} for {owner}, but got workers={turn.workers}")
+        if limits.stored_bytes is None or self._files is None:
+            return
+        stored = sum(self._files.size(job_id) for job_id in self._limits.owned(owner, self._files.job_ids()))
+        if stored >= limits.stored_bytes:
+            raise LimitReached(
+                f"files of {owner} must be less than {limits.stored_bytes} bytes, but its jobs have {stored}: "
+                "have some of them deleted first"
+            )
 
     def job(self, kind: JobKind, job_id: str) -> Job:
         """One job of this kind.
@@ -168,9 +218,9 @@ class Door:
             raise JobNotFound(f"no {kind} has the id {job_id}")
         return job
 
-    def creator(self, job_id: str) -> str | None:
+    def owner(self, job_id: str) -> str | None:
         """Who submitted a job, as named then; None where nobody knows."""
-        return self._jobs.creator(job_id)
+        return self._jobs.owner(job_id)
 
     def warnings(self, job_id: str) -> tuple[str, ...]:
         """What the job's submitter must know of its model. Raises: JobNotFound."""
@@ -182,20 +232,21 @@ class Door:
         *,
         state: JobState | None = None,
         label: tuple[str, str] | None = None,
+        owner: str | None = None,
         limit: int = 20,
         page_token: str | None = None,
     ) -> Page[Job]:
         """Jobs of this kind, newest first."""
-        return self._jobs.list(kind, state=state, label=label, limit=limit, page_token=page_token)
+        return self._jobs.list(kind, state=state, label=label, owner=owner, limit=limit, page_token=page_token)
 
-    def request(self, kind: JobKind, job_id: str, action: Action) -> Job:
+    def request(self, kind: JobKind, job_id: str, action: Action, *, actor: str | None = None) -> Job:
         """Ask for a pause, a resume or an end; the controller follows within one document.
 
         Raises:
             InvalidTransition: the job's state does not allow it.
         """
         self.job(kind, job_id)
-        return self._jobs.request(job_id, action)
+        return self._jobs.request(job_id, action, actor=actor)
 
     def relabel(self, kind: JobKind, job_id: str, changes: Mapping[str, str | None], *, actor: str) -> Job:
         """Set and remove (None) labels of a job in any state; what was there before is kept nowhere.
@@ -205,6 +256,17 @@ class Door:
         """
         self.job(kind, job_id)
         return self._jobs.relabel(job_id, changes, with_labels, actor=actor)
+
+    def prioritize(self, kind: JobKind, job_id: str, priority: int, *, actor: str) -> Job:
+        """Let a job be claimed before those with a lesser priority. Raises: JobNotFound."""
+        self.job(kind, job_id)
+        return self._jobs.prioritize(job_id, priority, actor=actor)
+
+    def audit(
+        self, *, subject: str | None = None, actor: str | None = None, before: int | None = None, limit: int = 20
+    ) -> tuple[AuditEntry, ...]:
+        """Who did what, newest first; entries with ids below `before`."""
+        return audit.read(self._database, subject=subject, actor=actor, before=before, limit=limit)
 
     def delete(self, kind: JobKind, job_id: str, *, actor: str) -> tuple[Deleted, int]:
         """Delete a job that has ended, with everything about it; what that was, and the bytes of its files.

@@ -5,6 +5,7 @@ ServiceError
 │   ├── AddressNotAllowed  the field names an address that the service may not call
 │   └── PathNotAllowed  the field names a file that the requester may not make the service read
 ├── UnknownSpec       a job's spec is one of a newer version: left to a controller of that
+├── LimitReached      the owner has all that it may have
 ├── FactorsNotReady   the search has no winner yet
 ├── RunStopped        the run ends early because the user asked for it (internal)
 └── RunFailed         the run ended in a failure that is recorded on the job
@@ -43,6 +44,12 @@ class UnknownSpec(ServiceError, RuntimeError):
     """The stored spec of a job cannot be read: a newer version accepted it."""
 
     code = "UNKNOWN_SPEC"
+
+
+class LimitReached(ServiceError, RuntimeError):
+    """The owner has, or the job would need, more than the operator allows it."""
+
+    code = "LIMIT_REACHED"
 
 
 class FactorsNotReady(ServiceError, RuntimeError):

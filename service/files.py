@@ -32,6 +32,10 @@ class Files:
         """Remove what a training could be resumed from; its bytes."""
         return _remove(self._artifacts / job_id / STATES)
 
+    def size(self, job_id: str) -> int:
+        """Bytes of a job's files."""
+        return size_of(self._artifacts / job_id)
+
     def has_states(self, job_id: str) -> bool:
         """Whether there is anything for `remove_states`."""
         return (self._artifacts / job_id / STATES).is_dir()

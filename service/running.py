@@ -112,7 +112,12 @@ def _search(runtime: Runtime, spec: SearchSpec) -> None:
     else:
         labels = dict(runtime.jobs.get(runtime.job.id).labels)  # as they are now: they may have been changed
         finetune = FinetuneSpec(search_id=runtime.job.id, model=spec.model, settings=spec.finetune, labels=labels)
-        runtime.jobs.hand_off(runtime.keeper.lease, finetune.canonical_json(), result.report().to_json())
+        runtime.jobs.hand_off(
+            runtime.keeper.lease,
+            finetune.canonical_json(),
+            result.report().to_json(),
+            workers=spec.finetune.workers or 1,
+        )
     runtime.reach("after hand-off")
 
 

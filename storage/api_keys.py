@@ -10,12 +10,14 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from storage.ids import new_key_id
+from storage.jobs import audit
 from storage.jobs.leases import now
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import api_keys
 from storage.records import SCOPES, ApiKey, Scope
 
+OPERATOR = "operator"  # who reaches the database
 SECRET_BYTES = 32
 SALT_BYTES = 16
 MAX_TOKEN_LENGTH = 200
@@ -46,6 +48,7 @@ class ApiKeys:
         values = {"id": key_id, "name": name, "scopes": sorted(set(scopes), key=SCOPES.index), "salt": salt}
         with self._database.transaction() as connection:
             connection.execute(sa.insert(api_keys).values(**values, secret_hash=_hash(secret, salt)))
+            audit.record(connection, OPERATOR, "key.created", f"key:{key_id}", scopes=" ".join(sorted(set(scopes))))
         return f"rw_{key_id}_{secret}"
 
     @retried()
@@ -67,6 +70,8 @@ class ApiKeys:
         statement = sa.update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
         with self._database.transaction() as connection:
             found = connection.execute(statement.values(revoked_at=now).returning(api_keys.c.id)).one_or_none()
+            if found is not None:
+                audit.record(connection, OPERATOR, "key.revoked", f"key:{key_id}")
         return found is not None
 
     @retried()

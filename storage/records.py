@@ -17,8 +17,9 @@ from search_space.candidates.candidate import Candidate
 
 ConditionType = Literal["DatabaseReachable", "Progressing", "WorkersReady"]
 
-Scope = Literal["read", "submit", "admin", "worker"]
-SCOPES: tuple[Scope, ...] = ("read", "submit", "admin", "worker")
+Scope = Literal["read", "submit", "own", "admin", "worker"]
+SCOPES: tuple[Scope, ...] = ("read", "submit", "own", "admin", "worker")
+PRIORITIES = (-100, 100)
 
 T = TypeVar("T")
 
@@ -128,6 +129,10 @@ class Job:
     failures: int = 0
     #: not to be claimed before then
     retry_at: datetime | None = None
+    #: who submitted it, or the search that handed it off; None: nobody knows
+    owner: str | None = None
+    #: those with a greater one are claimed first
+    priority: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,3 +294,43 @@ class Due:
     kind: JobKind
     labels: tuple[tuple[str, str], ...]
     error_code: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What decides when a new job's turn is, beside the time of its creation."""
+
+    #: in PRIORITIES
+    priority: int = 0
+    #: that it will hold at once
+    workers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one owner may have at once; None: any number."""
+
+    running_jobs: int | None = None
+    workers: int | None = None
+    #: of files
+    stored_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("running_jobs", 1), ("workers", 1), ("stored_bytes", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, but got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditEntry:
+    """Who did what."""
+
+    id: int
+    actor: str
+    #: e.g. "job.deleted"
+    action: str
+    #: the id of a job, of a key or of a webhook, which may be gone
+    subject: str
+    data_json: str
+    created_at: datetime

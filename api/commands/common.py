@@ -74,6 +74,10 @@ def ids_of(action: JobAction) -> str:
 JobId = Annotated[str, typer.Argument(metavar="ID", help=f"The job's id: {ids_of('cancel')}")]
 SearchId = Annotated[str, typer.Argument(metavar="ID", help="The search's id: srch_...")]
 LabelOptions = Annotated[list[str] | None, typer.Option("--label", help="key=value; may be given several times.")]
+Priority = Annotated[
+    int | None,
+    typer.Option(min=-100, max=100, help="Among jobs that wait, a greater one comes first. Default 0; above: admins."),
+]
 IdempotencyKey = Annotated[
     str | None, typer.Option("--idempotency-key", help="Submitting again with the same key returns the first job.")
 ]

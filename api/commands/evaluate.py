@@ -57,6 +57,7 @@ def evaluate(
     baselines: Annotated[bool, typer.Option(help="Evaluate the analytic baselines too.")] = True,
     label: common.LabelOptions = None,
     idempotency_key: common.IdempotencyKey = None,
+    priority: common.Priority = None,
     html: Annotated[Path | None, typer.Option(help="Wait, and write the report page to this file.")] = None,
     wait: common.Wait = False,
     as_json: common.AsJson = False,
@@ -92,7 +93,7 @@ def evaluate(
     if html is not None:
         common.make_place(html)
     with common.client() as client:
-        job = client.submit_evaluation(spec, idempotency_key=idempotency_key)
+        job = client.submit_evaluation(spec, idempotency_key=idempotency_key, priority=priority)
         if html is None:
             return after_submission(client, job, wait=wait, as_json=as_json)
         return _write_report(client, job.id, html, as_json=as_json)

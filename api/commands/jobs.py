@@ -38,6 +38,7 @@ def finetune(
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
     label: common.LabelOptions = None,
     idempotency_key: common.IdempotencyKey = None,
+    priority: common.Priority = None,
     wait: common.Wait = False,
     as_json: common.AsJson = False,
 ) -> int:
@@ -61,7 +62,7 @@ def finetune(
     for path, value in options.items():
         common.put(spec, path, value)
     with common.client() as client:
-        job = client.submit_finetune(spec, idempotency_key=idempotency_key)
+        job = client.submit_finetune(spec, idempotency_key=idempotency_key, priority=priority)
         return after_submission(client, job, wait=wait, as_json=as_json)
 
 

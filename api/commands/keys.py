@@ -1,5 +1,6 @@
-"""API keys: made and revoked where the database is, never over HTTP."""
+"""API keys and the limits of their owners: where the database is, never over HTTP."""
 
+from dataclasses import asdict
 from typing import Annotated, get_args
 
 import typer
@@ -9,10 +10,15 @@ from api.commands import common
 from api.console import err, note, print_json, print_line, print_table
 from api.settings import load_settings
 from ropewalk.client.errors import BadInput
+from ropewalk.reading.sizes import bytes_of
 from storage.records import Scope
 
 KNOWN_SCOPES: tuple[Scope, ...] = get_args(Scope)
+SCOPE_HELP = "read, submit: all jobs; own: one's own jobs alone; admin; several times. Default: read, submit."
 DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "submit")
+
+#: By their names here: all other owners are keys.
+_OWNERS = {"default": "*", "local": "local"}
 
 _FIRST = (
     "this is the only key: a running server needs one for every request from now on, except from who has the token in "
@@ -28,14 +34,14 @@ def register(app: typer.Typer) -> None:
     keys_app.command("create")(create)
     keys_app.command("list")(list_keys)
     keys_app.command("revoke")(revoke)
+    keys_app.command("limit")(limit)
+    keys_app.command("limits")(list_limits)
     app.add_typer(keys_app, name="keys")
 
 
 def create(
     name: Annotated[str, typer.Argument(help="Who or what uses the key.")],
-    scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="read, submit, admin; several times. Default: read, submit.")
-    ] = None,
+    scope: Annotated[list[str] | None, typer.Option("--scope", help=SCOPE_HELP)] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Create a key. It is shown only once."""
@@ -108,3 +114,60 @@ def revoke(
         if not (key_id.isascii() and ApiKeys(database).revoke(key_id)):
             raise BadInput(f"there must be an active key with this id, but got {key_id!r}")
     print_json({"id": key_id, "revoked": True}) if as_json else print_line(f"{key_id} revoked")
+
+
+def limit(
+    owner: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="A key's id; default: keys without limits of their own; local: the token."),
+    ],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Jobs at work at once.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Workers of jobs at work.")] = None,
+    stored: Annotated[str | None, typer.Option("--bytes", metavar="SIZE", help="Files of its jobs, as 100G.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Limit what a key's jobs may have at once, in place of the limits of before; without options there are none."""
+    from api.databases import open_database
+    from storage.api_keys import OPERATOR, ApiKeys
+    from storage.limits import OwnerLimits
+    from storage.records import Limits
+
+    limits = Limits(running_jobs=jobs, workers=workers, stored_bytes=_bytes(stored))
+    with open_database(load_settings()) as database:
+        if owner not in _OWNERS and not any(key.id == owner for key in ApiKeys(database).list()):
+            raise BadInput(f"limits are for a key's id, default or local, but got {owner!r}")
+        OwnerLimits(database).set(_OWNERS.get(owner, f"key:{owner}"), limits, actor=OPERATOR)
+    if as_json:
+        print_json({"id": owner, "running_jobs": jobs, "workers": workers, "stored_bytes": limits.stored_bytes})
+    else:
+        print_line(f"{owner}: {_shown(jobs)} jobs, {_shown(workers)} workers, {_shown(limits.stored_bytes)} bytes")
+
+
+def _bytes(text: str | None) -> int | None:
+    try:
+        return None if text is None else bytes_of(text)
+    except ValueError as error:
+        raise BadInput(f"--bytes: {error}") from None
+
+
+def _shown(value: int | None) -> str:
+    return "any number of" if value is None else str(value)
+
+
+def list_limits(as_json: common.AsJson = False) -> None:
+    """List the limits."""
+    from api.databases import open_database
+    from storage.limits import OwnerLimits
+
+    names = {owner: name for name, owner in _OWNERS.items()}
+    with open_database(load_settings()) as database:
+        found = {
+            names.get(owner, owner.removeprefix("key:")): one for owner, one in OwnerLimits(database).all().items()
+        }
+    if as_json:
+        print_json({"items": [{"id": owner, **asdict(one)} for owner, one in found.items()]})
+        return
+    table = Table("id", "jobs", "workers", "bytes")
+    for owner, one in found.items():
+        table.add_row(owner, *(str("" if value is None else value) for value in asdict(one).values()))
+    print_table(table)

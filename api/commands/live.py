@@ -198,6 +198,7 @@ def print_job(job: JobResource) -> None:
         ("labels", _pairs(job.labels)),
     ]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]
+    rows += [("owner", job.owner), ("priority", job.priority or None)]
     rows += [(one.type, f"{one.reason}: {one.message}") for one in job.conditions]
     rows += [("note", warning) for warning in job.warnings]
     for name, value in rows:

@@ -1,13 +1,14 @@
-"""What goes: labels, jobs, and jobs by age."""
+"""What goes: labels, jobs, and jobs by age; and who did what."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from api.commands import common
-from api.console import note, print_json, print_line
+from api.console import note, print_json, print_line, print_table
 from ropewalk.client.errors import ApiError, BadInput
 from ropewalk.client.sync import Client
 from ropewalk.reading.durations import seconds_of
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command("label")(label)
     app.command("delete")(delete)
     app.command("purge")(purge)
+    app.command("audit")(audit)
 
 
 def label(
@@ -142,3 +144,26 @@ def _told(deleted: DeletedResource, *, as_json: bool) -> None:
         f"{deleted.id} deleted: {deleted.scores} scores, {deleted.events} events, {deleted.trials} trials, "
         f"{deleted.bytes} bytes of files"
     )
+
+
+def audit(
+    subject: Annotated[str | None, typer.Option(help="Only what was done to this job, key, webhook or owner.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only what this one did: key:..., local, operator.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The most entries to list, up to 200.")] = 20,
+    before: Annotated[int | None, typer.Option(min=0, help="Only entries with a lesser id.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """List who did what, newest first. Needs scope admin."""
+    with common.client() as client:
+        found = client.audit(subject=subject, actor=actor, before=before, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("id", "when", "who", "did", "to", "data")
+    for one in found.items:
+        when = one.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        data = " ".join(f"{name}={value}" for name, value in one.data.items() if value is not None)
+        table.add_row(str(one.id), when, one.actor, one.action, one.subject, data)
+    print_table(table)
+    if found.next_before is not None:
+        note(f"more: --before {found.next_before}")

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("cancel")(cancel)
     app.command("pause")(pause)
     app.command("resume")(resume)
+    app.command("prioritize")(prioritize)
 
 
 def submit(
@@ -60,6 +61,7 @@ def submit(
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check and estimate, submit nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, submit nothing.")] = False,
     idempotency_key: common.IdempotencyKey = None,
+    priority: common.Priority = None,
     wait: common.Wait = False,
     as_json: common.AsJson = False,
 ) -> int:
@@ -98,7 +100,7 @@ def submit(
         if dry_run:
             print_plan(client.plan(spec), as_json=as_json)
             return 0
-        job = client.submit(spec, idempotency_key=idempotency_key)
+        job = client.submit(spec, idempotency_key=idempotency_key, priority=priority)
         for warning in job.warnings:
             note(warning)
         if not wait:
@@ -132,11 +134,12 @@ def list_jobs(
     label: Annotated[str | None, typer.Option(help="Only jobs with this label: key=value.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most jobs to list, up to 200.")] = 20,
     page_token: Annotated[str | None, typer.Option(help="next_page_token of the previous page.")] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only jobs that your key submitted.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     with common.client() as client:
-        page = client.jobs(_kind(kind), state=state, label=label, limit=limit, page_token=page_token)
+        page = client.jobs(_kind(kind), state=state, label=label, limit=limit, page_token=page_token, mine=mine)
     if as_json:
         print_json(page)
         return
@@ -191,6 +194,17 @@ def pause(job_id: PausableId, as_json: common.AsJson = False) -> None:
 def resume(job_id: PausableId, as_json: common.AsJson = False) -> None:
     """Continue a paused search or fine-tuning, on any controller."""
     _act(Client.resume, job_id, as_json=as_json)
+
+
+def prioritize(
+    job_id: common.JobId,
+    priority: Annotated[int, typer.Argument(min=-100, max=100, help="A greater one comes first; above 0: admins.")],
+    as_json: common.AsJson = False,
+) -> None:
+    """Change a job's place among those that wait. Give a negative one behind --."""
+    with common.client() as client:
+        job = client.prioritize(job_id, priority)
+    print_json(job) if as_json else print_line(f"{job.id} {job.state.value}, priority {job.priority}")
 
 
 def _act(act: Callable[[Client, str], JobResource], job_id: str, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from api.http.handlers import install_handlers
 from api.http.metrics import Metrics
 from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from api.http.prefix import PrefixMiddleware
-from api.http.routes import evaluations, finetunes, health, models, plans, searches, webhooks
+from api.http.routes import audit, evaluations, finetunes, health, models, plans, searches, webhooks
 from api.rate_limits import RateLimits
 from api.settings import Settings
 from evaluation.models.user_path import user_path
@@ -55,15 +55,16 @@ def create_app(
         dependencies=[Depends(no_unknown_query)],
     )
     app.state.door = door
+    app.state.own_roots = settings.roots
     app.state.roots = (*settings.roots, user_path(str(settings.home)).absolute() / "artifacts")
     app.state.metrics = Metrics(door)
     install_handlers(app)
-    for routes in (searches, finetunes, evaluations, models, plans, webhooks, health):
+    for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health):
         app.include_router(routes.router)
     app.router.routes.append(DashboardRoute(open_optuna_storage))
     app.add_middleware(BodyLimitMiddleware)
     limits = RateLimits(settings.requests)
-    gatekeeper = Gatekeeper(keys, host=settings.host, limits=limits, token=token, creator_of=door.creator)
+    gatekeeper = Gatekeeper(keys, host=settings.host, limits=limits, token=token, owner_of=door.owner)
     app.add_middleware(AccessMiddleware, gatekeeper=gatekeeper)
     app.add_middleware(RequestContextMiddleware)
     app.add_middleware(PrefixMiddleware, configured=settings.root_path)  # added last is outermost

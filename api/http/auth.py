@@ -37,19 +37,22 @@ from api.rate_limits import RateLimits
 from api.settings import is_loopback
 from ropewalk.wire.kinds import KINDS
 from storage.api_keys import ApiKeys
+from storage.errors import JobNotFound
 from storage.records import SCOPES, ApiKey
 from storage.records import Scope as KeyScope
 
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DOCS_ASSETS = "/docs-assets"  # scripts and styles of /docs
-WEBHOOKS = "/v1/webhooks"
+WEBHOOKS, AUDIT = "/v1/webhooks", "/v1/audit"
 NEEDS_KEY = "this server needs an API key: send Authorization: Bearer rw_..., which clients take from ROPEWALK_API_KEY"
 NEEDS_TOKEN = (
     "this server needs its token, which clients on its machine read by themselves from the file `token` in its "
     "ROPEWALK_HOME: set ROPEWALK_HOME to the server's, or ROPEWALK_API_KEY to the token"
 )
-_JOB_PATH = re.compile(rf"/v1/(?:{'|'.join(row.collection for row in KINDS.values())})/(?P<id>[0-9a-z_]+)(?:/|$)")
+_COLLECTION = f"/v1/(?:{'|'.join(row.collection for row in KINDS.values())})"
+_JOB_PATH = re.compile(rf"{_COLLECTION}/(?P<id>[^/:]+)(?:[/:]|$)")
+_FOR_ALL = re.compile(rf"{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?")  # of nobody's job alone
 FORWARDED = ("forwarded", "x-forwarded-for")  # a proxy's, behind which anybody may be
 VERIFIED_SECONDS = 30.0  # a revoked key stops working within this time; verifying costs a scrypt run
 KEYS_EXIST_SECONDS = 5.0  # the first key locks a running loopback server within this time
@@ -67,6 +70,16 @@ class Principal:
     def may(self, scope: KeyScope) -> bool:
         """Whether this principal has `scope`; admin has every scope."""
         return scope in self.scopes or "admin" in self.scopes
+
+    @property
+    def sees(self) -> str | None:
+        """Whose jobs it sees in lists: its own, or None: all."""
+        return None if self.may("read") else self.name
+
+    @property
+    def names(self) -> str | None:
+        """Whose jobs its specs may name: its own, or None: all."""
+        return None if self.may("read") or self.may("submit") else self.name
 
 
 NOBODY = Principal(name="nobody", scopes=frozenset())
@@ -100,13 +113,13 @@ class Gatekeeper:
         host: str,
         limits: RateLimits,
         token: str | None = None,
-        creator_of: Callable[[str], str | None] = lambda _: None,
+        owner_of: Callable[[str], str | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`token`: the home's; None, and on an address that other machines reach, only keys count.
-        `creator_of`: who submitted the job of an id, by a principal's name."""
+        `owner_of`: who submitted the job of an id, by a principal's name."""
         self._keys = keys
-        self._creator_of = creator_of
+        self._owner_of = owner_of
         self._limits = limits
         self._verifying = threading.BoundedSemaphore(VERIFIED_AT_ONCE)
         self._loopback = is_loopback(host)
@@ -126,10 +139,31 @@ class Gatekeeper:
             self._keys_exist = (exist, self._clock() + KEYS_EXIST_SECONDS)
         return exist
 
-    def _is_own(self, principal: Principal, path: str) -> bool:
-        """Whether the path is of a job that the principal submitted: what may be submitted may be followed, too."""
-        found = _JOB_PATH.match(path)
-        return found is not None and principal.may("submit") and self._creator_of(found["id"]) == principal.name
+    def _check(self, principal: Principal, method: str, path: str) -> None:
+        """Return when the principal's scopes are enough for a request.
+
+        Raises:
+            InsufficientScope.
+            JobNotFound: it is of a job of somebody else, of which it is not told that there is one.
+        """
+        needed = scope_for(method, path)
+        if principal.may(needed):
+            return
+        job = _JOB_PATH.match(path)
+        if needed == "read" and principal.may("submit") and job is not None and self._is_own(principal, job["id"]):
+            return  # what may be submitted may be followed, too
+        if principal.may("own") and needed in ("read", "submit"):
+            if job is not None and not self._is_own(principal, job["id"]):
+                raise JobNotFound(f"a job must exist and be your own, but there is no {job['id']!r}")
+            if job is not None or _FOR_ALL.fullmatch(path):
+                return
+        raise InsufficientScope(
+            f"{method} needs a key with scope {needed}, "
+            f"but {principal.name} has {', '.join(sorted(principal.scopes)) or 'none'}"
+        )
+
+    def _is_own(self, principal: Principal, job_id: str) -> bool:
+        return self._owner_of(job_id) == principal.name
 
     def is_operator(self, token: str | None) -> bool:
         """Whether it is the home's token."""
@@ -146,7 +180,8 @@ class Gatekeeper:
         """The principal of a request from `address` that may go on.
 
         Raises:
-            Unauthenticated, InsufficientScope, HostNotAllowed, CrossOriginRequest, TooManyRequests: why it may not.
+            Unauthenticated, InsufficientScope, JobNotFound, HostNotAllowed, CrossOriginRequest, TooManyRequests: why it
+                may not.
         """
         _check_origin(method, headers)
         if path in OPEN_PATHS or path.startswith(f"{DOCS_ASSETS}/"):
@@ -160,12 +195,7 @@ class Gatekeeper:
             return ANYONE_LOCAL
         principal = self._identify(headers, address)
         self._limits.count_request(principal.name)
-        needed = scope_for(method, path)
-        if not (principal.may(needed) or (needed == "read" and self._is_own(principal, path))):
-            raise InsufficientScope(
-                f"{method} needs a key with scope {needed}, "
-                f"but {principal.name} has {', '.join(sorted(principal.scopes)) or 'none'}"
-            )
+        self._check(principal, method, path)
         return principal
 
     def _identify(self, headers: Headers, address: str) -> Principal:
@@ -196,6 +226,8 @@ class Gatekeeper:
 
 def scope_for(method: str, path: str) -> KeyScope:
     """What a request needs: what is deleted nobody brings back. Webhooks are those of who submits."""
+    if path == AUDIT:
+        return "admin"
     if path == WEBHOOKS or path.startswith(f"{WEBHOOKS}/"):
         return "submit"
     if method in READING_METHODS:

@@ -4,11 +4,12 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Query, Request
 
-from api.errors import MalformedRequest
+from api.errors import InsufficientScope, MalformedRequest
 from api.http.auth import Principal
 from ropewalk.wire.kinds import JobState
 from service.door import Door
 from service.specs.base import Spec
+from storage.records import PRIORITIES
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 200
@@ -85,9 +86,26 @@ PageToken = Annotated[
     str | None,
     Query(description="next_page_token of the previous page, with the same filters", max_length=MAX_FILTER_CHARACTERS),
 ]
+Mine = Annotated[bool, Query(description="only jobs that this key submitted")]
+Priority = Annotated[
+    int,
+    Query(
+        ge=PRIORITIES[0], le=PRIORITIES[1], description="those with a greater one come first; above 0 for admin only"
+    ),
+]
 After = Annotated[int, Query(ge=0, le=MAX_EVENT_ID, description="only events with a greater id")]
 TrialNumber = Annotated[int | None, Query(ge=0, le=MAX_NUMBER)]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="resume an event stream after this id")]
+
+
+def check_priority(who: Principal, priority: int) -> None:
+    """Return when `who` may give a job this priority.
+
+    Raises:
+        InsufficientScope: before everybody else's jobs comes what admins say.
+    """
+    if priority > 0 and not who.may("admin"):
+        raise InsufficientScope(f"a priority above 0 needs a key with scope admin, but got priority={priority}")
 
 
 SpecType = TypeVar("SpecType", bound=Spec)

@@ -1,32 +1,30 @@
-"""Who gets a job next: the oldest that is free, and what happens to one that its controller has to release."""
+"""Which job is next, in fairness to their owners and within their limits, and what happens to one that its controller
+has to release."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 
 from ropewalk.wire.kinds import JobKind, JobState
 from storage.jobs import conditions, events, requests
-from storage.jobs.leases import JobRow, hold, now, seconds_from_now, with_time
+from storage.jobs.leases import JobRow, hold, now, seconds_from_now
 from storage.jobs.rows import change, move
 from storage.postgres.outages import Outage, Outages
-from storage.postgres.tables import jobs
+from storage.postgres.tables import EVERY_KEY, IN_HANDS, jobs
 from storage.records import Condition, Lease
-from storage.transitions import CLAIMABLE
 
 
 def claim(
     connection: sa.Connection, owner: str, lease_seconds: float, kinds: Sequence[JobKind], outages: Outages
 ) -> JobRow | None:
-    """The oldest free job under a new lease; None when there is none.
+    """The job whose turn it is, under a new lease; None when there is none.
 
     Whoever looks for work reaps what has expired: there is no process or job of its own for it that could die too.
     A lease that expired because nobody could renew it, as this process saw in `outages`, is no controller's loss.
     """
-    row = _oldest_free(connection, kinds)
+    row = _next(connection, kinds)
     if row is None:
         return None
     outage = _outage_of(row, lease_seconds, outages)
@@ -93,16 +91,48 @@ def put_back(connection: sa.Connection, lease: Lease, why: Condition, failures: 
     )
 
 
-def _oldest_free(connection: sa.Connection, kinds: Sequence[JobKind]) -> JobRow | None:
-    """The row with `db_now`, locked. One that somebody else has locked is at work, or is being claimed: passed over."""
-    return connection.execute(_query(tuple(kinds))).one_or_none()
+# Whose turn it is: jobs that only have to be ended, then by priority, then of the owner with the fewest jobs at work,
+# then the oldest. An owner with all that it may have is passed over. So is a row that somebody else has locked: it is
+# at work, or being claimed.
+_NEXT = sa.text(f"""
+    WITH running AS MATERIALIZED (
+        SELECT coalesce(owner, '') AS owner, count(*) AS jobs, sum(workers) AS workers FROM ropewalk.jobs
+        WHERE {IN_HANDS} AND lease_expires_at > clock_timestamp() GROUP BY 1
+    ),
+    locked AS (
+        SELECT jobs.* FROM ropewalk.jobs
+        LEFT JOIN running ON running.owner = coalesce(jobs.owner, '')
+        LEFT JOIN ropewalk.owner_limits AS own ON own.owner = jobs.owner
+        LEFT JOIN ropewalk.owner_limits AS rest
+            ON rest.owner = '{EVERY_KEY}' AND own.owner IS NULL AND jobs.owner LIKE 'key:%'
+        WHERE {IN_HANDS.replace("state", "jobs.state")} AND jobs.kind = ANY(:kinds)
+          AND (jobs.lease_expires_at IS NULL OR jobs.lease_expires_at <= clock_timestamp())
+          AND (jobs.retry_at IS NULL OR jobs.retry_at <= clock_timestamp())
+          AND (jobs.state = 'cancelling' OR (
+               coalesce(running.jobs, 0) < coalesce(own.running_jobs, rest.running_jobs, 2147483647)
+               AND coalesce(running.workers, 0) + jobs.workers <= coalesce(own.workers, rest.workers, 2147483647)))
+        ORDER BY jobs.state = 'cancelling' DESC, jobs.priority DESC, coalesce(running.jobs, 0),
+                 jobs.created_at, jobs.id
+        LIMIT 1 FOR NO KEY UPDATE OF jobs SKIP LOCKED
+    )
+    SELECT locked.*, clock_timestamp() AS db_now, EXISTS (SELECT FROM ropewalk.owner_limits) AS is_limited FROM locked
+""")
+_ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
+_HAS_ROOM = sa.text(f"""
+    SELECT count(jobs.id) < coalesce(min(limits.running_jobs), 2147483647)
+       AND coalesce(sum(jobs.workers), 0) + :workers <= coalesce(min(limits.workers), 2147483647)
+    FROM (SELECT * FROM ropewalk.owner_limits WHERE owner = :owner OR (owner = '{EVERY_KEY}' AND :owner LIKE 'key:%')
+          ORDER BY owner = :owner DESC LIMIT 1) AS limits
+    LEFT JOIN ropewalk.jobs ON jobs.owner = :owner AND {IN_HANDS} AND lease_expires_at > clock_timestamp()
+""")
 
 
-@cache
-def _query(kinds: tuple[JobKind, ...]) -> sa.Select[Any]:
-    """Built once: every controller asks twice a second."""
-    expired = sa.or_(jobs.c.lease_expires_at.is_(None), jobs.c.lease_expires_at <= now)
-    due = sa.or_(jobs.c.retry_at.is_(None), jobs.c.retry_at <= now)
-    query = sa.select(jobs).where(jobs.c.kind.in_(kinds), jobs.c.state.in_(CLAIMABLE), expired, due)
-    query = query.order_by(jobs.c.created_at, jobs.c.id).limit(1).with_for_update(skip_locked=True, key_share=True)
-    return with_time(query)
+def _next(connection: sa.Connection, kinds: Sequence[JobKind]) -> JobRow | None:
+    """The row with `db_now`, locked."""
+    row = connection.execute(_NEXT, {"kinds": list(kinds)}).one_or_none()
+    if row is None or not row.is_limited or row.owner is None or row.state == JobState.cancelling:
+        return row
+    # What others have claimed for this owner since the statement above began counts, too.
+    connection.execute(_ONE_AT_A_TIME, {"owner": f"ropewalk {row.owner}"})
+    has_room = connection.execute(_HAS_ROOM, {"owner": row.owner, "workers": row.workers}).scalar_one_or_none()
+    return row if has_room is not False else None

@@ -12,13 +12,7 @@ from storage.errors import IdempotencyConflict, InvalidTransition
 from storage.jobs import events, requests
 from storage.jobs.leases import JobRow, lock_job
 from storage.postgres.tables import idempotency_keys, jobs
-from storage.records import IdempotencyRequest
-
-_CREATOR = sa.text("""
-    SELECT CAST(data_json AS jsonb)->>'creator' FROM ropewalk.events
-    WHERE type = 'job.created' AND job_id = (SELECT coalesce(parent_id, id) FROM ropewalk.jobs WHERE id = :job_id)
-    ORDER BY id LIMIT 1
-""")
+from storage.records import IdempotencyRequest, Turn
 
 
 def insert_job(
@@ -29,33 +23,36 @@ def insert_job(
     labels: Sequence[tuple[str, str]],
     parent_id: str | None,
     creator: str | None = None,
+    turn: Turn = Turn(),  # noqa: B008 (frozen)
 ) -> JobRow:
     """A new queued job with its event, which says who asked for it.
 
     Raises:
         JobNotFound, InvalidTransition: of the parent.
     """
-    values = {"id": job_id, "kind": kind, "spec_json": spec_json, "labels": dict(labels), "parent_id": parent_id}
-    if parent_id is None:
-        values["owner"] = creator
-    if parent_id is not None:
-        _check_parent(connection, parent_id)
+    parent = None if parent_id is None else _checked_parent(connection, parent_id)
+    values = {
+        "id": job_id,
+        "kind": kind,
+        "spec_json": spec_json,
+        "labels": dict(labels),
+        "parent_id": parent_id,
+        "owner": creator if parent is None else parent.owner,
+        "priority": turn.priority if parent is None else parent.priority,
+        "workers": turn.workers,
+    }
     row = connection.execute(sa.insert(jobs).values(values).returning(*jobs.c)).one()
     events.record(connection, job_id, "job.created", kind=kind, parent_id=parent_id, creator=creator)
     return row
 
 
-def creator_of(connection: sa.Connection, job_id: str) -> str | None:
-    """Who asked for the job, or for the search that handed it off; None where nobody knows."""
-    return connection.execute(_CREATOR, {"job_id": job_id}).scalar_one_or_none()
-
-
-def _check_parent(connection: sa.Connection, parent_id: str) -> None:
+def _checked_parent(connection: sa.Connection, parent_id: str) -> JobRow:
     """A parent exists and waits for one child at most; its lock makes a second child wait for this answer."""
-    lock_job(connection, parent_id)
+    parent = lock_job(connection, parent_id)
     live = requests.live_child(connection, parent_id)
     if live is not None:
         raise InvalidTransition(f"a search has one unfinished fine-tuning at most, but {parent_id} has {live}")
+    return parent
 
 
 def take_key(connection: sa.Connection, idempotency: IdempotencyRequest, kind: JobKind, job_id: str) -> JobRow | None:

@@ -27,10 +27,16 @@ class JobFilter:
     kind: JobKind
     state: JobState | None = None
     label: tuple[str, str] | None = None
+    owner: str | None = None
 
     def digest(self) -> str:
         """What binds a page token to these filters."""
-        return hashlib.sha256(repr((self.kind, str(self.state), self.label)).encode()).hexdigest()[:12]
+        return hashlib.sha256(repr(self._told()).encode()).hexdigest()[:12]
+
+    def _told(self) -> tuple[object, ...]:
+        """Without an owner as before there were any: tokens that were given out then stay right."""
+        filters = (self.kind, str(self.state), self.label)
+        return filters if self.owner is None else (*filters, self.owner)
 
 
 def list_jobs(connection: sa.Connection, chosen: JobFilter, *, limit: int, page_token: str | None) -> Page[Job]:
@@ -41,6 +47,8 @@ def list_jobs(connection: sa.Connection, chosen: JobFilter, *, limit: int, page_
         query = query.where(jobs.c.state == chosen.state.value)
     if chosen.label is not None:
         query = query.where(jobs.c.labels.contains(dict([chosen.label])))
+    if chosen.owner is not None:
+        query = query.where(jobs.c.owner == chosen.owner)
     if page_token is not None:
         query = query.where(sa.tuple_(jobs.c.created_at, jobs.c.id) < _after(page_token, chosen))
     rows = connection.execute(query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit + 1)).all()

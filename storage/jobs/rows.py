@@ -43,6 +43,8 @@ def job_from_row(row: JobRow) -> Job:
         conditions=conditions.from_column(row.conditions),
         failures=row.failures,
         retry_at=row.retry_at,
+        owner=row.owner,
+        priority=row.priority,
     )
 
 

@@ -11,13 +11,13 @@ from ropewalk.wire.kinds import JOB_KINDS, JobAction, JobKind, JobState
 from storage.errors import InvalidTransition, LeaseLost
 from storage.ids import new_job_id
 from storage.jobs import audit, claims, conditions, events, listing, requests
-from storage.jobs.creation import creator_of, insert_job, take_key
+from storage.jobs.creation import insert_job, take_key
 from storage.jobs.leases import hold, lock_job, now, seconds_from_now
 from storage.jobs.rows import change, job_from_row, move, progress_value
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import jobs
-from storage.records import Condition, Created, Event, IdempotencyRequest, Job, Lease, Page, Progress
+from storage.records import Condition, Created, Event, IdempotencyRequest, Job, Lease, Page, Progress, Turn
 from storage.transitions import check_move
 
 Labels = Mapping[str, str]
@@ -43,6 +43,7 @@ class JobStore:
         idempotency: IdempotencyRequest | None = None,
         creator: str | None = None,
         first_events: Sequence[tuple[str, str]] = (),
+        turn: Turn = Turn(),  # noqa: B008 (frozen)
     ) -> Created:
         """A new queued job that `creator` asked for, with `first_events` (type, JSON text) in its history; or, with an
         idempotency key that was used before, the job of then (`replayed`).
@@ -57,7 +58,9 @@ class JobStore:
                 first = take_key(connection, idempotency, kind, job_id)
                 if first is not None:
                     return Created(job=job_from_row(first), replayed=True)
-            row = insert_job(connection, job_id, kind, spec_json, labels, parent_id, creator)
+            row = insert_job(connection, job_id, kind, spec_json, labels, parent_id, creator, turn)
+            if creator is not None:
+                audit.record(connection, creator, "job.submitted", job_id, priority=turn.priority or None)
             for type, data_json in first_events:
                 events.append(connection, job_id, type, data_json)
             return Created(job=job_from_row(row), replayed=False)
@@ -72,10 +75,10 @@ class JobStore:
         return job_from_row(row)
 
     @retried()
-    def creator(self, job_id: str) -> str | None:
-        """Who asked for the job; None where there is no such job, or nobody knows."""
+    def owner(self, job_id: str) -> str | None:
+        """Who submitted the job, or the search that handed it off; None where there is no such job, or nobody knows."""
         with self._database.transaction() as connection:
-            return creator_of(connection, job_id)
+            return connection.execute(sa.select(jobs.c.owner).where(jobs.c.id == job_id)).scalar_one_or_none()
 
     @retried()
     def list(
@@ -84,11 +87,12 @@ class JobStore:
         *,
         state: JobState | None = None,
         label: tuple[str, str] | None = None,
+        owner: str | None = None,
         limit: int = 20,
         page_token: str | None = None,
     ) -> Page[Job]:
         """Newest first. Raises: UnknownPageToken, also for a token of other filters."""
-        chosen = listing.JobFilter(kind=kind, state=state, label=label)
+        chosen = listing.JobFilter(kind=kind, state=state, label=label, owner=owner)
         with self._database.transaction() as connection:
             return listing.list_jobs(connection, chosen, limit=limit, page_token=page_token)
 
@@ -96,9 +100,8 @@ class JobStore:
     def claim(
         self, owner: str, lease_seconds: float, kinds: Sequence[JobKind] | None = None
     ) -> tuple[Job, Lease] | None:
-        """The oldest job that is queued, or active without a live lease, now under a new lease; or None.
-
-        A job that was requeued after a failure is left alone until its time has come.
+        """The job whose turn it is among those that are queued, or active without a live lease, now under a new lease;
+        or None: `claims` says which. A job that was requeued after a failure is left alone until its time has come.
         """
         with self._database.transaction() as connection:
             row = claims.claim(connection, owner, lease_seconds, kinds or JOB_KINDS, self._database.outages)
@@ -206,7 +209,7 @@ class JobStore:
             return events.append(connection, lease.job_id, type, data_json)
 
     @retried()
-    def request(self, job_id: str, action: JobAction) -> Job:
+    def request(self, job_id: str, action: JobAction, *, actor: str | None = None) -> Job:
         """What the user asks for; doing it twice is doing it once.
 
         cancel: a queued or paused job ends at once; an active one becomes cancelling and its controller ends it.
@@ -218,7 +221,10 @@ class JobStore:
             JobNotFound, InvalidTransition (with the current state).
         """
         with self._database.transaction() as connection:
-            return job_from_row(requests.apply(connection, job_id, action))
+            row = requests.apply(connection, job_id, action)
+            if actor is not None:
+                audit.record(connection, actor, f"job.{action}", job_id)
+            return job_from_row(row)
 
     @retried(repeatable=False)
     def relabel(
@@ -232,8 +238,16 @@ class JobStore:
             audit.record(connection, actor, "job.labelled", job_id, labels=len(labels))
             return job_from_row(change(connection, row.id, labels=labels, spec_json=respec(row.spec_json, labels)))
 
+    @retried()
+    def prioritize(self, job_id: str, priority: int, *, actor: str) -> Job:
+        """Let the job be claimed before those with a lesser priority, from its next claim on. Raises: JobNotFound."""
+        with self._database.transaction() as connection:
+            row = lock_job(connection, job_id)
+            audit.record(connection, actor, "job.prioritized", job_id, priority=priority)
+            return job_from_row(change(connection, row.id, priority=priority))
+
     @retried(repeatable=False)
-    def hand_off(self, lease: Lease, finetune_spec_json: str, result_json: str) -> Job:
+    def hand_off(self, lease: Lease, finetune_spec_json: str, result_json: str, *, workers: int = 1) -> Job:
         """The search's result, its move to finetuning, the end of its lease and the new fine-tuning job, which is
         returned, in one transaction. Raises: LeaseLost, InvalidTransition."""
         with self._database.transaction() as connection:
@@ -242,7 +256,9 @@ class JobStore:
             moved = move(connection, row, JobState.finetuning, result_json=result_json)
             child_id = new_job_id("finetune")
             labels = job_from_row(moved).labels
-            child = insert_job(connection, child_id, "finetune", finetune_spec_json, labels, parent_id=row.id)
+            child = insert_job(
+                connection, child_id, "finetune", finetune_spec_json, labels, row.id, turn=Turn(workers=workers)
+            )
             events.record(connection, row.id, "finetune.created", finetune_id=child_id)
         return job_from_row(child)
 

@@ -47,6 +47,9 @@ def _created_at() -> sa.Column[object]:
     return sa.Column("created_at", Timestamp, nullable=False, server_default=sa.text("clock_timestamp()"))
 
 
+#: Jobs that a controller has or may claim: few of many, and in an index.
+IN_HANDS = f"state NOT IN ({_quoted(UNLEASED)})"
+
 _STATE_OF_KIND = " OR ".join(f"(kind = '{kind}' AND state IN ({_quoted(STATES[kind])}))" for kind in JOB_KINDS)
 
 jobs = sa.Table(
@@ -78,6 +81,8 @@ jobs = sa.Table(
     sa.Column("retry_at", Timestamp, nullable=True),
     # Who submitted it, or the search that handed it off; null: nobody knows. A trigger fills it in for old code.
     sa.Column("owner", sa.Text, nullable=True),
+    sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("workers", sa.Integer, nullable=False, server_default=sa.text("1")),
     sa.CheckConstraint(_STATE_OF_KIND, name="state_of_kind"),
     sa.CheckConstraint("request IN ('none', 'cancel', 'pause')", name="request"),
     sa.CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({_quoted(FINAL)}))", name="finished_when_final"),
@@ -97,10 +102,13 @@ jobs = sa.Table(
     sa.CheckConstraint(
         f"retry_at IS NULL OR (lease_owner IS NULL AND state NOT IN ({_quoted(UNLEASED)}))", name="retry_when_free"
     ),
+    sa.CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
+    sa.CheckConstraint("workers >= 1", name="workers"),
+    sa.Index("ix_jobs_owner_kind_created_at_id", "owner", "kind", sa.text("created_at DESC"), sa.text("id DESC")),
     # Lists: newest first by kind, by state, by label. Claims: oldest first among the few that can be claimed.
     sa.Index("ix_jobs_kind_created_at_id", "kind", sa.text("created_at DESC"), sa.text("id DESC")),
     sa.Index("ix_jobs_labels", "labels", postgresql_using="gin"),
-    sa.Index("ix_jobs_claimable", "created_at", "id", postgresql_where=sa.text(f"state NOT IN ({_quoted(UNLEASED)})")),
+    sa.Index("ix_jobs_claimable", "created_at", "id", postgresql_where=sa.text(IN_HANDS)),
     # A search hands off once: at most one unfinished fine-tuning waits on it.
     sa.Index(
         "uq_jobs_live_child",
@@ -264,4 +272,21 @@ deliveries = sa.Table(
     sa.Index(None, "due_at", postgresql_where=sa.text("ended_at IS NULL")),
     sa.Index(None, "webhook_id", "id"),
     sa.Index(None, "job_id"),
+)
+
+EVERY_KEY = "*"
+
+owner_limits = sa.Table(
+    "owner_limits",
+    metadata,
+    # As jobs name it, or EVERY_KEY: that of keys without a row of their own.
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("running_jobs", sa.Integer, nullable=True),
+    sa.Column("workers", sa.Integer, nullable=True),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=True),
+    sa.CheckConstraint(
+        "owner <> '' AND coalesce(running_jobs, 1) >= 1 AND coalesce(workers, 1) >= 1 "
+        "AND coalesce(stored_bytes, 0) >= 0",
+        name="given",
+    ),
 )

@@ -18,6 +18,7 @@ from ropewalk.wire.kinds import KINDS, JobKind
 from service.door import Door
 from service.readable import Readable
 from service.specs.base import Spec
+from storage.errors import JobNotFound
 from storage.records import Created, IdempotencyRequest
 
 POLL_AFTER_SECONDS = 2
@@ -51,12 +52,36 @@ CREATE_RESPONSES: Responses = {
 }
 
 
-def get_readable(who: deps.Who, request: Request) -> Readable:
-    """Which files this requester may make the server read."""
-    return Readable(roots=None if who is ANYONE_LOCAL else request.app.state.roots)
+@dataclass(frozen=True, kw_only=True)
+class Namable:
+    """What the specs of a requester may name: files, and jobs."""
+
+    readable: Readable
+    door: Door
+    #: whose jobs; None: everybody's
+    owner: str | None
+
+    def check(self, spec: Spec) -> None:
+        """Return when the spec names nothing else.
+
+        Raises:
+            PathNotAllowed, JobNotFound.
+        """
+        self.readable.check(spec)
+        for name in ("search_id", "finetune_id") if self.owner is not None else ():
+            job_id = getattr(spec, name, None)
+            if job_id is not None and self.door.owner(job_id) != self.owner:
+                raise JobNotFound(f"{name} must be a job of your own, but there is no {job_id!r}")
 
 
-TheReadable = Annotated[Readable, Depends(get_readable)]
+def get_namable(who: deps.Who, door: deps.TheDoor, request: Request) -> Namable:
+    """What this requester's specs may name. Checkpoints of the server are files of everybody's jobs."""
+    state = request.app.state
+    roots = state.own_roots if who.names is not None else state.roots
+    return Namable(readable=Readable(roots=None if who is ANYONE_LOCAL else roots), door=door, owner=who.names)
+
+
+TheReadable = Annotated[Namable, Depends(get_namable)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +94,17 @@ class Submission:
     key: deps.IdempotencyKey
     request: Request
     response: Response
+    priority: deps.Priority = 0
 
     def check(self, spec: Spec) -> None:
-        """Raise PathNotAllowed where the spec would make the server read what the requester may not."""
+        """Raise PathNotAllowed or JobNotFound where the spec names what the requester may not."""
+        deps.check_priority(self.who, self.priority)
         self.readable.check(spec)
 
     def accept(self, spec: Spec, submit: Callable[..., Created]) -> JobResource:
         """The 202 of a creation by a `submit_` of the door, or of its replay: the same principal, key, path and spec
         (defaults filled in) make the same job."""
-        created = submit(spec, idempotency=self._idempotency(spec), creator=self.who.name)
+        created = submit(spec, idempotency=self._idempotency(spec), creator=self.who.name, priority=self.priority)
         job, headers = created.job, self.response.headers
         headers["Location"] = f"{self.request.scope.get('root_path', '')}/v1/{KINDS[job.kind].collection}/{job.id}"
         headers["Retry-After"] = str(POLL_AFTER_SECONDS)

@@ -1,10 +1,10 @@
 """The routes that every kind of job has: list, look, ask for an end or a pause, follow its history, label, delete."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Path, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from api.http import deps
 from api.http.routes import common
@@ -12,22 +12,33 @@ from api.wire.jobs import deleted_resource, job_page, job_resource
 from ropewalk.wire.jobs import DeletedResource, EventList, JobPage, JobResource
 from ropewalk.wire.kinds import KINDS, JobAction, JobKind
 from service.specs.base import MAX_LABELS, Label, Spec
+from storage.records import PRIORITIES
 
 DELETION = (
     "Delete a job that has ended, with its scores, events, study and files; needs scope admin. A row of the audit log "
     "stays."
 )
-LABELLING = "Set labels of a job, or remove them (null); others stay. What was there before is kept nowhere."
+CHANGE = (
+    "Set labels of a job, or remove them (null): others stay, and what was there before is kept nowhere. Or change its "
+    "priority among jobs that wait: above 0 with scope admin only."
+)
 
 
-class LabelChanges(Spec):
-    """Labels by name; null removes one."""
+class JobChanges(Spec):
+    """What may be changed of a job."""
 
-    labels: dict[Label, Label | None] = Field(max_length=MAX_LABELS)
+    labels: dict[Label, Label | None] = Field({}, max_length=MAX_LABELS, description="by name; null removes one")
+    priority: int | None = Field(None, ge=PRIORITIES[0], le=PRIORITIES[1], description="null: as it is")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("at least one of labels and priority must be given")
+        return self
 
 
 ChangesBody = Annotated[
-    LabelChanges,
+    JobChanges,
     AfterValidator(deps.without_nul),
     Body(openapi_examples={"labels": {"value": {"labels": {"team": "long-context", "secret": None}}}}),
 ]
@@ -55,10 +66,10 @@ def add_job_routes(
         responses=common.problems(404, 409),
     )
     add(
-        f"label_{kind}",
+        f"change_{kind}",
         path,
-        _labels_of(kind, job_id),
-        LABELLING,
+        _change_of(kind, job_id),
+        CHANGE,
         methods=["PATCH"],
         responses=common.problems(404, 413, 415),
     )
@@ -78,12 +89,16 @@ def add_job_routes(
 def _page_of(kind: JobKind) -> Endpoint:
     def page(
         door: deps.TheDoor,
+        who: deps.Who,
         limit: deps.Limit,
         label: deps.Label,
         state: deps.State = None,
         page_token: deps.PageToken = None,
+        mine: deps.Mine = False,
     ) -> JobPage:
-        return job_page(door.jobs(kind, state=state, label=label, limit=limit, page_token=page_token))
+        owner = who.name if mine else who.sees
+        found = door.jobs(kind, state=state, label=label, owner=owner, limit=limit, page_token=page_token)
+        return job_page(found)
 
     return page
 
@@ -102,16 +117,20 @@ def _deletion_of(kind: JobKind, the_id: Any) -> Endpoint:
     return delete
 
 
-def _labels_of(kind: JobKind, the_id: Any) -> Endpoint:
-    def label(door: deps.TheDoor, who: deps.Who, changes: ChangesBody, job_id: str = the_id) -> JobResource:
-        return job_resource(door.relabel(kind, job_id, changes.labels, actor=who.name), door.warnings(job_id))
+def _change_of(kind: JobKind, the_id: Any) -> Endpoint:
+    def change(door: deps.TheDoor, who: deps.Who, changes: ChangesBody, job_id: str = the_id) -> JobResource:
+        deps.check_priority(who, changes.priority or 0)
+        job = door.relabel(kind, job_id, changes.labels, actor=who.name) if changes.labels else door.job(kind, job_id)
+        if changes.priority is not None:
+            job = door.prioritize(kind, job_id, changes.priority, actor=who.name)
+        return job_resource(job, door.warnings(job_id))
 
-    return label
+    return change
 
 
 def _action_of(kind: JobKind, the_id: Any, action: JobAction) -> Endpoint:
-    def act(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
-        return job_resource(door.request(kind, job_id, action), door.warnings(job_id))
+    def act(door: deps.TheDoor, who: deps.Who, job_id: str = the_id) -> JobResource:
+        return job_resource(door.request(kind, job_id, action, actor=who.name), door.warnings(job_id))
 
     return act
 

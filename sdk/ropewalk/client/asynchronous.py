@@ -24,6 +24,7 @@ from ropewalk.client.calls import Call, Spec, T
 from ropewalk.client.progress import POLL_SECONDS, Deadline, ProgressBar
 from ropewalk.client.proxies import direct, usable_proxies
 from ropewalk.found import Factors
+from ropewalk.wire.audit import AuditList
 from ropewalk.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
 from ropewalk.wire.inspection import Inspection
 from ropewalk.wire.jobs import (
@@ -102,17 +103,23 @@ class AsyncClient:
 
     # -- submission --------------------------------------------------------------------------------------------------
 
-    async def submit(self, spec: Spec, *, idempotency_key: str | None = None) -> JobResource:
+    async def submit(
+        self, spec: Spec, *, idempotency_key: str | None = None, priority: int | None = None
+    ) -> JobResource:
         """Submit a search. Submitting again with the same `idempotency_key` returns the first job."""
-        return await self._do(calls.submit("search", spec, idempotency_key))
+        return await self._do(calls.submit("search", spec, idempotency_key, priority))
 
-    async def submit_finetune(self, spec: Spec, *, idempotency_key: str | None = None) -> JobResource:
+    async def submit_finetune(
+        self, spec: Spec, *, idempotency_key: str | None = None, priority: int | None = None
+    ) -> JobResource:
         """Submit a fine-tuning job."""
-        return await self._do(calls.submit("finetune", spec, idempotency_key))
+        return await self._do(calls.submit("finetune", spec, idempotency_key, priority))
 
-    async def submit_evaluation(self, spec: Spec, *, idempotency_key: str | None = None) -> JobResource:
+    async def submit_evaluation(
+        self, spec: Spec, *, idempotency_key: str | None = None, priority: int | None = None
+    ) -> JobResource:
         """Submit an evaluation."""
-        return await self._do(calls.submit("evaluation", spec, idempotency_key))
+        return await self._do(calls.submit("evaluation", spec, idempotency_key, priority))
 
     async def validate(self, spec: Spec) -> EstimateResource:
         """Check a search's spec and learn its cost; nothing is submitted."""
@@ -142,9 +149,10 @@ class AsyncClient:
         label: str | None = None,
         limit: int | None = None,
         page_token: str | None = None,
+        mine: bool = False,
     ) -> JobPage:
-        """One page of jobs, newest first; `label` is key=value."""
-        return await self._do(calls.jobs(kind, state, label, limit, page_token))
+        """One page of jobs, newest first; `label` is key=value, `mine`: only those of this client's key."""
+        return await self._do(calls.jobs(kind, state, label, limit, page_token, mine=mine))
 
     async def trial_page(
         self, search_id: str, *, after: int | None = None, limit: int | None = None, full: bool = False
@@ -224,8 +232,23 @@ class AsyncClient:
         """Set labels of a job, or remove them (None); others stay."""
         return await self._do(calls.label(job_id, changes))
 
+    async def prioritize(self, job_id: str, priority: int) -> JobResource:
+        """Let a job come before those with a lesser priority; above 0 with a key of scope admin only."""
+        return await self._do(calls.prioritize(job_id, priority))
+
     async def _act(self, job_id: str, action: JobAction) -> JobResource:
         return await self._do(calls.act(job_id, action))
+
+    async def audit(
+        self,
+        *,
+        subject: str | None = None,
+        actor: str | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> AuditList:
+        """Who did what, newest first; needs a key of scope admin."""
+        return await self._do(calls.audit(subject, actor, before, limit))
 
     # -- webhooks ----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from ropewalk.client.errors import BadInput
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.reading.reader import strict_json
+from ropewalk.wire.audit import AuditList
 from ropewalk.wire.candidates import ScoreList, TrialPage
 from ropewalk.wire.factor_value import read_result
 from ropewalk.wire.inspection import Inspection
@@ -60,14 +61,20 @@ def job_path(job_id: str) -> str:
     return f"/v1/{kind_of(job_id).collection}/{job_id}"
 
 
-def submit(kind: JobKind, spec: Spec, idempotency_key: str | None) -> Call[JobResource]:
+def submit(kind: JobKind, spec: Spec, idempotency_key: str | None, priority: int | None = None) -> Call[JobResource]:
     """Submit a job of `kind`."""
     headers = {}
     if idempotency_key:
         if not (idempotency_key.isascii() and idempotency_key.isprintable()):
             raise BadInput(f"an idempotency key must be printable ASCII, but got {idempotency_key!r}")
         headers["Idempotency-Key"] = idempotency_key
-    return _post(f"/v1/{KINDS[kind].collection}", spec, JobResource.model_validate_json, headers=headers)
+    return _post(
+        f"/v1/{KINDS[kind].collection}",
+        spec,
+        JobResource.model_validate_json,
+        params={"priority": priority},
+        headers=headers,
+    )
 
 
 def validate_search(spec: Spec) -> Call[EstimateResource]:
@@ -93,10 +100,16 @@ def job(job_id: str) -> Call[JobResource]:
 
 
 def jobs(
-    kind: JobKind, state: str | None, label: str | None, limit: int | None, page_token: str | None
+    kind: JobKind,
+    state: str | None,
+    label: str | None,
+    limit: int | None,
+    page_token: str | None,
+    *,
+    mine: bool = False,
 ) -> Call[JobPage]:
     """Read a page of jobs."""
-    params = {"state": state, "label": label, "limit": limit, "page_token": page_token}
+    params = {"state": state, "label": label, "limit": limit, "page_token": page_token, "mine": mine or None}
     return _get(f"/v1/{KINDS[kind].collection}", JobPage.model_validate_json, params)
 
 
@@ -113,6 +126,17 @@ def delete(job_id: str) -> Call[DeletedResource]:
 def label(job_id: str, changes: Mapping[str, str | None]) -> Call[JobResource]:
     """Change a job's labels."""
     return _sent("PATCH", job_path(job_id), {"labels": dict(changes)}, JobResource.model_validate_json)
+
+
+def prioritize(job_id: str, priority: int) -> Call[JobResource]:
+    """Change a job's priority."""
+    return _sent("PATCH", job_path(job_id), {"priority": priority}, JobResource.model_validate_json)
+
+
+def audit(subject: str | None, actor: str | None, before: int | None, limit: int | None) -> Call[AuditList]:
+    """Read who did what."""
+    params = {"subject": subject, "actor": actor, "before": before, "limit": limit}
+    return _get("/v1/audit", AuditList.model_validate_json, params)
 
 
 def webhook_path(webhook_id: str) -> str:

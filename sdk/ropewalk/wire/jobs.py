@@ -86,6 +86,8 @@ class JobResource(Resource):
                 "request": "none",
                 "labels": {"team": "long-context"},
                 "parent_id": None,
+                "owner": "key:x4k2p9m7qa",
+                "priority": 0,
                 "spec": EXAMPLE_SEARCH_SPEC,
                 "progress": {
                     "stage": "searching",
@@ -129,6 +131,8 @@ class JobResource(Resource):
     request: str = Field(description="none, cancel or pause: what is requested and not yet done")
     labels: dict[str, str]
     parent_id: str | None = Field(description="the search that started this fine-tuning job")
+    owner: str | None = Field(None, description="who submitted it: key:ID, or local; null: not known")
+    priority: int = Field(0, description="among jobs that wait, a greater one comes first")
     spec: dict[str, JsonValue] = Field(description="the spec as submitted, with every default filled in")
     progress: ProgressResource
     conditions: list[ConditionResource] = Field([], description="empty until a controller has claimed the job")
@@ -163,6 +167,8 @@ class JobSummary(Resource):
     target_length: int | None = Field(None, description="L', tokens, as the spec has it")
     labels: dict[str, str]
     parent_id: str | None
+    owner: str | None = Field(None, description="who submitted it: key:ID, or local; null: not known")
+    priority: int = 0
     progress: ProgressResource
     error: JobError | None
     created_at: datetime

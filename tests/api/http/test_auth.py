@@ -90,7 +90,7 @@ def test_who_may_submit_may_follow_what_it_submitted(guarded: RunningServer) -> 
         for state in (JobState.preparing, JobState.searching, JobState.validating):
             jobs.transition(claimed[1], state)
         child = jobs.hand_off(claimed[1], "{}", "{}").id
-        assert jobs.creator(child) == jobs.creator(job_id)
+        assert jobs.owner(child) == jobs.owner(job_id)
 
 
 def test_a_refusal_says_where_clients_take_the_key_from(guarded: RunningServer) -> None:

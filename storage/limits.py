@@ -1,0 +1,63 @@
+"""What each owner may have at once. The claims of jobs keep to it (`storage/jobs/claims.py`), and so does any number of
+controllers; what is stored is looked at when a job is submitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from storage.jobs import audit
+from storage.postgres.database import Database
+from storage.postgres.retries import retried
+from storage.postgres.tables import EVERY_KEY, jobs, owner_limits
+from storage.records import Limits
+
+KEY_PREFIX = "key:"
+
+
+class OwnerLimits:
+    """Of one database. Thread-safe. Owners are named as jobs name them; EVERY_KEY: keys without limits of their own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @retried()
+    def set(self, owner: str, limits: Limits, *, actor: str) -> None:
+        """Replace an owner's limits; without any the row goes."""
+        values = {name: getattr(limits, name) for name in ("running_jobs", "workers", "stored_bytes")}
+        with self._database.transaction() as connection:
+            if limits == Limits():
+                connection.execute(sa.delete(owner_limits).where(owner_limits.c.owner == owner))
+            else:
+                statement = insert(owner_limits).values(owner=owner, **values)
+                connection.execute(statement.on_conflict_do_update(index_elements=["owner"], set_=values))
+            audit.record(connection, actor, "limits.set", owner, **values)
+
+    @retried()
+    def of(self, owner: str) -> Limits:
+        """What holds for an owner."""
+        names = [owner, EVERY_KEY] if owner.startswith(KEY_PREFIX) else [owner]
+        query = sa.select(owner_limits).where(owner_limits.c.owner.in_(names))
+        with self._database.transaction() as connection:
+            found = {row.owner: _limits(row) for row in connection.execute(query)}
+        return next((found[name] for name in names if name in found), Limits())
+
+    @retried()
+    def all(self) -> dict[str, Limits]:
+        """Every row, by owner."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(sa.select(owner_limits).order_by(owner_limits.c.owner))
+            return {row.owner: _limits(row) for row in rows}
+
+    @retried()
+    def owned(self, owner: str, job_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `job_ids` that are the owner's."""
+        query = sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.owner == owner)
+        with self._database.transaction() as connection:
+            return tuple(connection.execute(query).scalars())
+
+
+def _limits(row: sa.Row[Any]) -> Limits:
+    return Limits(running_jobs=row.running_jobs, workers=row.workers, stored_bytes=row.stored_bytes)

@@ -146,6 +146,8 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "SERVER_UNREACHABLE": _kind(HTTPStatus.BAD_GATEWAY, "No server answers"),
     "INCOMPATIBLE_SERVER": _kind(HTTPStatus.BAD_GATEWAY, "The server is of another version"),
     "SEARCH_REFUSED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The search cannot be done here"),
+    "NOT_SERVED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "vLLM cannot serve the model with a switch"),
+    "INVALID_SWITCH": _kind(HTTPStatus.BAD_REQUEST, "A request asks vLLM for factors that it cannot have"),
     # ropewalk and search_space
     "UNSUPPORTED_ROPE": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The model's position encoding cannot be rescaled"),
     "INVALID_ORIGINAL_LENGTH": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The original length is invalid"),

@@ -1,6 +1,6 @@
 """The HTTP application: routes, access, problem documents, the read-only dashboard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
@@ -19,6 +19,7 @@ from api.rate_limits import RateLimits
 from api.settings import Settings
 from evaluation.models.user_path import user_path
 from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.factor_value import FACTOR_FILE_SCHEMA
 from ropewalk.wire.problems import Problem
 from service.door import Door
 from storage.api_keys import ApiKeys
@@ -93,5 +94,18 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 operation["security"] = [{"key": []}, {}] if path.startswith(("/v1", "/metrics")) else []
+        document = _named(document, "FactorFile", FACTOR_FILE_SCHEMA)
+        document["components"]["schemas"]["FactorFile"] = FACTOR_FILE_SCHEMA
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _named(document: Any, name: str, schema: Mapping[str, Any]) -> Any:
+    """`document` with references to a component in the places of `schema`: one type in generated clients."""
+    if document == schema:
+        return {"$ref": f"#/components/schemas/{name}"}
+    if isinstance(document, list):
+        return [_named(one, name, schema) for one in document]
+    if isinstance(document, dict):
+        return {key: _named(value, name, schema) for key, value in document.items()}
+    return document

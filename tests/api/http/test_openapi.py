@@ -84,6 +84,12 @@ def test_version_and_references(document: dict[str, Any]) -> None:
         assert name in document["components"]["schemas"], name
 
 
+def test_a_factor_file_is_one_component(document: dict[str, Any]) -> None:
+    assert str(document).count("'title': 'FactorFile'") == 1
+    factors = document["components"]["schemas"]["SearchReport"]["properties"]["factors"]
+    assert factors == {"$ref": "#/components/schemas/FactorFile"}
+
+
 def _references(value: Any) -> set[str]:
     if isinstance(value, dict):
         found = {value["$ref"].rpartition("/")[2]} if isinstance(value.get("$ref"), str) else set()

@@ -94,28 +94,38 @@ def put_back(connection: sa.Connection, lease: Lease, why: Condition, failures: 
 # Whose turn it is: jobs that only have to be ended, then by priority, then of the owner with the fewest jobs at work,
 # then the oldest. An owner with all that it may have is passed over. So is a row that somebody else has locked: it is
 # at work, or being claimed.
-_NEXT = sa.text(f"""
-    WITH running AS MATERIALIZED (
+_RUNNING = f"""
+    running AS MATERIALIZED (
         SELECT coalesce(owner, '') AS owner, count(*) AS jobs, sum(workers) AS workers FROM ropewalk.jobs
         WHERE {IN_HANDS} AND lease_expires_at > clock_timestamp() GROUP BY 1
-    ),
-    locked AS (
-        SELECT jobs.* FROM ropewalk.jobs
-        LEFT JOIN running ON running.owner = coalesce(jobs.owner, '')
-        LEFT JOIN ropewalk.owner_limits AS own ON own.owner = jobs.owner
-        LEFT JOIN ropewalk.owner_limits AS rest
-            ON rest.owner = '{EVERY_KEY}' AND own.owner IS NULL AND jobs.owner LIKE 'key:%'
-        WHERE {IN_HANDS.replace("state", "jobs.state")} AND jobs.kind = ANY(:kinds)
-          AND (jobs.lease_expires_at IS NULL OR jobs.lease_expires_at <= clock_timestamp())
-          AND (jobs.retry_at IS NULL OR jobs.retry_at <= clock_timestamp())
-          AND (jobs.state = 'cancelling' OR (
-               coalesce(running.jobs, 0) < coalesce(own.running_jobs, rest.running_jobs, 2147483647)
-               AND coalesce(running.workers, 0) + jobs.workers <= coalesce(own.workers, rest.workers, 2147483647)))
+    )
+"""
+_FREE = f"""
+    FROM ropewalk.jobs
+    LEFT JOIN running ON running.owner = coalesce(jobs.owner, '')
+    LEFT JOIN ropewalk.owner_limits AS own ON own.owner = jobs.owner
+    LEFT JOIN ropewalk.owner_limits AS rest
+        ON rest.owner = '{EVERY_KEY}' AND own.owner IS NULL AND jobs.owner LIKE 'key:%'
+    WHERE {IN_HANDS.replace("state", "jobs.state")}
+      AND (jobs.lease_expires_at IS NULL OR jobs.lease_expires_at <= clock_timestamp())
+      AND (jobs.retry_at IS NULL OR jobs.retry_at <= clock_timestamp())
+      AND (jobs.state = 'cancelling' OR (
+           coalesce(running.jobs, 0) < coalesce(own.running_jobs, rest.running_jobs, 2147483647)
+           AND coalesce(running.workers, 0) + jobs.workers <= coalesce(own.workers, rest.workers, 2147483647)))
+"""
+_NEXT = sa.text(f"""
+    WITH {_RUNNING}, locked AS (
+        SELECT jobs.* {_FREE} AND jobs.kind = ANY(:kinds)
         ORDER BY jobs.state = 'cancelling' DESC, jobs.priority DESC, coalesce(running.jobs, 0),
                  jobs.created_at, jobs.id
         LIMIT 1 FOR NO KEY UPDATE OF jobs SKIP LOCKED
     )
     SELECT locked.*, clock_timestamp() AS db_now, EXISTS (SELECT FROM ropewalk.owner_limits) AS is_limited FROM locked
+""")
+#: (kind, jobs that could be claimed now, seconds that the longest of them has been so)
+QUEUE = sa.text(f"""
+    WITH {_RUNNING}
+    SELECT jobs.kind, count(*), extract(epoch FROM max(clock_timestamp() - jobs.updated_at)) {_FREE} GROUP BY jobs.kind
 """)
 _ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
 _HAS_ROOM = sa.text(f"""

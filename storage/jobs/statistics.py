@@ -9,19 +9,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ropewalk.wire.kinds import JobKind, JobState
-from storage.jobs import counting
+from storage.jobs import claims, counting
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
-from storage.transitions import CLAIMABLE
 
 _JOBS = sa.text("SELECT kind, state, count(*) FROM ropewalk.jobs GROUP BY kind, state")
-# Free, and due: what the next look for work would find.
-_QUEUE = sa.text("""
-    SELECT kind, count(*), extract(epoch FROM max(clock_timestamp() - updated_at)) FROM ropewalk.jobs
-    WHERE state = ANY(:claimable) AND (lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
-          AND (retry_at IS NULL OR retry_at <= clock_timestamp())
-    GROUP BY kind
-""")
 _CONTROLLERS = sa.text(
     "SELECT count(DISTINCT lease_owner) FROM ropewalk.jobs WHERE lease_expires_at > clock_timestamp()"
 )
@@ -92,7 +84,6 @@ class Statistics:
 @retried()
 def read_statistics(database: Database) -> Statistics:
     """Count everything anew. Raises: DatabaseUnreachable, SchemaOutdated."""
-    claimable = sorted(state.value for state in CLAIMABLE)
     with database.transaction() as connection:
         counts = counting.totals(connection)
         by_name = {name: [one for one in counts if one.name == name] for name in {one.name for one in counts}}
@@ -111,7 +102,7 @@ def read_statistics(database: Database) -> Statistics:
             lease_losses=sum(one.times for one in by_name.get("job.taken_over", ())),
             waiting={
                 kind: Waiting(jobs=count, longest_seconds=float(longest))
-                for kind, count, longest in connection.execute(_QUEUE, {"claimable": claimable})
+                for kind, count, longest in connection.execute(claims.QUEUE)
             },
             controllers=connection.execute(_CONTROLLERS).scalar_one(),
             stages={

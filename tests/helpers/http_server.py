@@ -93,7 +93,7 @@ def running_server(
     home = Path(tempfile.mkdtemp(prefix="ropewalk-token-"))
     (home / TOKEN_FILE).write_text(TOKEN)
     os.environ["ROPEWALK_HOME"] = str(home)
-    door = Door(database, webhook_networks=networks_of(given.webhook_networks))
+    door = Door(database, home=home, webhook_networks=networks_of(given.webhook_networks))
     app = create_app(door, keys, given, open_optuna_storage=lambda: database.dashboard, token=ensure_token(home))
     server = uvicorn.Server(uvicorn_config(app))
     server.config.timeout_graceful_shutdown = 1

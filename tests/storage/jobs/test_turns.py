@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ropewalk.wire.kinds import JobState
+from storage.jobs.statistics import read_statistics
 from storage.jobs.store import JobStore
 from storage.limits import OwnerLimits
 from storage.postgres.database import Database
@@ -59,9 +60,12 @@ def test_running_jobs_are_limited(store: JobStore, database: Database) -> None:
 def test_workers_are_limited(store: JobStore, database: Database) -> None:
     OwnerLimits(database).set("key:a", Limits(workers=5), actor="operator")
     three, four, two = (made(store, "key:a", workers=count) for count in (3, 4, 2))
+    assert read_statistics(database).waiting["search"].jobs == 3
     assert claimed(store, 3) == [three, two], "what fits goes before what does not"
-    found = store.get(three)
-    assert found.state is JobState.queued
+    assert "search" not in read_statistics(database).waiting, (
+        "it waits for its owner's other jobs, not for a controller"
+    )
+    assert store.get(four).state is JobState.queued
     assert four not in claimed(store, 1)
 
 

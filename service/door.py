@@ -139,11 +139,12 @@ class Door:
         *,
         idempotency: IdempotencyRequest | None = None,
         creator: str | None = None,
+        owner: str | None = None,
         priority: int = 0,
     ) -> Created:
         """Accept a search; errors as `validate_search`, LimitReached and IdempotencyConflict."""
         estimate = self.validate_search(spec)
-        turn = Turn(priority=priority, workers=spec.workers)
+        turn = Turn(priority=priority, workers=spec.workers, owner=owner)
         return self._create("search", spec, idempotency, creator, turn, estimate.warnings)
 
     def submit_finetune(
@@ -152,11 +153,12 @@ class Door:
         *,
         idempotency: IdempotencyRequest | None = None,
         creator: str | None = None,
+        owner: str | None = None,
         priority: int = 0,
     ) -> Created:
         """Accept a fine-tuning job; errors as `prepare_finetune`, LimitReached and IdempotencyConflict."""
         prepare_finetune(spec, self._jobs, quickly=True)
-        turn = Turn(priority=priority, workers=spec.settings.workers or 1)
+        turn = Turn(priority=priority, workers=spec.settings.workers or 1, owner=owner)
         return self._create("finetune", spec, idempotency, creator, turn)
 
     def submit_evaluation(
@@ -165,11 +167,12 @@ class Door:
         *,
         idempotency: IdempotencyRequest | None = None,
         creator: str | None = None,
+        owner: str | None = None,
         priority: int = 0,
     ) -> Created:
         """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
         prepare_evaluation(spec, self._jobs, quickly=True)
-        turn = Turn(priority=priority, workers=spec.workers)
+        turn = Turn(priority=priority, workers=spec.workers, owner=owner)
         return self._create("evaluation", spec, idempotency, creator, turn)
 
     def _create(
@@ -181,8 +184,9 @@ class Door:
         turn: Turn,
         warnings: Sequence[str] = (),
     ) -> Created:
-        if creator is not None:
-            self._check_limits(creator, turn)
+        owner = turn.owner or creator
+        if owner is not None:
+            self._check_limits(owner, turn)
         return self._jobs.create(
             kind,
             spec.canonical_json(),

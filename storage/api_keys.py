@@ -17,6 +17,7 @@ from storage.postgres.retries import retried
 from storage.postgres.tables import api_keys
 from storage.records import SCOPES, ApiKey, Scope
 
+RESERVED_OWNERS = ("*", "local", "nobody")
 OPERATOR = "operator"  # who reaches the database
 SECRET_BYTES = 32
 SALT_BYTES = 16
@@ -36,16 +37,25 @@ class ApiKeys:
         self._database = database
 
     @retried(repeatable=False)
-    def create(self, name: str, scopes: Sequence[Scope]) -> str:
-        """A new key; the token "rw_<id>_<secret>" is returned here and never again.
+    def create(self, name: str, scopes: Sequence[Scope], owner: str | None = None) -> str:
+        """A new key; the token "rw_<id>_<secret>" is returned here and never again. `owner`: whose jobs are submitted
+        with it; None: its own.
 
         Raises:
-            ValueError: no name, no scope or an unknown one.
+            ValueError: no name, no scope or an unknown one, or an owner that stands for something else.
         """
+        if owner is not None and (not owner or owner in RESERVED_OWNERS or owner.startswith("key:")):
+            raise ValueError(f"an owner must be a name of its own, but got {owner!r}")
         if not name or not scopes or not set(scopes) <= set(SCOPES):
             raise ValueError(f"a key needs a name and scopes out of {SCOPES}, but got name={name!r}, scopes={scopes!r}")
         key_id, secret, salt = new_key_id(), secrets.token_urlsafe(SECRET_BYTES), secrets.token_bytes(SALT_BYTES)
-        values = {"id": key_id, "name": name, "scopes": sorted(set(scopes), key=SCOPES.index), "salt": salt}
+        values = {
+            "id": key_id,
+            "name": name,
+            "scopes": sorted(set(scopes), key=SCOPES.index),
+            "salt": salt,
+            "owner": owner,
+        }
         with self._database.transaction() as connection:
             connection.execute(sa.insert(api_keys).values(**values, secret_hash=_hash(secret, salt)))
             audit.record(connection, OPERATOR, "key.created", f"key:{key_id}", scopes=" ".join(sorted(set(scopes))))
@@ -96,5 +106,10 @@ def _parts(token: str) -> tuple[str, str]:
 
 def _key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
     return ApiKey(
-        id=row.id, name=row.name, scopes=tuple(row.scopes), created_at=row.created_at, revoked_at=row.revoked_at
+        id=row.id,
+        name=row.name,
+        scopes=tuple(row.scopes),
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+        owner=row.owner or f"key:{row.id}",
     )

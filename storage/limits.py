@@ -11,14 +11,13 @@ from sqlalchemy.dialects.postgresql import insert
 from storage.jobs import audit
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
-from storage.postgres.tables import EVERY_KEY, jobs, owner_limits
+from storage.postgres.tables import EVERY_KEY, LOCAL, jobs, owner_limits
 from storage.records import Limits
-
-KEY_PREFIX = "key:"
 
 
 class OwnerLimits:
-    """Of one database. Thread-safe. Owners are named as jobs name them; EVERY_KEY: keys without limits of their own."""
+    """Of one database. Thread-safe. Owners are named as jobs name them; EVERY_KEY: all but
+    LOCAL, the token, that have no limits of their own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -38,7 +37,7 @@ class OwnerLimits:
     @retried()
     def of(self, owner: str) -> Limits:
         """What holds for an owner."""
-        names = [owner, EVERY_KEY] if owner.startswith(KEY_PREFIX) else [owner]
+        names = [owner] if owner == LOCAL else [owner, EVERY_KEY]
         query = sa.select(owner_limits).where(owner_limits.c.owner.in_(names))
         with self._database.transaction() as connection:
             found = {row.owner: _limits(row) for row in connection.execute(query)}

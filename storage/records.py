@@ -245,6 +245,8 @@ class ApiKey:
     scopes: tuple[Scope, ...]
     created_at: datetime
     revoked_at: datetime | None
+    #: whose jobs are submitted with it: several keys may be one owner's; "key:ID" where it is nobody else's
+    owner: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -304,6 +306,8 @@ class Turn:
     priority: int = 0
     #: that it will hold at once
     workers: int = 1
+    #: whose turn it is; None: whoever submits it
+    owner: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

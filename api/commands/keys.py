@@ -19,6 +19,7 @@ DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "submit")
 
 #: By their names here: all other owners are keys.
 _OWNERS = {"default": "*", "local": "local"}
+RESERVED = ("*", "default", "local", "nobody")
 
 _FIRST = (
     "this is the only key: a running server needs one for every request from now on, except from who has the token in "
@@ -42,6 +43,9 @@ def register(app: typer.Typer) -> None:
 def create(
     name: Annotated[str, typer.Argument(help="Who or what uses the key.")],
     scope: Annotated[list[str] | None, typer.Option("--scope", help=SCOPE_HELP)] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Whose jobs are submitted with it: keys may share an owner. Default: its own.")
+    ] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Create a key. It is shown only once."""
@@ -51,17 +55,23 @@ def create(
     scopes = _scopes(scope)
     if not (name.strip() and name.isprintable()):
         raise BadInput(f"a key's name must be printable and not empty, but got {name!r}")
+    if owner is not None and (not (owner.strip() and owner.isprintable()) or ":" in owner or owner in RESERVED):
+        raise BadInput(
+            f"an owner must be a printable name without :, and none of {', '.join(RESERVED)}, but got {owner!r}"
+        )
     with open_database(load_settings()) as database:
         keys = ApiKeys(database)
         is_first = all(key.revoked_at is not None for key in keys.list())
-        token = keys.create(name, scopes)
+        token = keys.create(name, scopes, owner)
     if is_first:
         note(
             _FIRST
             + ("" if set(scopes) >= {"read", "submit"} or "admin" in scopes else _NARROW.format(" ".join(scopes)))
         )
     if as_json:
-        print_json({"token": token, "name": name, "scopes": list(scopes)})
+        print_json(
+            {"token": token, "name": name, "scopes": list(scopes), "owner": owner or f"key:{token.split('_')[1]}"}
+        )
         return
     print_line(token)
     err().print("This is the only time the key is shown. Clients send it with ROPEWALK_API_KEY.")
@@ -88,6 +98,7 @@ def list_keys(as_json: common.AsJson = False) -> None:
                 "id": key.id,
                 "name": key.name,
                 "scopes": list(key.scopes),
+                "owner": key.owner,
                 "created_at": key.created_at.isoformat(),
                 "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
             }
@@ -95,10 +106,12 @@ def list_keys(as_json: common.AsJson = False) -> None:
         ]
         print_json({"items": rows})
         return
-    table = Table("id", "name", "scopes", "created", "state")
+    table = Table("id", "name", "scopes", "owner", "created", "state")
     for key in keys:
         created = key.created_at.isoformat(timespec="seconds")
-        table.add_row(key.id, key.name, " ".join(key.scopes), created, "revoked" if key.revoked_at else "active")
+        table.add_row(
+            key.id, key.name, " ".join(key.scopes), key.owner, created, "revoked" if key.revoked_at else "active"
+        )
     print_table(table)
 
 
@@ -134,11 +147,12 @@ def limit(
 
     limits = Limits(running_jobs=jobs, workers=workers, stored_bytes=_bytes(stored))
     with open_database(load_settings()) as database:
-        if owner not in _OWNERS and not any(key.id == owner for key in ApiKeys(database).list()):
-            raise BadInput(f"limits are for a key's id, default or local, but got {owner!r}")
-        OwnerLimits(database).set(_OWNERS.get(owner, f"key:{owner}"), limits, actor=OPERATOR)
+        known = {name: key.owner for key in ApiKeys(database).list() for name in (key.owner, key.id)} | _OWNERS
+        if owner not in known:
+            raise BadInput(f"limits are for a key's id or owner, default or local, but got {owner!r}")
+        OwnerLimits(database).set(known[owner], limits, actor=OPERATOR)
     if as_json:
-        print_json({"id": owner, "running_jobs": jobs, "workers": workers, "stored_bytes": limits.stored_bytes})
+        print_json({"owner": owner, "running_jobs": jobs, "workers": workers, "stored_bytes": limits.stored_bytes})
     else:
         print_line(f"{owner}: {_shown(jobs)} jobs, {_shown(workers)} workers, {_shown(limits.stored_bytes)} bytes")
 
@@ -161,13 +175,11 @@ def list_limits(as_json: common.AsJson = False) -> None:
 
     names = {owner: name for name, owner in _OWNERS.items()}
     with open_database(load_settings()) as database:
-        found = {
-            names.get(owner, owner.removeprefix("key:")): one for owner, one in OwnerLimits(database).all().items()
-        }
+        found = {names.get(owner, owner): one for owner, one in OwnerLimits(database).all().items()}
     if as_json:
-        print_json({"items": [{"id": owner, **asdict(one)} for owner, one in found.items()]})
+        print_json({"items": [{"owner": owner, **asdict(one)} for owner, one in found.items()]})
         return
-    table = Table("id", "jobs", "workers", "bytes")
+    table = Table("owner", "jobs", "workers", "bytes")
     for owner, one in found.items():
         table.add_row(owner, *(str("" if value is None else value) for value in asdict(one).values()))
     print_table(table)

@@ -1,8 +1,10 @@
 """What goes: labels, jobs, and jobs by age; and who did what."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeVar
 
 import typer
 from rich.table import Table
@@ -16,6 +18,9 @@ from ropewalk.wire.jobs import DeletedResource, JobSummary
 from ropewalk.wire.kinds import JOB_KINDS, KINDS, JobKind, JobState
 
 LEFT_ALONE = ("JOB_IN_USE", "JOB_DELETED", "JOB_NOT_FOUND", "INVALID_TRANSITION")
+TOO_OFTEN = "TOO_MANY_REQUESTS"
+TOO_OFTEN_SECONDS = 2.0
+T = TypeVar("T")
 _FINAL = tuple(state for state in JobState if state.is_final)
 
 
@@ -90,7 +95,7 @@ def purge(
                 print_json(job) if as_json else print_line(_line(job))
                 continue
             try:
-                _told(client.delete(job.id), as_json=as_json)
+                _told(_patiently(partial(client.delete, job.id)), as_json=as_json)
             except ApiError as error:
                 if error.code not in LEFT_ALONE:
                     raise
@@ -123,11 +128,22 @@ def _chosen(
         for state in states:
             token: str | None = None
             while True:
-                page = client.jobs(kind, state=state, label=label, limit=200, page_token=token)
+                page = _patiently(partial(client.jobs, kind, state=state, label=label, limit=200, page_token=token))
                 yield from (job for job in page.items if job.finished_at is not None and job.finished_at <= before)
                 token = page.next_page_token
                 if token is None:
                     break
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """The answer, when the server lets a key ask again that asked too often: a purge is many requests."""
+    while True:
+        try:
+            return ask()
+        except ApiError as error:
+            if error.code != TOO_OFTEN:
+                raise
+        time.sleep(TOO_OFTEN_SECONDS)
 
 
 def _line(job: JobSummary) -> str:

@@ -62,10 +62,11 @@ VERIFIED_AT_ONCE = 4  # scrypt takes 16 MiB and a core
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:
-    """Who sent a request. Idempotency keys belong to a principal."""
+    """Who sent a request. Idempotency keys belong to a principal, jobs to its owner."""
 
     name: str
     scopes: frozenset[KeyScope]
+    owner: str
 
     def may(self, scope: KeyScope) -> bool:
         """Whether this principal has `scope`; admin has every scope."""
@@ -74,16 +75,16 @@ class Principal:
     @property
     def sees(self) -> str | None:
         """Whose jobs it sees in lists: its own, or None: all."""
-        return None if self.may("read") else self.name
+        return None if self.may("read") else self.owner
 
     @property
     def names(self) -> str | None:
         """Whose jobs its specs may name: its own, or None: all."""
-        return None if self.may("read") or self.may("submit") else self.name
+        return None if self.may("read") or self.may("submit") else self.owner
 
 
-NOBODY = Principal(name="nobody", scopes=frozenset())
-ANYONE_LOCAL = Principal(name="local", scopes=frozenset(SCOPES))
+NOBODY = Principal(name="nobody", scopes=frozenset(), owner="nobody")
+ANYONE_LOCAL = Principal(name="local", scopes=frozenset(SCOPES), owner="local")
 
 
 def check_bind(host: str, keys: ApiKeys) -> None:
@@ -117,7 +118,7 @@ class Gatekeeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`token`: the home's; None, and on an address that other machines reach, only keys count.
-        `owner_of`: who submitted the job of an id, by a principal's name."""
+        `owner_of`: whose the job of an id is, as a principal names its owner."""
         self._keys = keys
         self._owner_of = owner_of
         self._limits = limits
@@ -163,7 +164,7 @@ class Gatekeeper:
         )
 
     def _is_own(self, principal: Principal, job_id: str) -> bool:
-        return self._owner_of(job_id) == principal.name
+        return self._owner_of(job_id) == principal.owner
 
     def is_operator(self, token: str | None) -> bool:
         """Whether it is the home's token."""
@@ -221,7 +222,7 @@ class Gatekeeper:
         if key is None:
             self._limits.count_failure(address)
             raise Unauthenticated("the API key is unknown or was revoked; clients take it from ROPEWALK_API_KEY")
-        return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes))
+        return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes), owner=key.owner)
 
 
 def scope_for(method: str, path: str) -> KeyScope:

@@ -86,7 +86,7 @@ PageToken = Annotated[
     str | None,
     Query(description="next_page_token of the previous page, with the same filters", max_length=MAX_FILTER_CHARACTERS),
 ]
-Mine = Annotated[bool, Query(description="only jobs that this key submitted")]
+Mine = Annotated[bool, Query(description="only jobs of this key's owner")]
 Priority = Annotated[
     int,
     Query(

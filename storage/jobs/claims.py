@@ -12,7 +12,7 @@ from storage.jobs import conditions, events, requests
 from storage.jobs.leases import JobRow, hold, now, seconds_from_now
 from storage.jobs.rows import change, move
 from storage.postgres.outages import Outage, Outages
-from storage.postgres.tables import EVERY_KEY, IN_HANDS, jobs
+from storage.postgres.tables import EVERY_KEY, IN_HANDS, LOCAL, jobs
 from storage.records import Condition, Lease
 
 
@@ -105,7 +105,7 @@ _FREE = f"""
     LEFT JOIN running ON running.owner = coalesce(jobs.owner, '')
     LEFT JOIN ropewalk.owner_limits AS own ON own.owner = jobs.owner
     LEFT JOIN ropewalk.owner_limits AS rest
-        ON rest.owner = '{EVERY_KEY}' AND own.owner IS NULL AND jobs.owner LIKE 'key:%'
+        ON rest.owner = '{EVERY_KEY}' AND own.owner IS NULL AND jobs.owner <> '{LOCAL}'
     WHERE {IN_HANDS.replace("state", "jobs.state")}
       AND (jobs.lease_expires_at IS NULL OR jobs.lease_expires_at <= clock_timestamp())
       AND (jobs.retry_at IS NULL OR jobs.retry_at <= clock_timestamp())
@@ -131,7 +131,7 @@ _ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 
 _HAS_ROOM = sa.text(f"""
     SELECT count(jobs.id) < coalesce(min(limits.running_jobs), 2147483647)
        AND coalesce(sum(jobs.workers), 0) + :workers <= coalesce(min(limits.workers), 2147483647)
-    FROM (SELECT * FROM ropewalk.owner_limits WHERE owner = :owner OR (owner = '{EVERY_KEY}' AND :owner LIKE 'key:%')
+    FROM (SELECT * FROM ropewalk.owner_limits WHERE owner = :owner OR (owner = '{EVERY_KEY}' AND :owner <> '{LOCAL}')
           ORDER BY owner = :owner DESC LIMIT 1) AS limits
     LEFT JOIN ropewalk.jobs ON jobs.owner = :owner AND {IN_HANDS} AND lease_expires_at > clock_timestamp()
 """)

@@ -37,7 +37,7 @@ def insert_job(
         "spec_json": spec_json,
         "labels": dict(labels),
         "parent_id": parent_id,
-        "owner": creator if parent is None else parent.owner,
+        "owner": (turn.owner or creator) if parent is None else parent.owner,
         "priority": turn.priority if parent is None else parent.priority,
         "workers": turn.workers,
     }

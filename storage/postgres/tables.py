@@ -225,6 +225,9 @@ api_keys = sa.Table(
     _created_at(),
     sa.Column("revoked_at", Timestamp, nullable=True),
     sa.CheckConstraint(f"cardinality(scopes) > 0 AND scopes <@ ARRAY[{_quoted(SCOPES)}]::text[]", name="scopes"),
+    # Null: the key is its own owner.
+    sa.Column("owner", sa.Text, nullable=True),
+    sa.CheckConstraint("owner <> '' AND owner NOT IN ('*', 'local', 'nobody') AND owner !~ '^key:'", name="owner"),
     sa.CheckConstraint("name <> ''", name="name"),
     sa.CheckConstraint("octet_length(salt) >= 16 AND octet_length(secret_hash) >= 32", name="hashed"),
 )
@@ -274,7 +277,7 @@ deliveries = sa.Table(
     sa.Index(None, "job_id"),
 )
 
-EVERY_KEY = "*"
+EVERY_KEY, LOCAL = "*", "local"
 
 owner_limits = sa.Table(
     "owner_limits",

@@ -104,7 +104,13 @@ class Submission:
     def accept(self, spec: Spec, submit: Callable[..., Created]) -> JobResource:
         """The 202 of a creation by a `submit_` of the door, or of its replay: the same principal, key, path and spec
         (defaults filled in) make the same job."""
-        created = submit(spec, idempotency=self._idempotency(spec), creator=self.who.name, priority=self.priority)
+        created = submit(
+            spec,
+            idempotency=self._idempotency(spec),
+            creator=self.who.name,
+            owner=self.who.owner,
+            priority=self.priority,
+        )
         job, headers = created.job, self.response.headers
         headers["Location"] = f"{self.request.scope.get('root_path', '')}/v1/{KINDS[job.kind].collection}/{job.id}"
         headers["Retry-After"] = str(POLL_AFTER_SECONDS)

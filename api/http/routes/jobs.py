@@ -96,7 +96,7 @@ def _page_of(kind: JobKind) -> Endpoint:
         page_token: deps.PageToken = None,
         mine: deps.Mine = False,
     ) -> JobPage:
-        owner = who.name if mine else who.sees
+        owner = who.owner if mine else who.sees
         found = door.jobs(kind, state=state, label=label, owner=owner, limit=limit, page_token=page_token)
         return job_page(found)
 

@@ -42,7 +42,7 @@ SpecBody = Annotated[
 def create_webhook(spec: SpecBody, door: deps.TheDoor, who: deps.Who) -> NewWebhookResource:
     """Have changes of your jobs' states told to a URL, by signed POST requests; with scope admin, of all jobs. The
     signatures' secret is in this answer and in no other."""
-    webhook, secret = door.webhooks.create(who.name, spec.url, spec.states, every_job=who.may("admin"))
+    webhook, secret = door.webhooks.create(who.owner, spec.url, spec.states, every_job=who.may("admin"))
     return NewWebhookResource(**_resource(webhook).model_dump(), secret=secret)
 
 
@@ -71,7 +71,7 @@ def list_deliveries(webhook_id: str, door: deps.TheDoor, who: deps.Who) -> Deliv
 
 
 def _owner(who: Principal) -> str | None:
-    return None if who.may("admin") else who.name
+    return None if who.may("admin") else who.owner
 
 
 def _resource(webhook: Webhook) -> WebhookResource:

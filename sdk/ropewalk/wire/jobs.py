@@ -131,7 +131,10 @@ class JobResource(Resource):
     request: str = Field(description="none, cancel or pause: what is requested and not yet done")
     labels: dict[str, str]
     parent_id: str | None = Field(description="the search that started this fine-tuning job")
-    owner: str | None = Field(None, description="who submitted it: key:ID, or local; null: not known")
+    owner: str | None = Field(
+        None,
+        description="whose it is: the owner of the key it was submitted with, or local; null: not known",
+    )
     priority: int = Field(0, description="among jobs that wait, a greater one comes first")
     spec: dict[str, JsonValue] = Field(description="the spec as submitted, with every default filled in")
     progress: ProgressResource
@@ -167,7 +170,10 @@ class JobSummary(Resource):
     target_length: int | None = Field(None, description="L', tokens, as the spec has it")
     labels: dict[str, str]
     parent_id: str | None
-    owner: str | None = Field(None, description="who submitted it: key:ID, or local; null: not known")
+    owner: str | None = Field(
+        None,
+        description="whose it is: the owner of the key it was submitted with, or local; null: not known",
+    )
     priority: int = 0
     progress: ProgressResource
     error: JobError | None

@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from api.cli import run
-from tests.helpers.http_server import POCKET_SPEC, RunningServer
+from api.commands import retention
+from storage.postgres.database import Database
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, running_server
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +119,15 @@ def test_labels(capsys: pytest.CaptureFixture[str], server: RunningServer) -> No
     assert told(capsys, "label", job_id, "gone-") == f"{job_id} has no labels\n"
     for bad in ("team", "=x", "-", "a="):
         assert "must be key=value or key-" in told(capsys, "label", job_id, "--", bad, code=2)
+
+
+def test_a_purge_waits_when_it_asks_too_often(
+    capsys: pytest.CaptureFixture[str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "TOO_OFTEN_SECONDS", 0.2)
+    with running_server(database, host="0.0.0.0", rate_limit="4/second") as server:
+        monkeypatch.setenv("ROPEWALK_URL", server.url)
+        monkeypatch.setenv("ROPEWALK_API_KEY", server.keys.create("boss", ["admin"]))
+        for _ in range(9):
+            ended(server, 3)
+        assert told(capsys, "purge", "--older-than", "2d").splitlines()[-1] == "9 jobs deleted"

@@ -108,6 +108,31 @@ def test_older_scopes_mean_what_they_meant(open_server: RunningServer) -> None:
         refused(404, "JOB_NOT_FOUND", client.cancel, own.id)
 
 
+def test_keys_of_one_owner_share_its_jobs(open_server: RunningServer) -> None:
+    """So that a key can be rotated."""
+    old, new = (open_server.keys.create(name, ["own"], "team-a") for name in ("old", "new"))
+    stranger = open_server.keys.create("other", ["own"], "team-b")
+    with open_server.client(old) as first, open_server.client(new) as second, open_server.client(stranger) as other:
+        job = first.submit(POCKET_SPEC)
+        assert job.owner == "team-a"
+        assert [one.id for one in second.jobs(mine=True).items] == [job.id]
+        second.pause(job.id)
+        refused(404, "JOB_NOT_FOUND", other.get, job.id)
+    assert open_server.keys.revoke(old.split("_")[1])
+    OwnerLimits(open_server.database).set("team-a", Limits(workers=1), actor="operator")
+    with open_server.client(new) as second:
+        refused(409, "LIMIT_REACHED", second.submit, {**POCKET_SPEC, "workers": 2})
+    with open_server.client(open_server.keys.create("boss", ["admin"])) as admin:
+        told = admin.audit(subject=job.id).items
+        assert [one.actor for one in told] == [name_of(new), name_of(old)], "the log names keys"
+
+
+@pytest.mark.parametrize("owner", ["", "local", "*", "key:x", "nobody"])
+def test_owners_that_stand_for_something_else(owner: str, open_server: RunningServer) -> None:
+    with pytest.raises(ValueError, match="an owner must be a name of its own"):
+        open_server.keys.create("a", ["own"], owner)
+
+
 def test_priorities_above_zero_are_for_admins(open_server: RunningServer) -> None:
     alice, _ = keys(open_server, "own")
     boss = open_server.keys.create("boss", ["admin"])
@@ -204,13 +229,24 @@ def test_from_the_terminal(
     assert run(["keys", "limit", "default", "--jobs", "1"]) == 0
     assert run(["keys", "limits", "--json"]) == 0
     told = capsys.readouterr().out.splitlines()[-1]
-    assert {one["id"]: one["running_jobs"] for one in json.loads(told)["items"]} == {"default": 1, key_id: 2}
+    assert {one["owner"]: one["running_jobs"] for one in json.loads(told)["items"]} == {
+        "default": 1,
+        f"key:{key_id}": 2,
+    }
     assert run(["keys", "limit", "nobody", "--jobs", "1"]) == 2
-    assert "limits are for a key's id, default or local" in capsys.readouterr().err
+    assert "limits are for a key's id or owner, default or local" in capsys.readouterr().err
     assert run(["keys", "limit", "default", "--bytes", "much"]) == 2
     assert "--bytes: a size must be" in capsys.readouterr().err
     assert run(["keys", "limits"]) == 0
     assert key_id in capsys.readouterr().out
+    assert run(["keys", "create", "bob", "--owner", "team", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["owner"] == "team"
+    assert run(["keys", "limit", "team", "--jobs", "3"]) == 0
+    assert run(["keys", "list"]) == 0
+    assert "team" in capsys.readouterr().out
+    for wrong in ("local", "default", "key:x", " ", ""):
+        assert run(["keys", "create", "c", "--owner", wrong]) == 2
+        assert "an owner must be a printable name" in capsys.readouterr().err
 
     with Client(server.url, key=token) as client:
         job_id = client.submit(POCKET_SPEC).id

@@ -31,6 +31,7 @@ from api.commands import (
     running,
     score,
     searches,
+    serve_model,
     spec_files,
     waiting,
     webhooks,
@@ -60,6 +61,7 @@ app = typer.Typer(
 )
 for commands in (
     running,
+    serve_model,
     searches,
     spec_files,
     exports,

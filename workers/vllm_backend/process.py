@@ -12,6 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import IO
 
+from ropewalk.serving.plugin import OFF_SWITCH
 from workers.errors import ScorerUnavailable
 from workers.vllm_backend.messages import (
     Done,
@@ -29,6 +30,7 @@ _LOAD_SECONDS = 1800.0
 _END_SECONDS = 10.0  # for ranks to give back shared memory; then it is killed
 _LOG_TAIL_BYTES = 4000
 _ENVIRONMENT = {
+    OFF_SWITCH: "off",  # a model with factors is scored with those of the candidate, at every length
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # see workers/vllm_backend/engine.py
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",

@@ -85,5 +85,6 @@ def test_variables_of_vllm_do_not_reach_the_engine() -> None:
     environment = engine_environment({"VLLM_CPU_KVCACHE_SPACE": "40", "HOME": "/home/a"}, threads=3)
     assert (environment["HOME"], environment["OMP_NUM_THREADS"]) == ("/home/a", "3")
     assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+    assert environment["ROPEWALK_VLLM"] == "off", "the scorer writes its own factors"
     assert environment["VLLM_NO_USAGE_STATS"] == environment["HF_HUB_OFFLINE"] == "1"
     assert "OMP_NUM_THREADS" not in engine_environment({}, threads=None)

@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 it did not work, 2 the input breaks a rule, 130 interru
 
 import json
 import os
+import re
 import ssl
 import sys
 from collections.abc import Sequence
@@ -39,10 +40,12 @@ from api.commands import (
 from api.console import print_line
 from api.errors import PROBLEM_KINDS, UnsafeBind
 from api.wire.problems import Refusal, problem_of
+from api.wire.words import in_words
 from ropewalk.client.errors import ApiError, BadInput, ServerUnreachable
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.problems import Problem
 
+_OPTION_RULE = re.compile(r"Invalid value for '(?P<option>--[\w-]+)': (?P<rule>Input should be .+?)\.?")
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -128,7 +131,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.close()  # the reader of our output went away, e.g. `| head`
         return FAILED
     except TyperException as error:
-        return _tell(Problem.model_validate(_usage_problem(error)), BAD_INPUT, arguments)
+        return _tell(Problem.model_validate(_usage_problem(error, arguments)), BAD_INPUT, arguments)
     except Exception as error:
         problem = _problem(error)
         if problem is None:
@@ -154,9 +157,17 @@ def _problem(error: Exception) -> Problem | None:
     return problem_of(Refusal(code=code, detail=str(error)), instance="", request_id=None)
 
 
-def _usage_problem(error: TyperException) -> dict[str, object]:
-    refusal = Refusal(code="BAD_INPUT", detail=error.format_message())
+def _usage_problem(error: TyperException, arguments: Sequence[str]) -> dict[str, object]:
+    refusal = Refusal(code="BAD_INPUT", detail=_with_value(error.format_message(), arguments))
     return problem_of(refusal, instance="", request_id=None).model_dump()
+
+
+def _with_value(message: str, arguments: Sequence[str]) -> str:
+    """A rule of an option's type, in our words and with the value that breaks it, which the library leaves out."""
+    found = _OPTION_RULE.fullmatch(message)
+    if found is None or (option := found["option"]) not in arguments[:-1]:
+        return message
+    return f"{option} {in_words(found['rule'])}, but got {arguments[list(arguments).index(option) + 1]}"
 
 
 def _exit_code(error: Exception) -> int:

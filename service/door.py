@@ -106,6 +106,7 @@ class Door:
         Raises:
             InvalidSpec, EvaluationError, RopewalkError, WorkersError: what the spec got wrong.
         """
+        spec = spec.with_corpus()
         prepared = prepare_search(spec, weights=False)
         validation = most_passes(
             prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
@@ -145,7 +146,7 @@ class Door:
         """Accept a search; errors as `validate_search`, LimitReached and IdempotencyConflict."""
         estimate = self.validate_search(spec)
         turn = Turn(priority=priority, workers=spec.workers, owner=owner)
-        return self._create("search", spec, idempotency, creator, turn, estimate.warnings)
+        return self._create("search", estimate.spec, idempotency, creator, turn, estimate.warnings)
 
     def submit_finetune(
         self,
@@ -171,9 +172,9 @@ class Door:
         priority: int = 0,
     ) -> Created:
         """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
-        prepare_evaluation(spec, self._jobs, quickly=True)
+        prepared = prepare_evaluation(spec, self._jobs, quickly=True)
         turn = Turn(priority=priority, workers=spec.workers, owner=owner)
-        return self._create("evaluation", spec, idempotency, creator, turn)
+        return self._create("evaluation", prepared.spec, idempotency, creator, turn, prepared.warnings)
 
     def _create(
         self,

@@ -41,7 +41,7 @@ class ScorerSettings:
 
     def __post_init__(self) -> None:
         _require(bool(self.model), "model must not be empty", f"model={self.model!r}")
-        _require(self.dtype in get_args(DType), f"dtype must be one of {get_args(DType)}", self.dtype)
+        _require(self.dtype in get_args(DType), f"dtype must be one of {', '.join(get_args(DType))}", self.dtype)
         _require(self.original_length >= 1, "original_length must be positive", self.original_length)
         _require(
             self.target_length >= self.original_length,

@@ -103,19 +103,17 @@ def read_text(path: str) -> str:
         raise BadInput(f"the file must be readable, but {path} is not: {reason}") from error
 
 
-def read_json_object(path: str) -> dict[str, Any]:
-    """A file's JSON object.
+def factors_to_send(path: str) -> dict[str, Any]:
+    """A factor file as a spec has it; what is wrong with it is said with its name, before anything is sent.
 
     Raises:
-        BadInput: not readable, not JSON, not an object; NaN, Infinity or a key twice in one object.
+        BadInput: the file cannot be read.
+        InvalidFactorFile: it is no factor file.
     """
     text = read_text(path)
-    try:
-        value = strict_json(text)
-    except ValueError as error:
-        raise BadInput(f"the file must be JSON, but {path} is not: {error}") from error
-    if not isinstance(value, dict):
-        raise BadInput(f"the file must hold a JSON object, but {path} holds a {type(value).__name__}")
+    factor_file_of(path, text)
+    value = strict_json(text)
+    assert isinstance(value, dict)  # a factor file is an object
     return value
 
 
@@ -126,7 +124,11 @@ def read_factor_file(path: str) -> FactorFile:
         BadInput: the file cannot be read.
         InvalidFactorFile: it is no factor file.
     """
-    text = read_text(path)
+    return factor_file_of(path, read_text(path))
+
+
+def factor_file_of(path: str, text: str) -> FactorFile:
+    """What the text of the file at `path` says. Raises: InvalidFactorFile with its name."""
     try:
         return FactorFile.from_json(text)
     except InvalidFactorFile as error:

@@ -63,7 +63,7 @@ def evaluate(
     as_json: common.AsJson = False,
 ) -> int:
     """Evaluate a model at several lengths with given factors and the baselines: needles, RULER, text, harness."""
-    given_factors = None if factors is None else common.read_json_object(factors)
+    given_factors = None if factors is None else common.factors_to_send(factors)
     spec: dict[str, Any] = {"labels": common.labels_of(label), "baselines": baselines}
     options = {
         "search_id": search,

@@ -48,7 +48,7 @@ def finetune(
     spec: dict[str, Any] = {"labels": common.labels_of(label)}
     options = {
         "search_id": search,
-        "factors": None if factors is None else common.read_json_object(factors),
+        "factors": None if factors is None else common.factors_to_send(factors),
         "model": common.server_path(model),
         "settings.steps": steps,
         "settings.learning_rate": common.finite("--learning-rate", learning_rate),

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from api.console import err, note, out, print_json, print_table
 from ropewalk.client.errors import ApiError, ServerUnreachable
-from ropewalk.client.progress import best, done, large, passes, time_left
+from ropewalk.client.progress import best, done, large, passes, time_left, waits_for
 from ropewalk.client.sync import Client
 from ropewalk.wire.evaluation import EvaluationReport
 from ropewalk.wire.jobs import EventResource, JobResource
@@ -112,7 +112,7 @@ class _Lines(_Watch):
         return self._poll()
 
     def _show(self, job: JobResource | None) -> None:
-        now = ("away",) if job is None else (job.state, job.progress.stage)
+        now = ("away",) if job is None else (job.state, job.progress.stage, _waiting_reason(job))
         if now == self._told and time.monotonic() - self._told_at < QUIET_SECONDS:
             return
         self._told, self._told_at = now, time.monotonic()
@@ -121,9 +121,14 @@ class _Lines(_Watch):
         self._console.print(f"{when} {text}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _waiting_reason(job: JobResource) -> tuple[str, ...]:
+    """What changes when a job waits for something else, not with every second of waiting."""
+    return tuple(one.reason for one in job.conditions if not one.status)
+
+
 def _line_of(job: JobResource) -> str:
     stage = job.progress.stage or ""
-    measured = (passes(job.progress), best(job.progress), time_left(job.progress, job.kind))
+    measured = (passes(job.progress), best(job.progress), time_left(job.progress, job.kind), waits_for(job))
     parts = (job.id, job.state.value, stage, f"{100 * done(job):.0f} %", *measured)
     return "  ".join(part for part in parts if part)
 
@@ -160,7 +165,7 @@ class _Bars(_Watch):
             completed=done(job),
             passes=passes(job.progress),
             best=best(job.progress),
-            left=time_left(job.progress, job.kind),
+            left=waits_for(job) or time_left(job.progress, job.kind),
         )
 
 
@@ -195,6 +200,7 @@ def print_job(job: JobResource) -> None:
         ("tokens", _tokens(job)),
         ("best NLL", _cell(progress.best_nll)),
         ("time left", time_left(progress, job.kind)),
+        ("waits", waits_for(job) if job.state.value == "queued" and not job.conditions else ""),
         ("labels", _pairs(job.labels)),
     ]
     rows += [("created", job.created_at.isoformat(timespec="seconds")), ("parent", job.parent_id)]

@@ -33,7 +33,7 @@ OriginalLength = common.OriginalLength
 Documents = Annotated[int, typer.Option(min=1, help="How many.")]
 Seed = Annotated[int, typer.Option(min=0, help="All randomness is derived from it.")]
 Needles = Annotated[int, typer.Option(min=1, help="Needles per document.")]
-CorpusOption = Annotated[str | None, typer.Option(help="Default: the Python reference.")]
+CorpusOption = Annotated[str | None, typer.Option(help="Default: builtin:pydoc; past 8192 tokens builtin:stdlib.")]
 SkipTokens = Annotated[
     int | None, typer.Option(help="Position-skipped documents of so many tokens; default: the original length.")
 ]
@@ -218,14 +218,14 @@ def build_documents(
     skipping: "Skipping | None" = None,
 ) -> "tuple[NeedleDocument, ...]":
     """Documents that reach over `target_length` tokens. Raises BadInput for a split that does not exist."""
-    from evaluation.documents.corpus import load_corpus
+    from evaluation.documents.corpus import default_corpus, load_corpus
     from evaluation.documents.factory import DocumentFactory, DocumentRequest
     from evaluation.models.source import load_tokenizer
 
     request = DocumentRequest(
         target_length=target_length, count=count, seed=seed, split=_split(split), needles=needles, skipping=skipping
     )
-    return DocumentFactory(load_tokenizer(source), load_corpus(corpus)).build(request)
+    return DocumentFactory(load_tokenizer(source), load_corpus(corpus or default_corpus(target_length))).build(request)
 
 
 def _split(text: str) -> "Split":

@@ -1,5 +1,6 @@
 """What a job will cost, before it starts; without a service and without weights."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -56,7 +57,7 @@ def plan(
     for path, value in given.items():
         common.put(spec, path, value)
     options = options_of(gpu, gpus, utilisation, price)
-    print_plan(_planned(kind, spec, options, measure=measure), as_json=as_json)
+    print_plan(_planned(kind, spec, options, file=spec_file, measure=measure), as_json=as_json)
 
 
 def options_of(gpu: str | None, gpus: int | None, utilisation: float | None, price: float | None) -> "PlanOptions":
@@ -71,18 +72,27 @@ def options_of(gpu: str | None, gpus: int | None, utilisation: float | None, pri
     return _checked(PlanOptions, {name: value for name, value in given.items() if value is not None})
 
 
-def _checked(spec: type[S], given: dict[str, Any]) -> S:
+def _checked(spec: type[S], given: dict[str, Any], file: str | None = None) -> S:
+    """What was given as a `spec`; of what is wrong with it the first is told, an unknown field before a missing one."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(spec).validate_python(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the spec"
-        raise BadInput(f"{where}: {first['msg']}, but got {first['input']!r}") from error
+        raise BadInput(_first_problem(error.errors(), given, spec, file)) from error
 
 
-def _planned(kind: str, spec: dict[str, Any], options: "PlanOptions", *, measure: bool) -> "Plan":
+def _first_problem(found: Sequence[Any], given: dict[str, Any], spec: type[Any], file: str | None) -> str:
+    from api.http.fields import Expected, field_problems  # the web framework takes a moment, and most specs are right
+
+    of_body = [{**one, "loc": ("body", *one["loc"])} for one in found]
+    of_body.sort(key=lambda one: one["type"] != "extra_forbidden")
+    first = field_problems(of_body[:1], given, expected=Expected(body=spec))[0]
+    where = first.pointer.lstrip("/").replace("/", ".") or "the spec"
+    return f"{'' if file is None else f'{file}: '}{where}: {first.detail}"
+
+
+def _planned(kind: str, spec: dict[str, Any], options: "PlanOptions", *, file: str | None, measure: bool) -> "Plan":
     from service.plans.making import plan_evaluation, plan_finetune, plan_search
     from service.plans.work import Device
     from service.specs.evaluation import EvaluationSpec
@@ -94,10 +104,10 @@ def _planned(kind: str, spec: dict[str, Any], options: "PlanOptions", *, measure
     if measure and kind != "search":
         raise BadInput(f"--measure must be of a search, whose passes are timed, but got --kind {kind}")
     if kind == "finetune":
-        return plan_finetune(_checked(FinetuneSpec, spec), Device.of(options))
+        return plan_finetune(_checked(FinetuneSpec, spec, file), Device.of(options))
     if kind == "evaluation":
-        return plan_evaluation(_checked(EvaluationSpec, spec), Device.of(options))
-    search = _checked(SearchSpec, spec)
+        return plan_evaluation(_checked(EvaluationSpec, spec, file), Device.of(options))
+    search = _checked(SearchSpec, spec, file)
     return plan_search(search, _measured(search, options) if measure else Device.of(options))
 
 

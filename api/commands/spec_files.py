@@ -43,6 +43,8 @@ def read_object(path: str) -> dict[str, Any]:
     except ValueError as error:
         kind = "YAML" if is_yaml else "JSON"
         raise BadInput(f"the file must be {kind}, but {path} is not: {error}") from error
+    if value is None:
+        raise BadInput(f"the file must hold an object, but {path} is empty: ropewalk spec prints one to fill in")
     if not isinstance(value, dict):
         raise BadInput(f"the file must hold an object, but {path} holds a {type(value).__name__}")
     return value

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from api.wire.words import in_words
 from ropewalk.names import did_you_mean
 from ropewalk.wire.problems import FieldProblem
 
@@ -73,7 +74,12 @@ def field_problems(found: Sequence[Mapping[str, Any]], body: object, *, expected
         new = _field_problem(item, body, expected)
         place = (new.location or "", new.pointer)
         by_field[place] = _joined(by_field[place], new) if place in by_field else new
-    return tuple(by_field.values())
+    return tuple(one.model_copy(update={"detail": _told(one.detail)}) for one in by_field.values())
+
+
+def _told(detail: str) -> str:
+    rule, got, value = detail.partition(", but got ")
+    return in_words(rule) + got + value
 
 
 def _field_problem(item: Mapping[str, Any], body: object, expected: Expected) -> FieldProblem:
@@ -81,6 +87,8 @@ def _field_problem(item: Mapping[str, Any], body: object, expected: Expected) ->
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == _UNKNOWN:
         message = _no_such(path, location, expected)
+    elif item["type"] == "missing":
+        message = "must be given"
     elif item["type"] not in _OWN_WORDS:
         message = f"{message}, but got {_shown(item['input'])}"
     return FieldProblem(

@@ -12,10 +12,12 @@ from evaluation.documents.needle import Split, check_split
 from evaluation.documents.sources import (
     BUILTIN,
     DEFAULT_COLUMN,
+    STDLIB,
     read_dataset,
     read_jsonl,
     read_parquet,
     read_pydoc,
+    read_stdlib,
     read_text,
 )
 from evaluation.errors import CorpusNotFound, InvalidCorpus
@@ -23,6 +25,8 @@ from evaluation.models.user_path import exists, is_directory, is_file, user_path
 
 # Room for several 128k-token haystacks in each split; bounds the time and the memory that a corpus of any size takes.
 MAX_CHARACTERS = 8_000_000
+_PYDOC_TOKENS = 8192  # its splits have about 35,000 tokens of a large vocabulary
+_LITTLE = 0.05  # of a corpus, where 0.2 to 0.4 are a split's share
 BETWEEN = "\n\n"  # two documents
 
 _Reader = Callable[[Path, str | None], Iterator[str]]
@@ -59,6 +63,14 @@ class Corpus:
         check_split(split)
         return divide(self.text)[split]
 
+    def remedy(self, split: Split) -> str:
+        """What to do where the text of `split` is too short for what is asked of it, as a clause."""
+        if len(self.split_text(split)) < _LITTLE * len(self.text):
+            return ": it repeats itself, and what several splits would hold stays in one of them: give another corpus"
+        if len(self.text) >= MAX_CHARACTERS:
+            return f" in its first {MAX_CHARACTERS:,} characters, and no more are used: ask for a shorter length"
+        return f": give a longer corpus{'' if self.name == STDLIB else f', such as {STDLIB}'}"
+
     @property
     def is_short(self) -> bool:
         """Whether it is divided and tokenised in about a second."""
@@ -83,7 +95,8 @@ def load_corpus(source: str | None) -> Corpus:
 
 
 def iter_documents(source: str | None, *, most: int | None = None) -> Iterator[str]:
-    """The texts of a corpus of any size, one after the other: None or "builtin:pydoc" (the Python reference), a .txt or
+    """The texts of a corpus of any size, one after the other: None or "builtin:pydoc" (the Python reference),
+    "builtin:stdlib" (the sources of Python's standard library, where 8 million characters are enough), a .txt or
     .md file, a .jsonl or .parquet file with "#column" (by default "text"), or a directory written by
     `datasets.save_to_disk`, with "#column" too. Of a file that is one document no more than `most` characters are read.
 
@@ -91,13 +104,25 @@ def iter_documents(source: str | None, *, most: int | None = None) -> Iterator[s
     """
     if source is None or source == BUILTIN:
         return read_pydoc()
+    if source == STDLIB:
+        return read_stdlib()
     if is_builtin(source):
-        raise CorpusNotFound(f"the only built-in corpus is {BUILTIN!r}, but got corpus={source!r}")
+        raise CorpusNotFound(f"a built-in corpus must be {BUILTIN!r} or {STDLIB!r}, but got corpus={source!r}")
     path, column = _path_and_column(source)
     if not exists(path):
-        raise CorpusNotFound(f"a corpus must be {BUILTIN!r} or an existing path, but got corpus={source!r}")
+        known = f"{BUILTIN!r}, {STDLIB!r} or an existing path"
+        raise CorpusNotFound(f"a corpus must be {known}, but got corpus={source!r}")
     reader = _reader(path, source)
     return read_text(path, column, most=most) if reader is read_text else reader(path, column)
+
+
+def default_corpus(length: int) -> str | None:
+    """What documents of `length` tokens are cut from where nothing else is asked for: None, the Python reference, for
+    those of which its splits hold several, and longer text for longer ones.
+
+    Whoever accepts a job writes it into the spec: what was accepted with no corpus keeps to the Python reference.
+    """
+    return None if length <= _PYDOC_TOKENS else STDLIB
 
 
 def corpus_path(source: str | None) -> Path | None:

@@ -200,7 +200,7 @@ class DocumentFactory:
         if len(haystack) < length:
             raise CorpusTooShort(
                 f"the {split} split of the corpus must have at least the {length} tokens of one haystack, "
-                f"but {self._corpus.name!r} has {len(haystack)}"
+                f"but {self._corpus.name!r} has {len(haystack)}{self._corpus.remedy(split)}"
             )
         return haystack
 

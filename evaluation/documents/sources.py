@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,9 @@ from evaluation.errors import CorpusNotFound, InvalidCorpus
 from evaluation.models.user_path import is_file
 
 BUILTIN = "builtin:pydoc"
+STDLIB = "builtin:stdlib"
 DEFAULT_COLUMN = "text"
+_NOT_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data", "__pycache__"})
 _PIECE_CHARACTERS = 1 << 20
 
 
@@ -31,6 +34,15 @@ def _pydoc() -> str:
     from pydoc_data.topics import topics
 
     return tidy("\n\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore").decode("ascii"))
+
+
+def read_stdlib() -> Iterator[str]:
+    """The sources of the interpreter's standard library, a module each by path, in ASCII, blanks collapsed; without
+    tests, and without the data of which the other built-in corpus is made."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for file in sorted(root.rglob("*.py")):
+        if not _NOT_LIBRARY & set(file.relative_to(root).parts[:-1]):
+            yield tidy(file.read_text(encoding="utf-8", errors="ignore").encode("ascii", "ignore").decode("ascii"))
 
 
 def tidy(text: str) -> str:

@@ -103,7 +103,7 @@ def text_windows(
     if len(ids) < longest:
         raise CorpusTooShort(
             f"the validation split of the corpus must have at least the {longest} tokens of one window, "
-            f"but {corpus.name!r} has {len(ids)}"
+            f"but {corpus.name!r} has {len(ids)}{corpus.remedy('validation')}"
         )
     scored = min(SCORED_TOKENS, min(lengths) - 1)
     offset = np.random.default_rng([_STREAM, seed]).random()

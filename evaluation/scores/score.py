@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import InvalidScores
+from evaluation.scores.dependence import variance_effect
 
 _ROUNDING_NATS = 1e-3  # log-probabilities computed in low precision may come out a hair above zero
 _RESAMPLES_AT_ONCE = 500
@@ -59,11 +60,15 @@ class ScoreSummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairedDifference:
-    """NLL of a minus NLL of b on the same documents, nats per answer token, with its 95 % interval."""
+    """NLL of a minus NLL of b on the same documents, nats per answer token, with its 95 % interval.
+
+    widened: how many times wider it is than if the documents shared no text.
+    """
 
     mean: float
     low: float
     high: float
+    widened: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,11 +109,17 @@ def ratio_standard_error(nats: NDArray[np.float64], tokens: NDArray[np.float64])
 
 
 def paired_difference(
-    a: Sequence[DocumentScore], b: Sequence[DocumentScore], *, seed: int = 0, resamples: int = 10_000
+    a: Sequence[DocumentScore],
+    b: Sequence[DocumentScore],
+    *,
+    shares: NDArray[np.float64] | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
 ) -> PairedDifference:
     """NLL(a) - NLL(b) with a percentile bootstrap over documents (Efron and Tibshirani 1993, ch. 13), 95 %.
 
-    Both are resampled with the same documents, so what a document has in common under a and b cancels.
+    Both are resampled with the same documents, so what a document has in common under a and b cancels. The interval is
+    widened around the mean by what `shares`, the text that documents of a have in common, does to their variance.
     Raises InvalidScores when a and b are not about the same documents.
     """
     if resamples < 1:
@@ -121,7 +132,16 @@ def paired_difference(
     drawn = [_resampled_differences(sums, rng, part) for part in _parts(resamples)]
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
     mean = float(a_nats.sum() / a_tokens.sum() - b_nats.sum() / b_tokens.sum())
-    return PairedDifference(mean=mean, low=float(low), high=float(high))
+    widened = 1.0
+    if shares is not None:
+        of_a, of_b = (n / t.sum() - n.sum() / t.sum() ** 2 * t for n, t in ((a_nats, a_tokens), (b_nats, b_tokens)))
+        widened = math.sqrt(variance_effect(of_a - of_b, shares[: len(sums), : len(sums)]))
+    return PairedDifference(
+        mean=mean,
+        low=mean + widened * (float(low) - mean) if widened > 1.0 else float(low),
+        high=mean + widened * (float(high) - mean) if widened > 1.0 else float(high),
+        widened=widened,
+    )
 
 
 def by_depth_bins(depths: Mapping[str, float], scores: Sequence[DocumentScore], bins: int) -> tuple[DepthBin, ...]:

@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 
 from evaluation.documents.windows import WindowScore
+from evaluation.models.warnings import model_warnings
 from evaluation.scores.served_rope import ServedRope
 from ropewalk.wire.evaluation import EvaluationReport, RetentionRow
 from service.evaluations.contenders import Contender, Setup, setups_at
@@ -95,6 +96,20 @@ class PreparedEvaluation:
     def original_length(self) -> int:
         """L, tokens."""
         return self.model.rope.original_max_position_embeddings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know of the model and of the lengths."""
+        beyond = [length for length in self.lengths if length > self.target_length]
+        told = model_warnings(self.model.source, self.target_length)
+        if not beyond:
+            return told
+        lengths = ", ".join(map(str, beyond))
+        return (
+            *told,
+            f"lengths={lengths} lie beyond the target length {self.target_length}, for which factors were found: they "
+            "are measured with those factors, and a search for the longest of them would find others",
+        )
 
     @property
     def seed(self) -> int:

@@ -11,6 +11,7 @@ from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluat
 from service.evaluations.progress import EvaluationProgress
 from service.evaluations.retention import kept_within
 from service.runtime.job import Runtime
+from service.runtime.starting import StartWatch
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import ScoringFailed
 
@@ -72,6 +73,8 @@ def _scores(
     runtime: Runtime, tasks: Iterator[ScoringTask], settings: ScorerSettings, workers: int
 ) -> Iterator[tuple[int, DocumentScore]]:
     with runtime.open_pool(settings, workers) as pool:
+        scorer = pool.scorer(check=StartWatch(runtime, pool).check)
+        runtime.set_condition("WorkersReady", True, "Ready", f"{scorer.backend} on {scorer.device}")
         for outcome in pool.run(tasks, check=runtime.keeper.check):
             runtime.keeper.check()
             if outcome.score is None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from evaluation.documents.corpus import default_corpus
+from evaluation.errors import CorpusNotFound
 from evaluation.models.fitting import check_model, resolve_for
 from evaluation.models.source import locate_model
 from evaluation.models.user_path import is_directory, is_file, user_path
@@ -23,7 +25,8 @@ from workers.factory import check_generator, check_model_fits, check_scorer
 
 def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore, *, quickly: bool = False) -> PreparedEvaluation:
     """Resolve the model, the factors and the checkpoint; build the documents, and of RULER the shortest prompts.
-    `quickly`: none of a long corpus that holds enough text by far.
+    `quickly`, before the job exists: none of a long corpus that holds enough text by far, and with the corpus in the
+    spec that is meant where none is given.
 
     Raises:
         JobNotFound, FactorsNotReady: a job that the spec names is unknown, or not finished.
@@ -37,10 +40,15 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore, *, quickly: bool = 
     target = spec.target_length or (file.target_length if file is not None else None)
     if target is None:
         raise InvalidSpec("target_length must be given when no factors say it", pointer="/target_length")
+    for field, data in spec.ruler_files.items():
+        if not is_file(user_path(data)):
+            raise CorpusNotFound(f"a question answering file must exist, but got {field}={data!r}")
     asked = tuple(measure for measure in MEASURES.values() if measure.is_asked(spec))
     _check_machine(spec, asked)
     if file is not None:
         resolve_for(file, name)
+    if quickly and spec.corpus is None:
+        spec = spec.model_copy(update={"corpus": default_corpus(max((target, *(spec.lengths or ()))))})
     model = prepare_model(
         name,
         corpus=spec.corpus,

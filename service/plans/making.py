@@ -16,6 +16,7 @@ from service.evaluations.contenders import contenders, setups_at
 from service.evaluations.measures import MEASURES
 from service.finetunes.prepare import factor_file_of
 from service.plans.model import PlannedModel
+from service.plans.text import text_notes
 from service.plans.training import training_notes, training_work
 from service.plans.work import GIB, Device, Work
 from service.searches.prepare import finetune_settings, strategy_of
@@ -43,7 +44,7 @@ def plan_search(spec: SearchSpec, device: Device) -> Plan:
         raise InvalidSpec(str(error), pointer="/original_length") from error
     model = PlannedModel.of(source)
     works = list(_search_works(spec, model))
-    notes = [*model_warnings(source, spec.target_length), *_scoring_notes(model, spec, device)]
+    notes = [*model_warnings(source, spec.target_length), *_scoring_notes(model, spec, device), *text_notes(spec)]
     if spec.finetune is not None:
         works.append(
             training_work(model, finetune_settings(spec.finetune, source, spec.target_length), spec.target_length)

@@ -17,6 +17,7 @@ from storage.records import Condition, ConditionType, Job, Progress
 from storage.scores.cache import ScoreCache
 from storage.scores.store import ScoreStore
 from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
+from workers.pool.room import Room
 
 PROGRESS_INTERVAL = 0.5  # seconds between two writes of the progress columns
 
@@ -33,6 +34,9 @@ class Pool(Protocol):
     @property
     def left_out(self) -> Mapping[str, str]:
         """Machines that are not used any more, each with its reason."""
+
+    def room(self) -> Room | None:
+        """What its workers need of a cluster, and what that has; None without one."""
 
     def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
         """What scores here, before anything is scored; `check` as in `run`."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
+from evaluation.documents.overlap import Overlap, measure_overlap
 from evaluation.scores.score import DocumentScore, ScoreSummary
 from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCandidate
 from search_space.candidates.cost import Spent
@@ -66,6 +67,8 @@ class FinishedSearch:
     validation: Mapping[int, tuple[DocumentScore, ...]]
     """trial -> a finalist's scores on the held-out documents that it got to."""
     outcome: Outcome
+    overlap: Overlap
+    """Of the held-out documents."""
 
     def candidate(self, trial: int) -> Candidate:
         """What the trial scored."""
@@ -93,6 +96,9 @@ class Watcher:
 
     def search_ended(self, point: TracePoint) -> None:
         """The strategy has no more, and every trial is finished."""
+
+    def overlap_measured(self, overlap: Overlap) -> None:
+        """How much text the held-out documents share."""
 
     def round_began(self, current: Round) -> None:
         """Finalists are scored on more held-out documents."""
@@ -246,18 +252,27 @@ class SearchLoop:
         entrants = tuple(Entrant.of(one) for one in finalists)
         scores, failed = self._book.scores("validation"), set[int]()
         documents = len(scores.documents)
+        overlap = measure_overlap([document.token_ids for document in scores.documents])
+        self._watcher.overlap_measured(overlap)
 
         def found() -> dict[int, tuple[DocumentScore, ...]]:
             return {one.trial: scores.in_order(one.trial) for one in finalists}
 
         def following() -> Round | None:
-            return next_round(entrants, found(), documents=documents, failed=frozenset(failed), seed=self._seed)
+            return next_round(
+                entrants,
+                found(),
+                documents=documents,
+                failed=frozenset(failed),
+                seed=self._seed,
+                shares=overlap.shares,
+            )
 
         passes = max(1, most_passes(len(entrants), sum(one.is_baseline for one in entrants), documents))
         most = Spent(passes=passes, tokens=passes * max(len(document.token_ids) for document in scores.documents))
         while (current := following()) is not None:
             self._score_round(current, finalists, failed, most)
-        decided = outcome(entrants, found(), failed=frozenset(failed), seed=self._seed)
+        decided = outcome(entrants, found(), failed=frozenset(failed), seed=self._seed, shares=overlap.shares)
         if decided is None:
             raise RunFailed("no analytic baseline could be scored, so there is nothing to compare a winner with")
         return FinishedSearch(
@@ -270,6 +285,7 @@ class SearchLoop:
             finalists=tuple(one for one in finalists if one.trial not in failed),
             validation=found(),
             outcome=decided,
+            overlap=overlap,
         )
 
     def _score_round(

@@ -73,6 +73,6 @@ def find(spec_json: str, on_progress: OnProgress) -> FactorFile:
         InvalidSpec, EvaluationError, RopewalkError, WorkersError: the room that refused says why.
         RunFailed: as `run_offline`.
     """
-    prepared = prepare_search(SearchSpec.model_validate_json(spec_json))
+    prepared = prepare_search(SearchSpec.model_validate_json(spec_json).with_corpus())
     with closing(make_scorer(prepared.scorer_settings())) as scorer:
         return run_offline(prepared, scorer, on_progress=on_progress).result.factor_file

@@ -70,10 +70,13 @@ class PreparedModel:
     def surely_holds(self, tokens: int) -> bool:
         """Whether a split of the corpus has so many tokens, by its characters and a sample of it; a corpus that mostly
         repeats itself may have fewer."""
+        return _SURE_SHARE * self.corpus_tokens() >= tokens
+
+    def corpus_tokens(self) -> int:
+        """About how many tokens the corpus has, by a sample of it."""
         text, middle = self.corpus.text, len(self.corpus.text) // 2
         sample = text[middle : middle + _SAMPLE_CHARACTERS]
-        each = len(self.factory.tokenizer.encode(sample)) / len(sample)
-        return _SURE_SHARE * each * len(text) >= tokens
+        return round(len(text) / len(sample) * len(self.factory.tokenizer.encode(sample)))
 
     def documents(
         self, *, split: Split, length: int, count: int, needles: int, seed: int, skipping: Skipping | None = None

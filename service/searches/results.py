@@ -1,12 +1,13 @@
 """What a finished search says: the winner on held-out documents, against every baseline, as a factor file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from evaluation.documents.overlap import Overlap
 from evaluation.scores.score import PairedDifference, ScoreSummary, paired_difference, summarise
 from ropewalk.factors.factor_file import BaselineResult, FactorFile, SearchSummary, ValidationSummary
 from ropewalk.version import ROPEWALK_VERSION
-from ropewalk.wire.reports import Comparison, CostReport, FinalistRow, SearchReport, Verdict
+from ropewalk.wire.reports import Comparison, CostReport, FinalistRow, OverlapReport, SearchReport, Verdict
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.cost import Spent
 from service.searches.loop import FinishedSearch
@@ -52,6 +53,8 @@ class SearchResult:
     factor_file: FactorFile
     searched: Spent
     validated: Spent
+    overlap: Overlap
+    """Of the held-out documents."""
     warnings: tuple[str, ...] = ()
     """What a user must know of the model before trusting any verdict."""
 
@@ -73,11 +76,18 @@ class SearchResult:
             finalists=tuple(_finalist_row(finalist) for finalist in self.finalists),
             searched=_cost(self.searched),
             validated=_cost(self.validated),
+            overlap=OverlapReport(
+                documents=self.overlap.documents,
+                share=self.overlap.share,
+                effective_documents=self.overlap.effective,
+                widened=1.0 if self.difference is None else self.difference.widened,
+            ),
         )
 
     def statement(self) -> str:
         """The verdict as a sentence or two, then what to know of the model."""
-        return " ".join((self._statement(), *(f"Note: {warning}." for warning in self.warnings)))
+        notes = (*self._overlap_notes(), *self.warnings)
+        return " ".join((self._statement(), *(f"Note: {note}." for note in notes)))
 
     def _statement(self) -> str:
         best = f"{self.best_baseline.name} ({self.best_baseline.summary.nll:.4f} nats per answer token)"
@@ -92,6 +102,15 @@ class SearchResult:
         if self.verdict == "within_noise_of_best_baseline":
             return f"{found} is within noise of the best analytic baseline {best}: {interval}; {result}."
         return f"Nothing searched beat the best analytic baseline {best}: {found} came closest, {interval}; {result}."
+
+    def _overlap_notes(self) -> Iterator[str]:
+        if self.difference is not None and self.difference.widened > 1.0:
+            overlap = self.overlap
+            yield (
+                f"the {overlap.documents} held-out documents share text with each other ({overlap.share:.0%} with the "
+                f"one most alike) and are worth at least {overlap.effective:.1f} independent ones, so the interval is "
+                f"{self.difference.widened:.1f} times as wide: a longer corpus narrows it"
+            )
 
     def _comparison(self) -> Comparison | None:
         if self.best_bred is None or self.difference is None:
@@ -116,13 +135,16 @@ def decide(prepared: PreparedSearch, search_id: str, search: FinishedSearch) -> 
     )
     by_trial = {finalist.trial: finalist for finalist in ranked}
     winner, best_baseline = by_trial[found.winner], by_trial[found.best_baseline]
-    against = paired_difference(validation[winner.trial], validation[best_baseline.trial], seed=prepared.spec.seed)
+    shares = search.overlap.shares
+    seed = prepared.spec.seed
+    against = paired_difference(validation[winner.trial], validation[best_baseline.trial], shares=shares, seed=seed)
     return SearchResult(
         winner=winner,
         best_baseline=best_baseline,
         best_bred=None if found.best_bred is None else by_trial[found.best_bred],
         difference=found.difference,
         finalists=tuple(ranked),
+        overlap=search.overlap,
         warnings=prepared.warnings,
         searched=Spent(passes=search.search_passes, tokens=search.search_tokens),
         validated=Spent(passes=search.validation_passes, tokens=search.validation_tokens),

@@ -1,10 +1,12 @@
 """One search of the service: the loop over the stored book, and what its job shows of it."""
 
+from evaluation.documents.overlap import Overlap
 from ropewalk.wire.kinds import JobState
 from search_space.strategies.base import TwoKinds
 from service.pictures.plots import draw_dashboard
 from service.pictures.reading import PictureReader
 from service.runtime.job import ProgressWriter, Runtime
+from service.runtime.starting import too_many
 from service.runtime.tracing import span
 from service.searches.loop import SearchLoop, TracePoint
 from service.searches.prepare import PreparedSearch
@@ -29,6 +31,8 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     study.create_if_missing(model=spec.model, target_length=spec.target_length, rope=prepared.model.rope)
     runtime.set_condition("WorkersReady", False, "Starting", f"{spec.workers} workers load the model")
     with runtime.open_pool(prepared.scorer_settings(), spec.workers) as pool:
+        if (more := too_many(pool.room())) is not None:
+            runtime.event("workers.limited", text=more)
         book = StoredBook(runtime, prepared, pool, study)
         reporter = _Reporter(runtime, book, study, prepared)
         loop = SearchLoop(
@@ -110,6 +114,15 @@ class _Reporter(ProgressWatcher):
         """See :class:`Watcher`."""
         self.draw()
         super().search_ended(point)
+
+    def overlap_measured(self, overlap: Overlap) -> None:
+        """See :class:`Watcher`."""
+        self._runtime.event(
+            "documents.overlap",
+            documents=overlap.documents,
+            share=round(overlap.share, 4),
+            effective_documents=round(overlap.effective, 1),
+        )
 
     def round_began(self, current: Round) -> None:
         """See :class:`Watcher`."""

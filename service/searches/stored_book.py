@@ -13,6 +13,7 @@ from search_space.candidates.candidate import Candidate
 from search_space.candidates.step import Step
 from service.runtime.job import Pool, Runtime
 from service.runtime.log_context import bound
+from service.runtime.starting import StartWatch, too_many
 from service.runtime.tracing import record_span, span
 from service.searches.books import Assignment, BookScores, Listeners
 from service.searches.prepare import PreparedSearch
@@ -122,8 +123,10 @@ class StoredScores(BookScores):
                 listeners.on_complete(trial, self.summary(trial))
         missing = {trial: one for trial, one in assignments.items() if self._missing(trial, one)}
         if missing:
-            scorer = self._pool.scorer(check=self._keeper.check)
-            self._runtime.set_condition("WorkersReady", True, "Ready", f"{scorer.backend} on {scorer.device}")
+            scorer = self._pool.scorer(check=StartWatch(self._runtime, self._pool).check)
+            more = too_many(self._pool.room())
+            ready = f"{scorer.backend} on {scorer.device}" + (f"; {more}" if more else "")
+            self._runtime.set_condition("WorkersReady", True, "Ready", ready)
             self._accept_cached(missing, scorer, listeners)
             self._run(missing, scorer, listeners)
         self._keeper.check()

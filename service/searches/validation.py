@@ -27,6 +27,8 @@ HALVING_DOCUMENTS = 16
 
 Scores = Mapping[int, Sequence[DocumentScore]]
 """trial -> its validation scores in the order of the documents, so far."""
+Shares = NDArray[np.float64] | None
+"""(documents, documents): how much text each two of the validation documents have in common; None: nothing is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +93,16 @@ def _unbeaten(baselines: Sequence[ScoredCandidate]) -> list[ScoredCandidate]:
 
 
 def next_round(
-    entrants: Sequence[Entrant], scores: Scores, *, documents: int, failed: frozenset[int], seed: int
+    entrants: Sequence[Entrant],
+    scores: Scores,
+    *,
+    documents: int,
+    failed: frozenset[int],
+    seed: int,
+    shares: Shares = None,
 ) -> Round | None:
-    """The next round, out of `documents` held-out ones; None when the outcome is clear or the documents are used up.
+    """The next round, out of `documents` held-out ones that have `shares` of text in common; None when the outcome is
+    clear or the documents are used up.
 
     Everybody enters the first round. After each round an entrant is out when the leader beats it beyond chance
     (:func:`search_space.strategies.racing.is_worse`); from 16 documents on at most half of the bred
@@ -105,14 +114,16 @@ def next_round(
     while alive:
         if any(len(scores.get(entrant.trial, ())) < size for entrant in alive):
             return Round(documents=size, trials=tuple(entrant.trial for entrant in alive))
-        if size == documents or _is_separated(alive, scores, size, seed):
+        if size == documents or _is_separated(alive, scores, size, seed, shares):
             return None
         alive = _survivors(alive, scores, size)
         size = min(2 * size, documents)
     return None
 
 
-def outcome(entrants: Sequence[Entrant], scores: Scores, *, failed: frozenset[int], seed: int) -> Outcome | None:
+def outcome(
+    entrants: Sequence[Entrant], scores: Scores, *, failed: frozenset[int], seed: int, shares: Shares = None
+) -> Outcome | None:
     """The comparison on the documents that both sides have; None when no baseline could be scored."""
     alive = [one for one in entrants if one.trial not in failed and scores.get(one.trial)]
     most = max((len(scores[one.trial]) for one in alive), default=0)
@@ -124,7 +135,7 @@ def outcome(entrants: Sequence[Entrant], scores: Scores, *, failed: frozenset[in
     bred = next((one for one in ranked if not one.is_baseline), None)
     difference = None
     if bred is not None:
-        difference = paired_difference(scores[bred.trial], scores[baseline.trial], seed=seed)
+        difference = paired_difference(scores[bred.trial], scores[baseline.trial], shares=shares, seed=seed)
     return Outcome(best_baseline=baseline.trial, best_bred=None if bred is None else bred.trial, difference=difference)
 
 
@@ -156,7 +167,7 @@ def _halved(bred: int, size: int) -> int:
     return (bred + 1) // 2 if size >= HALVING_DOCUMENTS else bred
 
 
-def _is_separated(alive: Sequence[Entrant], scores: Scores, size: int, seed: int) -> bool:
+def _is_separated(alive: Sequence[Entrant], scores: Scores, size: int, seed: int, shares: Shares) -> bool:
     """One bred finalist and one baseline are left, and their interval leaves out zero; or one baseline alone."""
     if len(alive) == 1:
         return True
@@ -165,7 +176,8 @@ def _is_separated(alive: Sequence[Entrant], scores: Scores, size: int, seed: int
     if len(alive) != 2 or len(bred) != 1 or size < SEPARATION_DOCUMENTS:
         return False
     baseline = next(one for one in ranked if one.is_baseline)
-    difference = paired_difference(scores[bred[0].trial][:size], scores[baseline.trial][:size], seed=seed)
+    theirs, its = scores[bred[0].trial][:size], scores[baseline.trial][:size]
+    difference = paired_difference(theirs, its, shares=shares, seed=seed)
     return difference.high < 0.0 or difference.low > 0.0
 
 

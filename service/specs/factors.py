@@ -29,7 +29,7 @@ class GivenFactors:
         try:
             return read_factors(self.value)
         except InvalidFactorFile as error:
-            raise InvalidSpec(str(error), pointer=f"/factors{error.pointer}") from error
+            raise InvalidSpec(f"factors must be a factor file: {error}", pointer=f"/factors{error.pointer}") from error
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from evaluation.documents.corpus import default_corpus
 from evaluation.documents.skipping import MOST_GAPS, GapPlaces, Skipping
 from search_space.strategies.registry import STRATEGIES
 from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec, Tokens
@@ -57,7 +58,9 @@ class ObjectiveSpec(Spec):
     )
     needles_per_document: int = Field(1, ge=1, le=64)
     corpus: CorpusName | None = Field(
-        None, description="null: the Python reference; or a .txt, .jsonl#column, .parquet#column or HF dataset path"
+        None,
+        description="null: builtin:pydoc, the Python reference, or for more than 8,192 tokens builtin:stdlib, the "
+        "sources of Python's standard library; or a .txt, .jsonl#column, .parquet#column or HF dataset path",
     )
 
 
@@ -128,6 +131,11 @@ class SearchSpec(Spec):
     seed: Seed = 0
     finetune: FinetuneOptions | None = Field(None, description="start a fine-tuning job with the winner")
     labels: Labels = Field({})
+
+    def with_corpus(self) -> Self:
+        """With the corpus that is meant where none is given, as it is stored: see `default_corpus`."""
+        meant = self.objective.corpus or default_corpus(self.target_length)
+        return self.model_copy(update={"objective": self.objective.model_copy(update={"corpus": meant})})
 
     @field_validator("finetune", mode="before")
     @classmethod

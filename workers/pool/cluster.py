@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from workers.pool.ray_start import leaving_nothing, short_directory
 
 # Documents and factors are small; Ray's default would take 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 200 * 1024**2
+
+_ANSWER_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -90,8 +93,28 @@ def _join(wanted: _Joined) -> None:
         signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own there, and servers have theirs
 
 
+def _check_answers(address: str) -> None:
+    """Ray would ask for a minute and a half, with a line of its own for each attempt.
+
+    Raises:
+        ScorerUnavailable: nothing listens at host:port; other addresses are left to Ray.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ScorerUnavailable(
+            f"a Ray cluster must answer at RAY_ADDRESS, but at {address!r} nothing does: {error}; start its head "
+            "(ray start --head), or unset it for a cluster on this machine alone"
+        ) from error
+
+
 def _init(wanted: _Joined) -> None:
     address = wanted.address
+    if address:
+        _check_answers(address)
     directory = None if address else short_directory()
     ray.init(
         address=address or "local",

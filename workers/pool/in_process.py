@@ -32,6 +32,10 @@ class InProcessPool:
     ) -> None:
         self._scorer.close()
 
+    def room(self) -> None:
+        """There is no cluster to wait for."""
+        return
+
     def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
         """What scores here."""
         check()

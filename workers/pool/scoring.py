@@ -23,12 +23,15 @@ from workers.pool.actor import Batch, BatchReply, WorkerIdentity
 from workers.pool.batches import TaskBatch, task_batches
 from workers.pool.cluster import ensure_ray, is_any_machine_alive
 from workers.pool.nodes import Nodes
+from workers.pool.room import Room, most_workers
 from workers.pool.slots import InFlight, Slot, gpu_share, one_line
 
 _log = logging.getLogger(__name__)
 
 _BATCHES_PER_WORKER = 1  # what a crash of this process costs: nothing is scored before the last score is accepted
 _TOKENS_PER_BATCH = {"CPU": 1024, "GPU": 4096}  # as many short documents as share a forward pass, no more
+_WAITING_WORKERS = 8  # for which the cluster has no room yet
+_GROW_SECONDS = 10.0  # between two looks whether it has grown
 _POLL_SECONDS = 0.5  # how soon a `close` from another thread is noticed
 
 
@@ -51,8 +54,8 @@ class ScoringPool:
     A machine on which two workers in a row fail, while the cluster has others, gets no more of them: :attr:`left_out`.
 
     Workers start at construction, side by side, and are used as they become ready: a cluster with fewer free CPUs than
-    `workers` serves with those it has. A document is put into Ray's object store when its first task comes, once, and
-    stays there as long as the pool lives; messages to workers hold references.
+    `workers` serves with those it has, and with more once it grows. A document is put into Ray's object store when its
+    first task comes, once, and stays there as long as the pool lives; messages to workers hold references.
 
     Provenance: every outcome carries the fingerprint of the scorer that gave it. Workers on unlike machines have unlike
     ones; :meth:`scorer` tells that of one which is ready, before anything is scored.
@@ -88,7 +91,10 @@ class ScoringPool:
         self._finished = 0  # batches, over all runs
         self._nodes = Nodes()
         self._gpus = gpu_share(settings, workers=workers, cluster_gpus=_cluster_resources().get("GPU", 0.0))
-        self._slots = [Slot(number=number, settings=settings, gpus=self._gpus) for number in range(workers)]
+        self._settings = settings
+        self._workers = workers
+        self._slots: list[Slot] = []
+        self._grow()
 
     def __enter__(self) -> ScoringPool:
         return self
@@ -116,6 +122,20 @@ class ScoringPool:
     def left_out(self) -> Mapping[str, str]:
         """Machines of the cluster that get no more workers of this pool, by Ray's id, each with its reason."""
         return self._nodes.left_out
+
+    def room(self) -> Room:
+        """What the workers need, and what the cluster has of it now."""
+        has, free = _cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+        return Room(
+            workers=self._workers,
+            placed=sum(slot.node is not None for slot in self._slots),
+            most=most_workers(_node_resources(), gpus_each=self._gpus),
+            gpus_each=self._gpus,
+            cpus=has.get("CPU", 0.0),
+            free_cpus=free.get("CPU", 0.0),
+            gpus=has.get("GPU", 0.0),
+            free_gpus=free.get("GPU", 0.0),
+        )
 
     def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
         """What scores here: waits for the first worker to have its model loaded, and scores nothing.
@@ -216,6 +236,8 @@ class ScoringPool:
     def _wait(self) -> Iterator[tuple[TaskBatch, BatchReply]]:
         """Wait for the next thing to happen, at most a poll; batches that are done, with what became of them."""
         self._check_alive()
+        if len(self._slots) < self._workers and time.monotonic() - self._grown_at > _GROW_SECONDS:
+            self._grow()
         opening = {slot.opening: slot for slot in self._slots if slot.opening is not None}
         done, _ = ray.wait([*self._in_flight, *opening], num_returns=1, timeout=_POLL_SECONDS)
         for reference in done:
@@ -224,6 +246,16 @@ class ScoringPool:
             else:
                 yield from self._settle_batch(reference)
         self._check_start()
+
+    def _grow(self) -> None:
+        """Start the workers that the cluster has room for, and a few more, by which one that grows sees what is wanted.
+
+        Thousands that wait for a place would slow the cluster down.
+        """
+        self._grown_at = time.monotonic()
+        count = min(self._workers, most_workers(_node_resources(), gpus_each=self._gpus) + _WAITING_WORKERS)
+        new = range(len(self._slots), count)
+        self._slots += [Slot(number=number, settings=self._settings, gpus=self._gpus) for number in new]
 
     def _settle_opening(self, slot: Slot) -> None:
         try:

@@ -56,6 +56,16 @@ def time_left(progress: ProgressResource, kind: str) -> str:
     return f"{'at most ' if kind == 'search' else ''}{duration(progress.seconds_left)} left"
 
 
+def waits_for(job: JobResource) -> str:
+    """Why the job does not go on now, as its controller says; empty where it goes on, and once it has ended."""
+    if job.is_final:
+        return ""
+    if job.state == "queued":
+        again = next((one.message for one in job.conditions if one.type == "Progressing" and not one.status), None)
+        return again or "waits for a controller that has room for one more job"
+    return next((one.message for one in job.conditions if one.type == "WorkersReady" and not one.status), "")
+
+
 class Deadline:
     """When waiting ends."""
 
@@ -97,17 +107,18 @@ class ProgressBar:
     def show(self, job: JobResource | None) -> None:
         """Bring the line up to date; `job` is None while the server is away."""
         if job is not None:
-            self.show_progress(job.state.value, job.progress, kind=job.kind, done=done(job))
+            waits = waits_for(job)
+            self.show_progress(job.state.value, job.progress, kind=job.kind, done=done(job), waits=waits)
         elif self._is_shown and self._is_redrawn:
             self._redraw(f"{self._name}  waiting for the server")
 
-    def show_progress(self, state: str, progress: ProgressResource, *, kind: str, done: float) -> None:
-        """Bring the line up to date; `done` is a fraction."""
+    def show_progress(self, state: str, progress: ProgressResource, *, kind: str, done: float, waits: str = "") -> None:
+        """Bring the line up to date; `done` is a fraction, `waits` why it does not go on."""
         if not self._is_shown:
             return
         filled = round(_BAR_WIDTH * done)
         bar = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {100 * done:3.0f} %"
-        parts = (self._name, f"{state:10}", bar, passes(progress), best(progress), time_left(progress, kind))
+        parts = (self._name, f"{state:10}", bar, passes(progress), best(progress), time_left(progress, kind), waits)
         line = "  ".join(part for part in parts if part)
         step = int(done / _LOG_STEP)
         if self._is_redrawn:

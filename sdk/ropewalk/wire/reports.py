@@ -73,6 +73,17 @@ class CostReport(Report):
     tokens: int
 
 
+class OverlapReport(Report):
+    """How much text the held-out documents have in common, and what that does to the interval."""
+
+    documents: int
+    share: float = Field(description="of a document's 8-grams that the one most like it has too, a mean over documents")
+    effective_documents: float = Field(
+        description="independent documents that they are worth at least: if scores correlated by the shared text"
+    )
+    widened: float = Field(description="how many times wider the interval is for it; 1: their scores do not show it")
+
+
 class SearchReport(Report):
     """The result of a search: the winner on documents that no candidate was bred on."""
 
@@ -83,6 +94,7 @@ class SearchReport(Report):
     finalists: tuple[FinalistRow, ...] = ()
     searched: CostReport | None = Field(None, exclude_if=_is_none, description="over search documents")
     validated: CostReport | None = Field(None, exclude_if=_is_none, description="over held-out documents")
+    overlap: OverlapReport | None = Field(None, exclude_if=_is_none, description="of the held-out documents")
 
 
 class FinetuneReport(Report):

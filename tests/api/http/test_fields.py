@@ -46,7 +46,7 @@ def test_two_alternatives_of_one_field_are_one_sentence(quiet_server: RunningSer
     errors = found["errors"]
     assert isinstance(errors, list)
     assert [one["pointer"] for one in errors] == ["/scorer/attention_factor"]
-    assert "valid number" in errors[0]["detail"]
+    assert "must be a number" in errors[0]["detail"]
     assert "'search', but got 'serch'" in errors[0]["detail"]
 
 

@@ -83,7 +83,7 @@ def test_a_broken_rule_is_told_with_the_value(quiet_server: RunningServer) -> No
     with quiet_server.http as http:
         detail = http.post("/v1/searches", json={**POCKET_SPEC, "seed": -1, "wish": "x" * 500}).json()["detail"]
         query = http.get("/v1/searches?limit=0").json()["detail"]
-    assert "/seed: Input should be greater than or equal to 0, but got -1" in detail
+    assert "/seed: must be at least 0, but got -1" in detail
     assert "/wish: there is no such field; there are model, " in detail
     assert len(detail) < 500
     assert query.endswith("but got '0'")

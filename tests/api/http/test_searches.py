@@ -78,6 +78,16 @@ def test_a_long_corpus_is_not_divided_while_the_client_waits(
     assert refused.json()["code"] == "CORPUS_TOO_SHORT", "what may be too short is looked at whole"
 
 
+def test_the_corpus_that_is_meant_is_written_into_the_spec(server: RunningServer) -> None:
+    with server.http as http:
+        short = http.post("/v1/searches", json=POCKET_SPEC).json()["spec"]
+        long = http.post("/v1/searches", json={**POCKET_SPEC, "target_length": 131_072}).json()["spec"]
+        evaluation = {"model": "pocket", "target_length": 1024, "lengths": [16_384]}
+        evaluated = http.post("/v1/evaluations", json=evaluation).json()["spec"]
+    assert short["objective"]["corpus"] is None, "as it was always stored"
+    assert long["objective"]["corpus"] == evaluated["corpus"] == "builtin:stdlib"
+
+
 def test_lists_are_paged_newest_first(server: RunningServer) -> None:
     ids = [server.jobs.create("search", "{}").job.id for _ in range(5)]
     with server.client() as client:

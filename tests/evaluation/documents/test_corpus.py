@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.documents import dividing, sources, splitting
-from evaluation.documents.corpus import Corpus, load_corpus
+from evaluation.documents.corpus import Corpus, default_corpus, load_corpus
 from evaluation.documents.needle import SPLITS, Split
 from evaluation.documents.splitting import WINDOW, split_lines, window_hashes, without_windows
 from evaluation.errors import CorpusNotFound, InvalidCorpus
@@ -296,3 +296,17 @@ def test_of_a_long_file_only_the_beginning_is_read(piece: int, tmp_path: Path, m
     assert list(sources.read_text(path, None)) == [whole]
     for most in range(1, len(whole) + 3):
         assert list(sources.read_text(path, None, most=most)) == [whole[:most]]
+
+
+def test_the_long_built_in_corpus_holds_long_documents_of_every_split() -> None:
+    stdlib = load_corpus("builtin:stdlib")
+    assert len(stdlib.text) > 4_000_000
+    assert stdlib.text.isascii()
+    assert "def " in stdlib.text
+    assert load_corpus("builtin:stdlib") == stdlib
+    with pytest.raises(CorpusNotFound, match=r"must be 'builtin:pydoc' or 'builtin:stdlib', but got"):
+        load_corpus("builtin:none")
+
+
+def test_long_documents_are_cut_from_the_long_built_in_corpus() -> None:
+    assert [default_corpus(length) for length in (1024, 8192, 8193, 131_072)] == [None, None, *["builtin:stdlib"] * 2]

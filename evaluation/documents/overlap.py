@@ -1,0 +1,78 @@
+"""How much of their text documents share.
+
+Haystacks are cut from one corpus: where it is short for them they share runs of text. What that does to an interval
+over their scores is in :mod:`evaluation.scores.dependence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRAM = 8  # tokens in a row
+MOST_GRAMS = 8192  # of a document that are compared: of longer ones a sample, the same grams in each
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Overlap:
+    """Of documents, in their order. shares: (documents, documents), |A and B| / sqrt(|A| |B|) of their 8-gram sets."""
+
+    shares: NDArray[np.float64] = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Overlap) and np.array_equal(self.shares, other.shares)
+
+    def __hash__(self) -> int:
+        return hash(self.shares.tobytes())
+
+    @property
+    def documents(self) -> int:
+        """How many."""
+        return len(self.shares)
+
+    @property
+    def share(self) -> float:
+        """How much of itself a document has in common with the one that is most like it, as a mean over documents."""
+        if self.documents < 2:
+            return 0.0
+        return float((self.shares - np.eye(self.documents)).max(axis=1).mean())
+
+    @property
+    def effective(self) -> float:
+        """How many independent documents they are worth at least: as if their scores correlated by the text that they
+        share, though needles and depths differ (Kish, Survey Sampling, 1965, 5.4)."""
+        return float(self.documents**2 / self.shares.sum())
+
+
+def measure_overlap(documents: Sequence[Sequence[int]]) -> Overlap:
+    """Of at least one document, as token ids."""
+    grams = [_gram_hashes(document) for document in documents]
+    known = np.unique(np.concatenate(grams))
+    marks = np.zeros((len(grams), len(known)), dtype=np.float32)
+    for row, one in enumerate(grams):
+        marks[row, np.searchsorted(known, one)] = 1.0
+    common = (marks @ marks.T).astype(np.float64)
+    sizes = np.sqrt(np.maximum(common.diagonal(), 1.0))
+    shares = common / np.outer(sizes, sizes)
+    np.fill_diagonal(shares, 1.0)
+    return Overlap(shares=shares)
+
+
+def _gram_hashes(token_ids: Sequence[int]) -> NDArray[np.uint64]:
+    """A 64-bit hash of each different run of GRAM tokens, sorted; of a document with many, those below a bound that
+    follows from its length, so that equal runs are sampled in all documents of that length or in none."""
+    ids = np.asarray(token_ids, dtype=np.uint64)
+    count = max(len(ids) - GRAM + 1, 0)
+    hashes = np.zeros(count, dtype=np.uint64)
+    for offset in range(GRAM):
+        hashes *= _MULTIPLIER
+        hashes += ids[offset : offset + count] + np.uint64(1)
+    hashes = (hashes ^ (hashes >> np.uint64(31))) * _MIX
+    if count > MOST_GRAMS:
+        hashes = hashes[hashes < np.uint64(int(2**64 * (MOST_GRAMS / count)))]
+    return np.unique(hashes)

@@ -1,0 +1,49 @@
+"""Over REST: what each bad request is told, word for word. The table is to be read as its sender would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.http_server import POCKET_SPEC, RunningServer, factor_file
+
+ROWS = yaml.safe_load((Path(__file__).parent / "rest.yaml").read_text())
+
+
+def _body(row: dict[str, Any]) -> object:
+    body = row["body"]
+    if not isinstance(body, dict):
+        return body
+    factors = body.get("factors")
+    if isinstance(factors, dict) and "changed" in factors:
+        body = {**body, "factors": {**json.loads(factor_file().to_json()), **factors["changed"]}}
+    return {**POCKET_SPEC, **body} if row["of"] == "small" else body
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row['send']} {row['body']}" for row in ROWS])
+def test_what_is_said(quiet_server: RunningServer, row: dict[str, Any]) -> None:
+    method, path = row["send"].split(" ")
+    with quiet_server.http as http:
+        sent: dict[str, Any] = {} if row["body"] is None else {"json": _body(row)}
+        response = http.request(method, path, **sent)
+    assert (response.status_code, response.json()["detail"]) == (row["status"], row["says"])
+
+
+def test_a_wrong_key_is_refused_where_there_are_no_keys(quiet_server: RunningServer) -> None:
+    with quiet_server.stranger as http:
+        refused = http.get("/v1/searches", headers={"Authorization": "Bearer rw_wrong"})
+    assert refused.status_code == 401
+    assert refused.json()["detail"] == "the API key is unknown or was revoked; clients take it from ROPEWALK_API_KEY"
+
+
+def test_lengths_beyond_the_factors_are_told(quiet_server: RunningServer) -> None:
+    with quiet_server.http as http:
+        job = http.post("/v1/evaluations", json={**POCKET_SPEC, "lengths": [1024, 2048], "documents": 2}).json()
+    assert job["warnings"] == [
+        "lengths=2048 lie beyond the target length 1024, for which factors were found: they are measured with those "
+        "factors, and a search for the longest of them would find others"
+    ]

@@ -24,6 +24,7 @@ from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
 from service.runtime.warnings import WARNING, told_warnings
 from service.searches.prepare import prepare_search
+from service.searches.starts import starts_of
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.base import with_labels
 from service.specs.evaluation import EvaluationSpec
@@ -104,10 +105,11 @@ class Door:
         """Check a spec without submitting it.
 
         Raises:
+            JobNotFound, FactorsNotReady: of the search that it begins with.
             InvalidSpec, EvaluationError, RopewalkError, WorkersError: what the spec got wrong.
         """
         spec = spec.with_corpus()
-        prepared = prepare_search(spec, weights=False)
+        prepared = prepare_search(spec, weights=False, starts=starts_of(spec, self._database))
         validation = most_passes(
             prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
         )

@@ -21,6 +21,7 @@ from service.runtime.tracing import span
 from service.runtime.warnings import WARNING, untold_warnings
 from service.searches.prepare import USER_ERRORS, prepare_search
 from service.searches.run import run_search
+from service.searches.starts import starts_of
 from service.specs.base import Spec
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
@@ -100,7 +101,7 @@ def _put_back(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
 
 def _search(runtime: Runtime, spec: SearchSpec) -> None:
     with span("preparing"):
-        prepared = prepare_search(spec)
+        prepared = prepare_search(spec, starts=starts_of(spec, runtime.database))
     for warning in untold_warnings(runtime.jobs, runtime.job.id, prepared.warnings):
         runtime.event(WARNING, text=warning)
     result = run_search(runtime, prepared)

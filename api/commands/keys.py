@@ -66,7 +66,7 @@ def create(
     if is_first:
         note(
             _FIRST
-            + ("" if set(scopes) >= {"read", "submit"} or "admin" in scopes else _NARROW.format(" ".join(scopes)))
+            + ("" if set(scopes) >= {"read", "submit"} or {"admin", "own"} & set(scopes) else _NARROW.format(" ".join(scopes)))
         )
     if as_json:
         print_json(

@@ -56,6 +56,10 @@ def submit(
     attention_factor: Annotated[str | None, typer.Option(help="A number, or search.")] = None,
     workers: Annotated[int | None, typer.Option(help="Scoring workers.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Begin with the best shapes of this search, mapped and scored anew."),
+    ] = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune with the winner.")] = False,
     label: common.LabelOptions = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check and estimate, submit nothing.")] = False,
@@ -88,6 +92,7 @@ def submit(
         "scorer.attention_factor": _number_or_text(attention_factor),
         "workers": workers,
         "seed": seed,
+        "start_from": start_from,
         "finetune": {} if finetune and not spec.get("finetune") else None,
         "labels": {**spec.get("labels", {}), **common.labels_of(label)} if label else None,
     }

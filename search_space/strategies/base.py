@@ -10,6 +10,7 @@ from ropewalk.rope.config import RopeConfig, scale
 from ropewalk.rope.scaling import is_attention_factor
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.cost import PassCost
+from search_space.candidates.start import Start
 from search_space.candidates.step import Budget, Step
 from search_space.errors import InvalidStrategy
 
@@ -85,6 +86,8 @@ class StrategyContext:
     skipped_documents: int = 0
     budget: Budget = field(default_factory=Budget)
     skipped: PassCost | None = None
+    #: shapes of another search, for a strategy whose class says `takes_starts = True`
+    starts: tuple[Start, ...] = ()
 
     def __post_init__(self) -> None:
         scale(self.rope, self.target_length)

@@ -22,6 +22,7 @@ from ropewalk.errors import InvalidOriginalLength, RopewalkError
 from ropewalk.factors.factor_file import ModelIdentity
 from ropewalk.rope.config import RopeConfig
 from search_space.candidates.cost import PassCost
+from search_space.candidates.start import Start
 from search_space.candidates.step import Budget
 from search_space.strategies.base import Strategy, StrategyContext
 from search_space.strategies.registry import STRATEGIES, make_strategy
@@ -141,8 +142,9 @@ class PreparedSearch:
         return dataclasses.replace(settings, gradients=self.strategy.needs_gradients)
 
 
-def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
-    """Resolve the model, the corpus and the strategy, and build one document of each split.
+def prepare_search(spec: SearchSpec, *, weights: bool = True, starts: tuple[Start, ...] = ()) -> PreparedSearch:
+    """Resolve the model, the corpus and the strategy, and build one document of each split. `starts`: the shapes of the
+    search that the spec begins with.
 
     With weights=False the small files of a model on the hub are enough, which is all that a check needs; and no
     document is built of a long corpus that was not divided before and holds enough text by far.
@@ -152,7 +154,8 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
         EvaluationError, RopewalkError, WorkersError: the room that refused says why.
     """
     model = _model_of(spec, weights=weights)
-    strategy, cost = strategy_of(spec, model.rope)
+    _check_starts(spec, model.rope, starts)
+    strategy, cost = strategy_of(spec, model.rope, starts)
     skipping = skipping_of(spec, model.rope)
     check_scorer(
         spec.scorer.backend,
@@ -185,7 +188,22 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True) -> PreparedSearch:
     return PreparedSearch(spec=spec, model=model, strategy=strategy, cost=cost)
 
 
-def strategy_of(spec: SearchSpec, rope: RopeConfig) -> tuple[Strategy, PassCost]:
+def _check_starts(spec: SearchSpec, rope: RopeConfig, starts: tuple[Start, ...]) -> None:
+    """Return when the search can begin with these shapes."""
+    if spec.start_from is None:
+        return
+    if not starts:
+        rule = f"start_from is for searches on the server that has {spec.start_from}"
+    elif not getattr(STRATEGIES.find(spec.strategy.name).load(), "takes_starts", False):
+        rule = f"start_from is for strategies that take starts, such as auto, but got strategy {spec.strategy.name}"
+    elif (pairs := len(starts[0].scaling.factors)) != rope.num_pairs:
+        rule = f"start_from must name a search over {rope.num_pairs} pairs, as this model has, but it has {pairs}"
+    else:
+        return
+    raise InvalidSpec(rule, pointer="/start_from")
+
+
+def strategy_of(spec: SearchSpec, rope: RopeConfig, starts: tuple[Start, ...] = ()) -> tuple[Strategy, PassCost]:
     """How candidates are bred, and what passes over search documents cost.
 
     Raises:
@@ -215,6 +233,7 @@ def strategy_of(spec: SearchSpec, rope: RopeConfig) -> tuple[Strategy, PassCost]
             patience=spec.budget.patience,
         ),
         skipped=_pass_cost(spec, skipping),
+        starts=starts,
     )
     return make_strategy(spec.strategy.name, spec.strategy.arguments(), context), context.cost
 

@@ -8,7 +8,17 @@ from pydantic import ConfigDict, Field, StringConstraints, field_validator, mode
 from evaluation.documents.corpus import default_corpus
 from evaluation.documents.skipping import MOST_GAPS, GapPlaces, Skipping
 from search_space.strategies.registry import STRATEGIES
-from service.specs.base import MAX_DOCUMENTS, MAX_TARGET_LENGTH, CorpusName, Labels, ModelName, Seed, Spec, Tokens
+from service.specs.base import (
+    MAX_DOCUMENTS,
+    MAX_TARGET_LENGTH,
+    CorpusName,
+    JobId,
+    Labels,
+    ModelName,
+    Seed,
+    Spec,
+    Tokens,
+)
 from service.specs.finetune import FinetuneOptions
 from workers.backends import BACKENDS
 from workers.base import DType
@@ -117,6 +127,11 @@ class ScorerSpec(Spec):
     tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs per vLLM engine; 1 for other backends")
 
 
+def _is_none(value: object) -> bool:
+    """A spec without the field reads as it did before there was one."""
+    return value is None
+
+
 class SearchSpec(Spec):
     """A search: a model, a target length, and how much to spend on finding its factors."""
 
@@ -131,6 +146,12 @@ class SearchSpec(Spec):
     seed: Seed = 0
     finetune: FinetuneOptions | None = Field(None, description="start a fine-tuning job with the winner")
     labels: Labels = Field({})
+    start_from: JobId | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="begin with the best shapes of this search (of another length, seed or sibling model), mapped to "
+        "this length and scored anew; strategy auto",
+    )
 
     def with_corpus(self) -> Self:
         """With the corpus that is meant where none is given, as it is stored: see `default_corpus`."""

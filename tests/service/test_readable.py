@@ -23,7 +23,7 @@ from tests.helpers.http_server import factor_file
 from tests.helpers.tiny_llama import make_factor_file
 
 #: Fields of text that make nothing be read.
-NO_FILES = {"search_id", "finetune_id", "name", "tasks", "harness"}
+NO_FILES = {"search_id", "finetune_id", "start_from", "name", "tasks", "harness"}
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class Namable:
             PathNotAllowed, JobNotFound.
         """
         self.readable.check(spec)
-        for name in ("search_id", "finetune_id") if self.owner is not None else ():
+        for name in ("search_id", "finetune_id", "start_from") if self.owner is not None else ():
             job_id = getattr(spec, name, None)
             if job_id is not None and self.door.owner(job_id) != self.owner:
                 raise JobNotFound(f"{name} must be a job of your own, but there is no {job_id!r}")

@@ -25,8 +25,11 @@ from search_space.strategies.auto.stage import Stage, filled, rank_agreement
 from search_space.strategies.auto.turn import Turn, affordable, distinct_baselines, generator
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import Purse, most_candidates, passes_within, tokens_within
+from search_space.strategies.nearest_shape import start_point
 from search_space.strategies.seeds import seed_baselines
 from search_space.strategies.shape_space import ShapeSpace
+
+START_ORIGIN = "start_from"
 
 
 class AutoStrategy:
@@ -37,6 +40,7 @@ class AutoStrategy:
     settings: ClassVar[type[AutoSettings]] = AutoSettings
     needs_gradients: ClassVar[bool] = False
     takes_two_kinds: ClassVar[bool] = True
+    takes_starts: ClassVar[bool] = True
 
     def __init__(self, settings: AutoSettings, context: StrategyContext) -> None:
         self._settings = settings
@@ -118,8 +122,15 @@ class AutoStrategy:
         seeds, least = seed_baselines(self._context), self._settings.startup
         most = filled((len(seeds) + least) * stage.start, self._settings.width) // stage.start - len(seeds)
         startup = max(least, min(most, self.max_candidates))
-        points = self._space.spread(startup, generator(self._context, 0))
-        return seeds + tuple(self._space.candidate(point.tolist(), origin="initial") for point in points)
+        starts = self._starts()[:startup]
+        points = self._space.spread(startup, generator(self._context, 0))[: startup - len(starts)]
+        return (*seeds, *starts, *(self._space.candidate(point.tolist(), origin="initial") for point in points))
+
+    def _starts(self) -> list[Candidate]:
+        """The shapes of another search, each once, in place of as many that would be spread out."""
+        points = [start_point(self._space, start) for start in self._context.starts]
+        found = [self._space.candidate(point.tolist(), origin=START_ORIGIN) for point in points]
+        return list({one.scaling.key: one for one in reversed(found)}.values())[::-1]
 
     def _turn(self, generation: int, earlier: Sequence[ScoredCandidate], stage: Stage) -> Turn:
         views = [self._view(one, stage) for one in earlier]

@@ -64,10 +64,8 @@ def create(
         is_first = all(key.revoked_at is not None for key in keys.list())
         token = keys.create(name, scopes, owner)
     if is_first:
-        note(
-            _FIRST
-            + ("" if set(scopes) >= {"read", "submit"} or {"admin", "own"} & set(scopes) else _NARROW.format(" ".join(scopes)))
-        )
+        can_do_both = set(scopes) >= {"read", "submit"} or not {"admin", "own"}.isdisjoint(scopes)
+        note(_FIRST + ("" if can_do_both else _NARROW.format(" ".join(scopes))))
     if as_json:
         print_json(
             {"token": token, "name": name, "scopes": list(scopes), "owner": owner or f"key:{token.split('_')[1]}"}

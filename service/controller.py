@@ -68,7 +68,7 @@ class Controller:
         self._reach = reach
         self._unclaimed: str | None = None  # why the last look for a job failed
         self._stopping = threading.Event()
-        self._running: list[threading.Thread] = []
+        self._running: dict[threading.Thread, str] = {}  # and the job that it runs
         self._thread = threading.Thread(target=self._claim_forever, name="controller", daemon=True)
 
     def start(self) -> None:
@@ -91,14 +91,14 @@ class Controller:
 
     def _claim_forever(self) -> None:
         while not self._stopping.is_set():
-            self._running = [thread for thread in self._running if thread.is_alive()]
+            self._running = {thread: job for thread, job in self._running.items() if thread.is_alive()}
             if not (len(self._running) < self._max_jobs and self._claim_one()):
                 self._stopping.wait(self._poll_seconds)
 
     def _claim_one(self) -> bool:
         self._reach("before claim")
         try:
-            claimed = self._jobs.claim(self.owner, self._lease_seconds)
+            claimed = self._jobs.claim(self.owner, self._lease_seconds, running=self._running.values())
         except Exception as error:
             # Whatever it was, the next look may succeed; without this thread every job would stay queued in silence.
             self._tell_once(error)
@@ -108,7 +108,7 @@ class Controller:
             return False
         self._reach("after claim")
         thread = threading.Thread(target=self._run, args=claimed, name=f"job-{claimed[0].id}", daemon=True)
-        self._running.append(thread)
+        self._running[thread] = claimed[0].id
         thread.start()
         return True
 

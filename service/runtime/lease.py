@@ -1,6 +1,7 @@
 """Keeping a job: one thread renews the lease and notices what the user requested meanwhile."""
 
 import threading
+import time
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
@@ -14,6 +15,7 @@ from storage.jobs.store import JobStore
 from storage.records import Job, Lease
 
 RENEWALS_PER_LEASE = 5  # so that four renewals in a row may fail before the lease is lost
+LONGEST_LEASE_SECONDS = 60.0  # for which a job may wait when a busy machine dies
 
 
 class LeaseKeeper:
@@ -21,7 +23,7 @@ class LeaseKeeper:
 
     The database decides: a renewal that it refuses ends the run, whatever this machine's clock says. A database that
     cannot be reached is tried again; if the lease expires meanwhile, another controller takes over and the next
-    renewal is refused.
+    renewal is refused. Where renewals come late, because the machine is busy, leases are longer.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LeaseKeeper:
         self._lease_seconds = lease_seconds
         self._controller_stopping = stopping or threading.Event()
         self._reach = reach
+        self._renewed_at = time.monotonic()  # the claim was just now
         self._accepted = False
         self._was_away = False
         self._closed = threading.Event()
@@ -94,8 +97,10 @@ class LeaseKeeper:
     def renew_now(self) -> None:
         """One renewal; remembers what it learnt."""
         self._reach("before renewal")
+        seconds = self._next_lease_seconds()
         try:
-            job = self._jobs.renew(self.lease, self._lease_seconds)
+            job = self._jobs.renew(self.lease, seconds)
+            self._renewed_at = time.monotonic()
             if self._was_away:
                 self._jobs.tell_of_outage(self.lease, since_seconds=self._lease_seconds)
                 self._was_away = False
@@ -106,6 +111,13 @@ class LeaseKeeper:
         else:
             self._request = job.request
             self._reach("after renewal")
+
+    def _next_lease_seconds(self) -> float:
+        """As many periods as a lease has by right, of the length that the last one really had."""
+        if self._was_away:
+            return self._lease_seconds  # it was not this machine that was late
+        wanted = RENEWALS_PER_LEASE * (time.monotonic() - self._renewed_at)
+        return max(self._lease_seconds, min(wanted, LONGEST_LEASE_SECONDS))
 
     def _renew_forever(self) -> None:
         while self._lost is None and not self._closed.wait(self._lease_seconds / RENEWALS_PER_LEASE):

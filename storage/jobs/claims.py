@@ -3,7 +3,7 @@ has to release."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -17,14 +17,19 @@ from storage.records import Condition, Lease
 
 
 def claim(
-    connection: sa.Connection, owner: str, lease_seconds: float, kinds: Sequence[JobKind], outages: Outages
+    connection: sa.Connection,
+    owner: str,
+    lease_seconds: float,
+    kinds: Sequence[JobKind],
+    running: Collection[str],
+    outages: Outages,
 ) -> JobRow | None:
     """The job whose turn it is, under a new lease; None when there is none.
 
     Whoever looks for work reaps what has expired: there is no process or job of its own for it that could die too.
     A lease that expired because nobody could renew it, as this process saw in `outages`, is no controller's loss.
     """
-    row = _next(connection, kinds)
+    row = _next(connection, kinds, running)
     if row is None:
         return None
     outage = _outage_of(row, lease_seconds, outages)
@@ -115,7 +120,7 @@ _FREE = f"""
 """
 _NEXT = sa.text(f"""
     WITH {_RUNNING}, locked AS (
-        SELECT jobs.* {_FREE} AND jobs.kind = ANY(:kinds)
+        SELECT jobs.* {_FREE} AND jobs.kind = ANY(:kinds) AND NOT jobs.id = ANY(:running)
         ORDER BY jobs.state = 'cancelling' DESC, jobs.priority DESC, coalesce(running.jobs, 0),
                  jobs.created_at, jobs.id
         LIMIT 1 FOR NO KEY UPDATE OF jobs SKIP LOCKED
@@ -137,9 +142,9 @@ _HAS_ROOM = sa.text(f"""
 """)
 
 
-def _next(connection: sa.Connection, kinds: Sequence[JobKind]) -> JobRow | None:
+def _next(connection: sa.Connection, kinds: Sequence[JobKind], running: Collection[str]) -> JobRow | None:
     """The row with `db_now`, locked."""
-    row = connection.execute(_NEXT, {"kinds": list(kinds)}).one_or_none()
+    row = connection.execute(_NEXT, {"kinds": list(kinds), "running": list(running)}).one_or_none()
     if row is None or not row.is_limited or row.owner is None or row.state == JobState.cancelling:
         return row
     # What others have claimed for this owner since the statement above began counts, too.

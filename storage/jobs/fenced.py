@@ -16,12 +16,11 @@ from storage.postgres.database import Database
 from storage.records import Lease
 
 #: The beginning of such a statement: `held` has the job's row if the lease is held, and none otherwise, so whatever is
-#: selected from it is written or not. As in `storage.jobs.leases`, the time is read after the wait for the lock.
+#: selected from it is written or not.
 HELD = """
     WITH locked AS MATERIALIZED (SELECT * FROM ropewalk.jobs WHERE id = :job_id FOR SHARE),
     held AS MATERIALIZED (
-        SELECT request FROM locked
-        WHERE lease_owner = :owner AND lease_epoch = :epoch AND lease_expires_at > clock_timestamp()
+        SELECT request FROM locked WHERE lease_owner = :owner AND lease_epoch = :epoch
     )
 """
 

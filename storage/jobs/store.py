@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from storage.errors import InvalidTransition, LeaseLost
 from storage.ids import new_job_id
 from storage.jobs import audit, claims, conditions, events, listing, requests
 from storage.jobs.creation import insert_job, take_key
-from storage.jobs.leases import hold, lock_job, now, seconds_from_now
+from storage.jobs.leases import hold, lock_job, seconds_from_now
 from storage.jobs.rows import change, job_from_row, move, progress_value
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
@@ -98,13 +98,19 @@ class JobStore:
 
     @retried(repeatable=False)
     def claim(
-        self, owner: str, lease_seconds: float, kinds: Sequence[JobKind] | None = None
+        self,
+        owner: str,
+        lease_seconds: float,
+        kinds: Sequence[JobKind] | None = None,
+        *,
+        running: Collection[str] = (),
     ) -> tuple[Job, Lease] | None:
         """The job whose turn it is among those that are queued, or active without a live lease, now under a new lease;
-        or None: `claims` says which. A job that was requeued after a failure is left alone until its time has come.
+        or None: `claims` says which. A job that was requeued after a failure is left alone until its time has come, and
+        so are those that the claimer has `running`: it will renew their leases when it gets to it.
         """
         with self._database.transaction() as connection:
-            row = claims.claim(connection, owner, lease_seconds, kinds or JOB_KINDS, self._database.outages)
+            row = claims.claim(connection, owner, lease_seconds, kinds or JOB_KINDS, running, self._database.outages)
         if row is None:
             return None
         return job_from_row(row), Lease(job_id=row.id, owner=owner, epoch=row.lease_epoch)
@@ -273,5 +279,4 @@ def _held_by(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
         jobs.c.id == lease.job_id,
         jobs.c.lease_owner == lease.owner,
         jobs.c.lease_epoch == lease.epoch,
-        jobs.c.lease_expires_at > now,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -70,6 +71,22 @@ def test_a_controller_that_was_stopped_past_its_lease_writes_nothing_when_it_wak
             assert sleeper.is_alive(), "it goes on, with other jobs"
     assert whole_study(database, search_id) == undisturbed
     assert_fenced(database, search_id)
+
+
+def test_a_controller_that_was_stopped_with_nobody_to_take_over_goes_on(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    search_id = submit(database)
+    with controller_process(database_url, tmp_path, pause_seconds=SLOW) as sleeper:
+        wait_until(lambda: passes(database, search_id) > 8)
+        assert sleeper.pid is not None
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        time.sleep(2 * LEASE_SECONDS)
+        os.kill(sleeper.pid, signal.SIGCONT)
+        wait_until(lambda: has_ended(database, search_id))
+    assert whole_study(database, search_id) == undisturbed
+    assert len(claims(database, search_id)) == 1
+    assert (tmp_path / "passes").stat().st_size == len(accepted(database, search_id)), "nothing was done twice"
 
 
 def test_controllers_race_and_each_search_has_one(

@@ -27,3 +27,14 @@ def expire_lease(database: Database, job_id: str) -> None:
     statement = "UPDATE ropewalk.jobs SET lease_expires_at = clock_timestamp() - interval '1 ms' WHERE id = :id"
     with database.engine.begin() as connection:
         connection.execute(sa.text(statement), {"id": job_id})
+
+
+def take_over(database: Database, job_id: str) -> None:
+    """Let the lease's time run out, and "b" claim the job."""
+    expire_lease(database, job_id)
+    statement = (
+        "UPDATE ropewalk.jobs SET lease_owner = 'b', lease_epoch = lease_epoch + 1, "
+        "lease_expires_at = clock_timestamp() + interval '1 minute' WHERE id = :id"
+    )
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(statement), {"id": job_id})

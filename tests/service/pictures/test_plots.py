@@ -18,7 +18,7 @@ from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import Lease
 from storage.study.record import StudyRecord
-from tests.helpers.leases import expire_lease
+from tests.helpers.leases import take_over
 from tests.helpers.stored_searches import TARGET_LENGTH, make_search, pictures_of, store
 
 SPEC = json.dumps({"model": "pocket", "target_length": TARGET_LENGTH})
@@ -137,7 +137,7 @@ def test_a_picture_that_cannot_be_drawn_is_no_failure(
 
 def test_whoever_has_lost_the_lease_draws_nothing(database: Database, lease: Lease) -> None:
     study, reader = begun(database, lease), PictureReader(database, lease.job_id)
-    expire_lease(database, lease.job_id)
+    take_over(database, lease.job_id)
     with pytest.raises(LeaseLost):
         draw_dashboard(study, reader)
     assert _attributes(database, lease.job_id) == {}

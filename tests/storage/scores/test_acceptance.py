@@ -22,7 +22,7 @@ from storage.scores.acceptance import Acceptance, NewScore
 from storage.scores.cache import CachedScore, ScoreCache
 from storage.scores.store import ScoreStore
 from storage.study.record import StudyRecord
-from tests.helpers.leases import ClaimedJob, expire_lease
+from tests.helpers.leases import ClaimedJob, take_over
 
 CANDIDATE = Candidate(scaling=Scaling(RescaleFactors((1.0, 2.0))), origin="initial")
 
@@ -91,7 +91,7 @@ def test_every_field_comes_back_as_it_was(database: Database, lease: Lease, acce
 
 
 def test_without_the_lease_nothing_comes_in(database: Database, lease: Lease, acceptance: Acceptance) -> None:
-    expire_lease(database, lease.job_id)
+    take_over(database, lease.job_id)
     with pytest.raises(LeaseLost):
         acceptance.accept([new(0, 0)])
     assert kept(database, lease.job_id) == ([], {}, 0)

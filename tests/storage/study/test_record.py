@@ -27,7 +27,7 @@ from storage.records import Lease, StoredScore, TrialState
 from storage.study.record import StudyRecord
 from storage.study.trial_codec import to_record, to_trial
 from tests.helpers.accepting import accept_shown
-from tests.helpers.leases import ClaimedJob, expire_lease
+from tests.helpers.leases import ClaimedJob, take_over
 from tests.helpers.postgres import session_ending_at
 
 
@@ -218,7 +218,7 @@ def test_system_attributes_are_replaced_by_prefix(database: Database, study: Stu
 def test_system_attributes_are_fenced(database: Database, study: StudyRecord) -> None:
     (name,) = optuna.get_all_study_names(database.optuna)
     before = database.optuna.get_study_system_attrs(database.optuna.get_study_id_from_name(name))
-    expire_lease(database, name)
+    take_over(database, name)
     with pytest.raises(LeaseLost):
         study.replace_system_attributes("plots:", {"plots:a": "1"})
     assert database.optuna.get_study_system_attrs(database.optuna.get_study_id_from_name(name)) == before

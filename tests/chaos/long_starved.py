@@ -1,0 +1,47 @@
+"""Two controllers on a machine that has no time for them: one of them keeps the job, and its scores come in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from service.controller import LEASE_SECONDS
+from storage.postgres.database import Database
+from tests.helpers.controllers import controller_process, has_ended, submit
+from tests.helpers.fencing import accepted, assert_fenced, claims
+from tests.helpers.studies import WholeStudy, whole_study
+from tests.helpers.waiting import wait_until
+
+BUSY = 40  # processes: twenty for each core of a small machine
+
+
+@contextmanager
+def busy_machine() -> Iterator[None]:
+    """Processes of this session that do nothing but take processor time."""
+    with ExitStack() as stack:
+        for _ in range(BUSY):
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]))
+            stack.callback(process.kill)
+        yield
+
+
+def test_a_search_keeps_its_controller_and_ends_as_it_would_have(
+    database: Database, database_url: str, undisturbed: WholeStudy, tmp_path: Path
+) -> None:
+    with (
+        controller_process(database_url, tmp_path / "a", owner="a", pause_seconds=0.2, lease_seconds=LEASE_SECONDS),
+        controller_process(database_url, tmp_path / "b", owner="b", pause_seconds=0.2, lease_seconds=LEASE_SECONDS),
+        busy_machine(),
+    ):
+        search_id = submit(database)
+        wait_until(lambda: has_ended(database, search_id), seconds=500)
+    assert whole_study(database, search_id) == undisturbed
+    assert_fenced(database, search_id)
+    assert len(claims(database, search_id)) == 1
+    scored = sum(
+        (tmp_path / owner / "passes").stat().st_size for owner in "ab" if (tmp_path / owner / "passes").exists()
+    )
+    assert scored == len(accepted(database, search_id))

@@ -114,10 +114,14 @@ def test_a_server_answers_refuses_and_comes_back(checkpoint: Path, tmp_path: Pat
         assert _completed(client, crossed, max_tokens=NEW - 5) == before["crossing"][5:]
         by_hand = _completed(client, prompts["short"], vllm_xargs={"ropewalk_switch": "short"})
         assert by_hand == before["short"]
-        assert _completed(client, prompts["short"], vllm_xargs={"ropewalk_switch": "long"})
+        long = _completed(client, prompts["short"], vllm_xargs={"ropewalk_switch": "long"})
+        assert _completed(client, prompts["short"], vllm_xargs={"ropewalk": {"switch": "long"}}) == long
         for stream in (False, True):
             assert _refused(client, prompts["short"], vllm_xargs={"ropewalk_switch": "both"}, stream=stream) == (
                 "ropewalk_switch must be one of auto, short, long, but got 'both'"
+            )
+            assert _refused(client, prompts["short"], vllm_xargs={"ropewalk": {"switch": "no"}}, stream=stream) == (
+                "ropewalk.switch must be one of auto, short, long, but got 'no'"
             )
             assert "within the original 256 tokens, but its prompt has 900" in _refused(
                 client, prompts["long"], vllm_xargs={"ropewalk_switch": "short"}, stream=stream

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -15,11 +17,29 @@ from ropewalk.serving.plan import ServingPlan
 from ropewalk.serving.switch import Switch, check_length, most_new_tokens, read_switch, salted, window_of
 from ropewalk.serving.wrapping import wrap
 
+_BODIES = (
+    ("vllm.entrypoints.openai.completion.protocol", "CompletionRequest"),
+    ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest"),
+    ("vllm.entrypoints.openai.responses.protocol", "ResponsesRequest"),
+)
+_SERVER = "vllm.entrypoints.launchers.api_server.entry"
+_XARGS = "vllm_xargs"
+
 
 def watch_requests() -> None:
     """Have them checked and salted from now on."""
     wrap(InputProcessor, "process_inputs", _salting)
     wrap(AsyncLLM, "generate", _checking)
+    if _SERVER in sys.modules:
+        for module, name in _BODIES:
+            _admit_objects(getattr(importlib.import_module(module), name))
+
+
+def _admit_objects(body: Any) -> None:
+    """Let a request's ``vllm_xargs`` hold objects, as `extra_args` of Python's do; vLLM has made no route of it yet."""
+    field = body.model_fields[_XARGS]
+    field.annotation = dict[str, str | int | float | list[str | int | float] | dict[str, str]] | None
+    body.model_rebuild(force=True)
 
 
 def switch_of(params: Any) -> Switch:

@@ -12,9 +12,9 @@ Window = Literal["short", "long"]
 Switch = Literal["auto", "short", "long"]
 
 FLAT_KEY: Final = "ropewalk_switch"
-"""``vllm_xargs`` of vLLM's server hold numbers, strings and lists of them."""
+"""In ``vllm_xargs`` of vLLM's server, which by themselves hold numbers, strings and lists of them."""
 NESTED_KEY: Final = "ropewalk"
-"""``extra_args`` of vLLM's `SamplingParams` hold anything: here {"switch": ...}."""
+"""The same as {"switch": ...}: in ``extra_args`` of vLLM's `SamplingParams`, and with the plugin in ``vllm_xargs``."""
 
 _SWITCHES: Final = get_args(Switch)
 _SALT: Final = "ropewalk-"
@@ -91,7 +91,7 @@ def _checked(key: str, value: object) -> Switch:
 def _nested(value: object) -> Switch:
     if not isinstance(value, Mapping) or set(value) != {"switch"}:
         raise InvalidSwitch(
-            f'{NESTED_KEY} must be {{"switch": one of {", ".join(_SWITCHES)}}}, but got {value!r}: in vllm_xargs of '
-            f"vLLM's server write {FLAT_KEY}"
+            f'{NESTED_KEY} must be {{"switch": one of {", ".join(_SWITCHES)}}}, but got {value!r:.80}; '
+            f"{FLAT_KEY} takes the word alone"
         )
     return _checked(f"{NESTED_KEY}.switch", value["switch"])

@@ -43,7 +43,7 @@ def test_who_says_nothing_is_served_by_length(arguments: dict[str, object] | Non
         ({"ropewalk_switch": None}, "but got None"),
         ({"ropewalk_switch": ["short"]}, "but got ['short']"),
         ({"ropewalk": {"switch": "x"}}, "ropewalk.switch must be one of auto, short, long, but got 'x'"),
-        ({"ropewalk": "long"}, "but got 'long': in vllm_xargs of vLLM's server write ropewalk_switch"),
+        ({"ropewalk": "long"}, "but got 'long'; ropewalk_switch takes the word alone"),
         ({"ropewalk": {"switch": "long", "more": 1}}, 'ropewalk must be {"switch": one of auto, short, long}'),
         ({"ropewalk": {}}, 'ropewalk must be {"switch": one of'),
         ({"ropewalk_swich": "long"}, "a request's key for Ropewalk must be ropewalk_switch, but got 'ropewalk_swich'"),

@@ -1,0 +1,1 @@
+"""What the plugin of vLLM costs, and what it gives."""

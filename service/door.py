@@ -225,6 +225,10 @@ class Door:
             raise JobNotFound(f"no {kind} has the id {job_id}")
         return job
 
+    def job_of_any_kind(self, job_id: str) -> Job:
+        """One job. Raises: JobNotFound."""
+        return self._jobs.get(job_id)
+
     def owner(self, job_id: str) -> str | None:
         """Who submitted a job, as named then; None where nobody knows."""
         return self._jobs.owner(job_id)

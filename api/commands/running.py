@@ -71,6 +71,7 @@ def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool
         out().print(
             f"Ropewalk listens on {what.url} ({what.database} PostgreSQL, "
             f"{'with' if what.controller else 'without'} a controller)\n"
+            f"  jobs           {what.url}/{'' if what.token is None else f'?token={what.token}'}\n"
             f"  documentation  {what.url}/docs\n"
             f"  dashboard      {what.url}/dashboard{'' if what.token is None else f'?token={what.token}'}\n"
             "Ctrl-C stops it; searches continue from where they were at the next start.",

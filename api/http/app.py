@@ -14,7 +14,7 @@ from api.http.handlers import install_handlers
 from api.http.metrics import Metrics
 from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from api.http.prefix import PrefixMiddleware
-from api.http.routes import audit, evaluations, finetunes, health, models, plans, searches, webhooks
+from api.http.routes import audit, evaluations, finetunes, health, models, pages, plans, searches, webhooks
 from api.rate_limits import RateLimits
 from api.settings import Settings
 from evaluation.models.user_path import user_path
@@ -60,7 +60,7 @@ def create_app(
     app.state.roots = (*settings.roots, user_path(str(settings.home)).absolute() / "artifacts")
     app.state.metrics = Metrics(door)
     install_handlers(app)
-    for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health):
+    for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health, pages):
         app.include_router(routes.router)
     app.router.routes.append(DashboardRoute(open_optuna_storage))
     app.add_middleware(BodyLimitMiddleware)

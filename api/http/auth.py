@@ -185,7 +185,7 @@ class Gatekeeper:
                 may not.
         """
         _check_origin(method, headers)
-        if path in OPEN_PATHS or path.startswith(f"{DOCS_ASSETS}/"):
+        if self._is_open(path, headers):
             # Without asking the database, which may be what is being checked.
             if not self._loopback:
                 self._limits.count_request(f"address {address}")
@@ -198,6 +198,12 @@ class Gatekeeper:
         self._limits.count_request(principal.name)
         self._check(principal, method, path)
         return principal
+
+    def _is_open(self, path: str, headers: Headers) -> bool:
+        """Whether anybody is answered: at `/`, which shows jobs to who may see them, whoever shows nothing."""
+        if path == "/":
+            return "authorization" not in headers and not self._is_by_operator(headers)
+        return path in OPEN_PATHS or path.startswith(f"{DOCS_ASSETS}/")
 
     def _identify(self, headers: Headers, address: str) -> Principal:
         token = bearer_token(headers.get("authorization", ""))

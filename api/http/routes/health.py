@@ -1,7 +1,6 @@
 """Whether the process lives (`/healthz`), whether it can work (`/readyz`), and what it has to do (`/metrics`)."""
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.errors import NotReady
@@ -12,12 +11,6 @@ from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.jobs import Health, Readiness
 
 router = APIRouter(tags=["operations"])
-
-
-@router.get("/", include_in_schema=False)
-def root(request: Request) -> Response:
-    """People who open the bare address want the documentation."""
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @router.get("/healthz", operation_id="get_health")

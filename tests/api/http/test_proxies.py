@@ -62,7 +62,8 @@ def test_under_a_prefix_every_address_has_it(
         created = http.post("v1/searches", json=POCKET_SPEC)
         assert created.headers["location"] == f"/team/ropewalk/v1/searches/{created.json()['id']}"
         assert http.get(url + created.headers["location"]).json() == created.json()
-        assert http.get("").headers["location"] == "/team/ropewalk/docs"
+        assert f'href="/team/ropewalk/jobs/{created.json()["id"]}"' in http.get("").text
+        assert httpx.get(f"{url}/team/ropewalk/").headers["location"] == "/team/ropewalk/docs"
         page = http.get("docs").text
         assert "'/team/ropewalk/openapi.json'" in page
         assert http.get("openapi.json").json()["servers"] == [{"url": "/team/ropewalk"}]

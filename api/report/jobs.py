@@ -1,0 +1,146 @@
+"""The pages of jobs: a list, and the life of one. They change nothing, run no script and load nothing else."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from ropewalk.client.progress import best, done, large, time_left, waits_for
+from ropewalk.factors.exports.registry import EXPORTS
+from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.jobs import EventResource, JobResource, JobSummary
+from ropewalk.wire.kinds import KINDS
+from ropewalk.wire.pictures import FactorsPicture
+from ropewalk.wire.reports import FinetuneReport, SearchReport
+
+AGAIN_SECONDS = 5  # until a browser asks again for what is not final
+_WIDTH, _HEIGHT, _EDGE = 640.0, 260.0, 34.0
+_EXTRA = (
+    "progress { width: 100%; height: 14px; } a { color: var(--finetuned); } "
+    ".curve { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 3; } "
+    ".curve.found { stroke: var(--found); stroke-width: 2.5; stroke-dasharray: none; } "
+    "svg text { fill: var(--soft); font-size: 12px; } svg { max-width: 100%; height: auto; }"
+)
+
+
+def jobs_page(jobs: Sequence[JobSummary], *, prefix: str) -> str:
+    """The newest jobs of all kinds; `prefix` is the path under which a proxy shows this server."""
+    rows = [
+        (
+            f'<a href="{prefix}/jobs/{escape(job.id)}">{escape(job.id)}</a>',
+            escape(job.state.value),
+            escape(_name(job.model)),
+            "" if job.target_length is None else f"{job.target_length:,}",
+            f"{100 * (1.0 if job.state.is_final else job.progress.fraction or 0.0):.0f} %",
+            escape(best(job.progress)),
+            f"{job.created_at:%Y-%m-%d %H:%M}",
+            escape(" ".join(f"{name}={value}" for name, value in job.labels.items())),
+        )
+        for job in jobs
+    ]
+    names = ("job", "state", "model", "length", "done", "best", "created, UTC", "labels")
+    told = _table(names, rows) if rows else "<p>There are no jobs yet: <code>ropewalk submit</code> makes one.</p>"
+    more = f'<p><a href="{prefix}/dashboard">dashboard of all trials</a>, <a href="{prefix}/docs">API</a></p>'
+    moving = any(not job.state.is_final for job in jobs)
+    return _page("Jobs", f"<section>{told}</section>{more}", moving=moving)
+
+
+def job_page(job: JobResource, *, events: Sequence[EventResource], factors: FactorsPicture | None, prefix: str) -> str:
+    """One job: state, progress, what it waits for, its verdict, what can be downloaded, and its history."""
+    spec, progress = job.spec, job.progress
+    model, length = _name(spec.get("model")), spec.get("target_length")
+    title = f"{model or job.kind}{'' if length is None else f' to {length:,} tokens'}"
+    waits = waits_for(job) or time_left(progress, job.kind)
+    passes = f"{progress.document_passes:,} document passes, {large(progress.tokens or 0)} tokens"
+    facts = [job.state.value, progress.stage if progress.stage != job.state else "", progress.note, passes]
+    facts += [best(progress), waits, " ".join(f"{name}={value}" for name, value in job.labels.items())]
+    share = done(job)
+    parts = [
+        f'<p><a href="{prefix}/">all jobs</a></p>',
+        f"<section><h2>{escape(job.id)}</h2><p>{escape('; '.join(fact for fact in facts if fact))}</p>"
+        f'<progress max="1" value="{share:.3f}" aria-label="done">{100 * share:.0f} %</progress>'
+        f"{''.join(f'<p>{escape(warning)}</p>' for warning in job.warnings)}</section>",
+        _ending(job, prefix),
+        "" if factors is None or factors.leader is None else _curves(factors),
+        f"<section><h2>History</h2>{_table(('UTC', 'event', 'data'), map(_event, reversed(events)))}</section>",
+    ]
+    return _page(title, "".join(parts), moving=not job.is_final)
+
+
+def _ending(job: JobResource, prefix: str) -> str:
+    address = f"{prefix}/v1/{KINDS[job.kind].collection}/{job.id}"
+    if job.error is not None:
+        return f"<section><h2>Why it failed</h2><p>{escape(job.error.code)}: {escape(job.error.message)}</p></section>"
+    match job.result:
+        case None:
+            return ""
+        case SearchReport(statement=statement, finalists=finalists):
+            rows = [
+                (escape(one.name), f"{one.nll:.4f}", f"{one.exact_match:.1%}", str(one.documents)) for one in finalists
+            ]
+            formats = [name for name, row in EXPORTS.items() if row.write is not None]
+            links = ", ".join(f'<a href="{address}/factors?format={name}">{escape(name)}</a>' for name in formats)
+            return (
+                f"<section><h2>Verdict</h2><p>{escape(statement)}</p>"
+                f"{_table(('factors', 'NLL', 'exact match', 'documents'), rows)}"
+                f"<p>Factors to download: {links}</p></section>"
+            )
+        case FinetuneReport(checkpoint=checkpoint):
+            return f"<section><h2>Checkpoint</h2><p><code>{escape(checkpoint)}</code> on the server</p></section>"
+        case _:
+            return f'<section><h2>Report</h2><p><a href="{address}/report">tables and charts</a></p></section>'
+
+
+def _curves(picture: FactorsPicture) -> str:
+    """Rescale factor over pair index: the leader drawn through, baselines broken, each named at its end."""
+    assert picture.leader is not None
+    curves = [*((one, "curve") for one in picture.baselines), (picture.leader, "curve found")]
+    most = max(max(one.factors) for one, _ in curves)
+    last = max(len(picture.leader.factors) - 1, 1)
+
+    def place(pair: int, factor: float) -> str:
+        x = _EDGE + pair / last * (_WIDTH - 4 * _EDGE)
+        return f"{x:.1f},{_HEIGHT - _EDGE - (factor - 1) / max(most - 1, 1e-9) * (_HEIGHT - 2 * _EDGE):.1f}"
+
+    drawn = "".join(
+        f'<polyline class="{mark}" points="{" ".join(place(*point) for point in enumerate(one.factors))}">'
+        f"<title>{escape(one.name)}</title></polyline>"
+        for one, mark in curves
+    )
+    return (
+        "<section><h2>Factors</h2><p>Rescale factor over pair index, fast pairs first: "
+        f"{escape(picture.leader.name)} drawn through, {len(picture.baselines)} analytic baselines broken.</p>"
+        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="rescale factors by pair">{drawn}'
+        f'<text x="2" y="{_EDGE:g}">{most:.3g}</text><text x="2" y="{_HEIGHT - _EDGE:g}">1</text>'
+        f'<text x="{_EDGE:g}" y="{_HEIGHT - 10:g}">pair 0</text>'
+        f'<text x="{_WIDTH - 4 * _EDGE:g}" y="{_HEIGHT - 10:g}">pair {last}</text></svg></section>'
+    )
+
+
+def _event(event: EventResource) -> tuple[str, ...]:
+    data = "  ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
+    return f"{event.created_at:%H:%M:%S}", escape(event.type), escape(data)
+
+
+def _name(model: object) -> str:
+    """Of a directory the last part."""
+    return str(model).rstrip("/").rsplit("/", 1)[-1] if isinstance(model, str) else ""
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f'<th class="left" scope="col">{escape(name)}</th>' for name in names)
+    cells = ("".join(f'<td class="left">{cell}</td>' for cell in row) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _page(title: str, body: str, *, moving: bool) -> str:
+    style = importlib.resources.files("api.report").joinpath("page.css").read_text(encoding="utf-8")
+    again = f'<meta http-equiv="refresh" content="{AGAIN_SECONDS}">' if moving else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"{again}<title>{escape(title)}</title><style>{style}{_EXTRA}</style></head><body><main>"
+        f"<h1>{escape(title)}</h1>{body}<p>Ropewalk {ROPEWALK_VERSION}</p></main></body></html>\n"
+    )

@@ -1,0 +1,91 @@
+"""The pages of jobs at `/`: what they show, to whom, and what Chromium says of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from storage.records import Progress
+from tests.helpers.http_server import RunningServer, add_trials, claimed_search, finish_search
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr")
+
+
+def _finished(server: RunningServer) -> str:
+    lease = claimed_search(server.jobs)
+    add_trials(server.database, lease, scored=3)
+    finish_search(server.jobs, lease)
+    return lease.job_id
+
+
+def test_who_shows_nothing_is_sent_to_the_documentation(server: RunningServer) -> None:
+    job_id = _finished(server)
+    with server.stranger as http:
+        assert http.get("/").headers["location"] == "/docs"
+        assert http.get("/", headers={"Cookie": "ropewalk_12345678=another-server"}).headers["location"] == "/docs"
+        assert http.get("/", headers={"Authorization": "Bearer rw_wrong"}).status_code == 401
+        assert http.get(f"/jobs/{job_id}").status_code == 401
+
+
+def test_the_list_and_a_finished_search(server: RunningServer) -> None:
+    waiting = server.jobs.create("search", json.dumps({"model": "/models/<b>", "target_length": 2048}), [("a", "<i>")])
+    job_id = _finished_after(server, waiting.job.id)
+    with server.http as http:
+        page = http.get("/")
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+        assert f'<a href="/jobs/{job_id}">' in page.text
+        assert "&lt;b&gt;" in page.text
+        assert "a=&lt;i&gt;" in page.text
+        assert "<b>" not in page.text
+        one = http.get(f"/jobs/{job_id}")
+        assert "yarn it is" in one.text
+        assert f'href="/v1/searches/{job_id}/factors?format=hf"' in one.text
+        assert "state.changed" in one.text
+        assert 'http-equiv="refresh"' not in one.text
+        assert http.get("/jobs/srch_none").status_code == 404
+        assert http.post("/").status_code == http.delete(f"/jobs/{job_id}").status_code == 405
+
+
+def _finished_after(server: RunningServer, waiting: str) -> str:
+    server.jobs.request(waiting, "cancel")
+    return _finished(server)
+
+
+def test_a_running_search_says_how_far_it_is_and_comes_again(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    add_trials(server.database, lease, scored=3)
+    server.jobs.update_progress(lease, Progress(stage="searching", document_passes=7, fraction=0.25, best_nll=0.5))
+    with server.http as http:
+        page = http.get(f"/jobs/{lease.job_id}").text
+    assert 'http-equiv="refresh" content="5"' in page
+    assert 'value="0.250"' in page
+    assert "7 document passes" in page
+    assert "best NLL 0.5000" in page
+    assert "<polyline" in page
+
+
+def test_links_lead_below_the_prefix_of_a_proxy(server: RunningServer) -> None:
+    job_id = _finished(server)
+    headers = {**server.operator, "X-Forwarded-Prefix": "/team/ropewalk"}
+    page = httpx.get(f"{server.url}/jobs/{job_id}", headers=headers).text
+    assert 'href="/team/ropewalk/"' in page
+    assert f'href="/team/ropewalk/v1/searches/{job_id}/factors?format=json"' in page
+    assert f'href="/team/ropewalk/jobs/{job_id}"' in httpx.get(server.url, headers=headers).text
+
+
+def test_chromium_shows_both_without_a_word_on_the_console(server: RunningServer, tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: Debian's package is chromium")
+    job_id = _finished(server)
+    for path, seen in (("/", f"/jobs/{job_id}"), (f"/jobs/{job_id}", "yarn it is")):
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=390,844", "--dump-dom"]
+        url = f"{server.url}{path}?token={server.token}"
+        shown = subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=True)
+        assert "CONSOLE" not in shown.stderr
+        assert seen in shown.stdout

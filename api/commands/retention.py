@@ -63,8 +63,11 @@ def delete(
     as_json: common.AsJson = False,
 ) -> int:
     """Delete jobs that have ended, with scores, events, study and files (scope admin). The first refusal ends it."""
+    wanted = dict.fromkeys(job_ids)
     with common.client() as client:
-        for job_id in dict.fromkeys(job_ids):
+        for job_id in wanted:
+            client.get(job_id)  # a misspelt one is told before anything is gone
+        for job_id in wanted:
             _told(client.delete(job_id), as_json=as_json)
     return 0
 

@@ -52,7 +52,9 @@ def test_delete_takes_several(capsys: pytest.CaptureFixture[str], server: Runnin
     running = server.jobs.create("search", "{}").job.id
     assert "cancel it first" in told(capsys, "delete", running, code=1)
     assert "an id must be one of" in told(capsys, "delete", "../x", code=2)
-    assert left(server) == {running}
+    kept = ended(server, 0)
+    assert "a job must exist" in told(capsys, "delete", kept, "srch_00000000000000000000000000", code=1)
+    assert left(server) == {running, kept}, "a misspelt id is told before anything is gone"
 
 
 def test_purge_by_age_and_label(capsys: pytest.CaptureFixture[str], server: RunningServer) -> None:

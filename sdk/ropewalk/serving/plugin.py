@@ -75,7 +75,8 @@ def _apply(config: Any, block: Mapping[str, Any]) -> None:
 
 
 def _check_model(model: Any, block: Mapping[str, Any], plan: ServingPlan) -> None:
-    if not model.use_mla:  # of which vLLM turns a part of its own
+    alike = block is model.hf_text_config.rope_parameters  # else heads of some types of layers may be wider
+    if alike and not model.use_mla:  # of which vLLM turns a part of its own
         check_heads(block, head_dim=int(model.get_head_size()))
     overrides = model.hf_overrides
     if isinstance(overrides, Mapping) and _holds_factors(overrides):

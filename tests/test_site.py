@@ -71,3 +71,8 @@ def test_what_leads_nowhere_fails_the_build(tmp_path: Path, page: str, told: str
     done = build(tmp_path / "site", config=config)
     assert done.returncode == 1
     assert told in done.stderr
+
+
+def test_the_first_page_leads_to_every_page() -> None:
+    first = (ROOT / "docs" / "index.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in first] == ["index.md"]

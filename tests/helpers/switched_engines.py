@@ -1,6 +1,6 @@
 """vLLM engines with the plugin and without, each in a process forked from one that has vLLM loaded.
 
-    python -m tests.helpers.switched_engines
+    python -m tests.helpers.switched_engines [v2_runner]
 
 reads jobs from standard input, one JSON object a line, and answers each with a line.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.helpers.paths import POCKET, ROOT
 from tests.helpers.switched_scheduling import Reading, simulate
+from tests.helpers.vllm_children import KINDS
 
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
 _ANSWER = "answer: "
@@ -92,10 +93,10 @@ class Engines:
 
 
 @contextmanager
-def switched_engines() -> Iterator[Engines]:
-    """Until the end of the block; killed after it."""
+def switched_engines(*kinds: str) -> Iterator[Engines]:
+    """Until the end of the block; killed after it. `kinds` are of tests/helpers/vllm_children.py."""
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", __name__, *kinds],
         cwd=ROOT,
         env=os.environ | _ENVIRONMENT,
         stdin=subprocess.PIPE,
@@ -111,6 +112,8 @@ def switched_engines() -> Iterator[Engines]:
 
 def main() -> None:
     """Fork for each job; what an engine's process leaves behind ends with it."""
+    for kind in sys.argv[1:]:
+        KINDS[kind]()
     import vllm.entrypoints.llm
     import vllm.v1.worker.cpu_worker  # noqa: F401
 

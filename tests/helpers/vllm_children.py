@@ -56,7 +56,7 @@ def v2_runner() -> None:
     triton.backends.backends = {"cpu": SimpleNamespace(driver=SimpleNamespace(is_active=lambda: True))}
 
 
-_KINDS: dict[str, Callable[[], None]] = {
+KINDS: dict[str, Callable[[], None]] = {
     "unknown_rotary": unknown_rotary,
     "deaf_rotary": deaf_rotary,
     "two_ranks": two_ranks,
@@ -64,7 +64,7 @@ _KINDS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    _KINDS[sys.argv.pop(1)]()
+    KINDS[sys.argv.pop(1)]()
     from workers.vllm_backend.child import main
 
     main()

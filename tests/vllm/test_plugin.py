@@ -118,6 +118,20 @@ def test_mixed_requests_are_what_two_engines_would_say(served: Served) -> None:
         assert all(greedy for _, greedy in expected)
 
 
+def test_the_second_runner_reads_the_same(served: Served) -> None:
+    """That of GPUs, its kernels interpreted."""
+    chosen = [one for one in served.reads if len(one.asked.ids) in (100, ORIGINAL_LENGTH - 6, ORIGINAL_LENGTH + 1)]
+    new = 10
+    with switched_engines("v2_runner") as engines:
+        batch = [replace(one.asked, new=new) for one in chosen]
+        options = {"max_model_len": TARGET_LENGTH, "max_num_batched_tokens": 128, "hf_overrides": overrides()}
+        ((found,), _) = engines.run(options, [batch], switch=True)
+    assert len(found) == 3
+    for one, told in zip(chosen, found, strict=True):
+        assert told.ids == one.told.ids[:new]
+        assert told.logprobs == pytest.approx(one.told.logprobs[:new], abs=PER_TOKEN)
+
+
 def test_what_makes_that_hard_was_there(served: Served) -> None:
     lengths = [(len(one.asked.ids), len(one.asked.ids) + one.asked.new - 1) for one in served.reads]
     crossings = sum(prompt <= ORIGINAL_LENGTH < end for prompt, end in lengths)

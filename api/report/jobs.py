@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -20,7 +21,8 @@ _EXTRA = (
     "progress { width: 100%; height: 14px; } a { color: var(--finetuned); } "
     ".curve { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 3; } "
     ".curve.found { stroke: var(--found); stroke-width: 2.5; stroke-dasharray: none; } "
-    "svg text { fill: var(--soft); font-size: 12px; } svg { max-width: 100%; height: auto; }"
+    "h2, td { overflow-wrap: anywhere; } svg text { fill: var(--soft); font-size: 18px; } "
+    "svg { max-width: 100%; height: auto; }"
 )
 
 
@@ -28,18 +30,18 @@ def jobs_page(jobs: Sequence[JobSummary], *, prefix: str) -> str:
     """The newest jobs of all kinds; `prefix` is the path under which a proxy shows this server."""
     rows = [
         (
-            f'<a href="{prefix}/jobs/{escape(job.id)}">{escape(job.id)}</a>',
+            f'<a href="{prefix}/jobs/{escape(job.id)}">{escape(_name(job.model) or job.kind)}</a>',
             escape(job.state.value),
-            escape(_name(job.model)),
             "" if job.target_length is None else f"{job.target_length:,}",
             f"{100 * (1.0 if job.state.is_final else job.progress.fraction or 0.0):.0f} %",
             escape(best(job.progress)),
             f"{job.created_at:%Y-%m-%d %H:%M}",
             escape(" ".join(f"{name}={value}" for name, value in job.labels.items())),
+            escape(job.id),
         )
         for job in jobs
     ]
-    names = ("job", "state", "model", "length", "done", "best", "created, UTC", "labels")
+    names = ("job", "state", "length", "done", "best", "created, UTC", "labels", "id")
     told = _table(names, rows) if rows else "<p>There are no jobs yet: <code>ropewalk submit</code> makes one.</p>"
     more = f'<p><a href="{prefix}/dashboard">dashboard of all trials</a>, <a href="{prefix}/docs">API</a></p>'
     moving = any(not job.state.is_final for job in jobs)
@@ -101,7 +103,7 @@ def _curves(picture: FactorsPicture) -> str:
 
     def place(pair: int, factor: float) -> str:
         x = _EDGE + pair / last * (_WIDTH - 4 * _EDGE)
-        return f"{x:.1f},{_HEIGHT - _EDGE - (factor - 1) / max(most - 1, 1e-9) * (_HEIGHT - 2 * _EDGE):.1f}"
+        return f"{x:.1f},{_HEIGHT - _EDGE - math.log(factor) / max(math.log(most), 1e-9) * (_HEIGHT - 2 * _EDGE):.1f}"
 
     drawn = "".join(
         f'<polyline class="{mark}" points="{" ".join(place(*point) for point in enumerate(one.factors))}">'
@@ -109,10 +111,10 @@ def _curves(picture: FactorsPicture) -> str:
         for one, mark in curves
     )
     return (
-        "<section><h2>Factors</h2><p>Rescale factor over pair index, fast pairs first: "
+        "<section><h2>Factors</h2><p>Rescale factor over pair index, fast pairs first, on a log axis: "
         f"{escape(picture.leader.name)} drawn through, {len(picture.baselines)} analytic baselines broken.</p>"
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="rescale factors by pair">{drawn}'
-        f'<text x="2" y="{_EDGE:g}">{most:.3g}</text><text x="2" y="{_HEIGHT - _EDGE:g}">1</text>'
+        f'<text x="2" y="{_EDGE - 8:g}">{most:.3g}</text><text x="2" y="{_HEIGHT - _EDGE:g}">1</text>'
         f'<text x="{_EDGE:g}" y="{_HEIGHT - 10:g}">pair 0</text>'
         f'<text x="{_WIDTH - 4 * _EDGE:g}" y="{_HEIGHT - 10:g}">pair {last}</text></svg></section>'
     )

@@ -28,7 +28,9 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     """
     spec = prepared.spec
     study = StudyRecord(runtime.database, runtime.job.id, runtime.keeper.lease)
-    study.create_if_missing(model=spec.model, target_length=spec.target_length, rope=prepared.model.rope)
+    study.create_if_missing(
+        model=spec.model, target_length=spec.target_length, rope=prepared.model.rope, labels=runtime.job.labels
+    )
     runtime.set_condition("WorkersReady", False, "Starting", f"{spec.workers} workers load the model")
     with runtime.open_pool(prepared.scorer_settings(), spec.workers) as pool:
         if (more := too_many(pool.room())) is not None:
@@ -51,6 +53,7 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
             found = loop.validate()
             reporter.validated(found)
             result = decide(prepared, runtime.job.id, found)
+    study.mark_winner(result.winner.trial)
     reporter.draw(winner=result.winner.trial)
     return result
 

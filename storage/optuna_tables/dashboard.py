@@ -10,8 +10,10 @@ from collections.abc import Container, Iterable
 
 from optuna.storages import BaseStorage
 from optuna.storages._cached_storage import _CachedStorage
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+WINNER = "winner"  # the study's attribute with the number of the trial that was chosen on held-out documents
 CURVES = 50  # finished trials whose intermediate values are shown
 
 
@@ -24,12 +26,29 @@ class DashboardStorage(_CachedStorage):
         assert isinstance(cached, _CachedStorage)
         self.__dict__ = cached.__dict__
 
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return [_named(study) for study in super().get_all_studies()]
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         trials = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
         curves = _best(trials)
         return [trial if _is_open(trial) or trial.number in curves else _without_curve(trial) for trial in trials]
+
+
+def _named(study: FrozenStudy) -> FrozenStudy:
+    """A copy by what people know the search by, before its id."""
+    known = study.user_attrs
+    if "model" not in known:
+        return study
+    lengths = [known[name] for name in ("original_max_position_embeddings", "target_length") if name in known]
+    parts = [str(known["model"]).rstrip("/").rsplit("/", 1)[-1], " to ".join(map(str, lengths))]
+    parts += [known["labels"]] if known.get("labels") else []
+    parts += [f"winner trial {known[WINNER]}"] if WINNER in known else []
+    shown = copy.copy(study)
+    shown.study_name = f"{', '.join(parts)} ({study.study_name})"
+    return shown
 
 
 def _best(trials: Iterable[FrozenTrial]) -> set[int]:

@@ -22,6 +22,7 @@ from search_space.candidates.step import Step
 from storage.errors import LeaseLost, StudyConflict, TrialNotFound
 from storage.jobs.leases import hold
 from storage.optuna_tables import storage as optuna_storage
+from storage.optuna_tables.dashboard import WINNER
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.records import Lease, TrialRecord
@@ -96,9 +97,18 @@ class StudyRecord:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     @_asking
-    def create_if_missing(self, *, model: str, target_length: int, rope: RopeConfig | None = None) -> None:
+    def create_if_missing(
+        self,
+        *,
+        model: str,
+        target_length: int,
+        rope: RopeConfig | None = None,
+        labels: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """The study, minimising, with what the dashboard shows about it; `rope` is the model's, for `rope` below."""
         shown: dict[str, object] = {"model": model, "target_length": target_length}
+        if labels:
+            shown["labels"] = " ".join(f"{name}={value}" for name, value in labels)
         if rope is not None:
             shown |= {name: getattr(rope, name) for name in ROPE_ATTRIBUTES} | _published_attributes(rope)
         with suppress(DuplicatedStudyError):
@@ -110,6 +120,11 @@ class StudyRecord:
                 self._fenced.set_study_user_attr(study_id, key, value)
         if self._fenced.get_study_system_attrs(study_id).get(METRIC_NAMES) != [METRIC]:
             self._fenced.set_study_system_attr(study_id, METRIC_NAMES, [METRIC])
+
+    @_asking
+    def mark_winner(self, trial: int) -> None:
+        """Say in the study which trial was chosen on held-out documents: its least value may be another's."""
+        self._fenced.set_study_user_attr(self._fenced.get_study_id_from_name(self._search_id), WINNER, trial)
 
     @_asking
     def add_candidates(self, generation: int, candidates: Sequence[Candidate]) -> tuple[int, ...]:

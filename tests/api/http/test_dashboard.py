@@ -19,12 +19,24 @@ def test_the_dashboard_shows_a_search(server: RunningServer) -> None:
         assert page.status_code == 200
         assert "Optuna Dashboard" in page.text
         studies = http.get("/api/studies").json()["study_summaries"]
-        assert [study["study_name"] for study in studies] == [lease.job_id]
+        assert [study["study_name"] for study in studies] == [f"pocket, 1024 ({lease.job_id})"]
         study = http.get(f"/api/studies/{studies[0]['study_id']}").json()
         assert len(study["trials"]) == 8
         assert http.get("/api/meta").status_code == 200
         assert http.get("/favicon.ico").status_code == 200
         assert http.head("/dashboard").status_code == 200
+
+
+def test_studies_are_named_by_what_people_know_them_by(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    study = StudyRecord(server.database, lease.job_id, lease)
+    study.create_if_missing(model="/models/mine", target_length=1024, rope=ROPE, labels=[("team", "nlp")])
+    (number, *_) = study.add_candidates(0, baselines(ROPE, 1024))
+    study.mark_winner(number)
+    with server.http as http:
+        (summary,) = http.get("/api/studies").json()["study_summaries"]
+    assert summary["study_name"] == f"mine, 256 to 1024, team=nlp, winner trial {number} ({lease.job_id})"
+    assert server.database.optuna.get_study_id_from_name(lease.job_id) == summary["study_id"], "it is stored by its id"
 
 
 @pytest.mark.parametrize(

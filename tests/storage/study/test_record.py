@@ -254,6 +254,7 @@ def test_studies_are_read_as_optuna_reads_them_without_what_is_our_own(database:
 
 CALLS: dict[str, Callable[[StudyRecord, int], object]] = {
     "create_if_missing": lambda study, at: study.create_if_missing(model=f"pocket-{at}", target_length=1024),
+    "mark_winner": lambda study, at: study.mark_winner(at),
     "add_candidates": lambda study, at: study.add_candidates(at + 1, [candidate(at / 100)]),
     "record_step": lambda study, at: study.record_step(at + 1, Step(candidates=(candidate(at / 100),), documents=(0,))),
     "recorded_steps": lambda study, at: study.recorded_steps(),

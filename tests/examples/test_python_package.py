@@ -107,7 +107,7 @@ def test_factors_are_found_with_a_server(database: Database, wheel: Path, progra
 
 
 def test_the_notebook_runs(database: Database, wheel: Path, program: Path, tmp_path: Path) -> None:
-    notebook = nbformat.from_dict(json.loads((program / NOTEBOOK).read_text()))  # type: ignore[no-untyped-call]
+    notebook = nbformat.reads((program / NOTEBOOK).read_text(), as_version=4)  # type: ignore[no-untyped-call]
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     first.source += f"\nMODEL_DIRECTORY = {str(POCKET)!r}\nspec |= {QUICK_SPEC!r}"
     with running_server(database) as server, controller(database, tmp_path / "home"):

@@ -7,14 +7,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-import typer
 import yaml
 
-from api.cli import app
 from api.settings import Settings
+from tests.helpers.deployment import OTHER_VARIABLES, find_command, setting_variables
 from tests.helpers.paths import ROOT
 
-OTHER_VARIABLES = {"OMP_NUM_THREADS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}  # read by libraries, not by our settings
 RAY_START_OPTIONS = {"--head", "--block", "--port", "--ray-client-server-port", "--dashboard-host"}
 
 
@@ -67,20 +65,14 @@ def test_every_ropewalk_command_exists(compose: dict[str, Any], dockerfile: str)
     commands += [json.loads(command) for command in re.findall(r"^CMD (.+)$", dockerfile, flags=re.MULTILINE)]
     assert commands
     for command in commands:
-        _find_command(command)
-
-
-def _find_command(words: list[str]) -> None:
-    """Walk the command tree of the command line; raises KeyError for a word that it does not know."""
-    command: Any = typer.main.get_command(app)
-    for word in words:
-        command = command.commands[word]
-    assert not hasattr(command, "commands"), f"{words} is a group of commands, not a command"
+        find_command(command)
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:
     with pytest.raises(KeyError):
-        _find_command(["serve-everything"])
+        find_command(["serve-everything"])
+    with pytest.raises(AssertionError, match="--everything"):
+        find_command(["serve", "--everything"])
 
 
 def test_ray_is_started_with_options_that_it_has(compose: dict[str, Any]) -> None:
@@ -94,10 +86,9 @@ def test_ray_is_started_with_options_that_it_has(compose: dict[str, Any]) -> Non
 
 
 def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
-    known = {str(field.validation_alias or f"ROPEWALK_{name}".upper()) for name, field in Settings.model_fields.items()}
     for name, service in _services(compose).items():
         if name != "postgres":
-            assert set(service["environment"]) <= known | OTHER_VARIABLES, name
+            assert set(service["environment"]) <= setting_variables() | OTHER_VARIABLES, name
 
 
 def test_workers_hold_no_database_credentials(compose: dict[str, Any]) -> None:

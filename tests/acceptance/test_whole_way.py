@@ -92,5 +92,5 @@ def test_the_dashboard_shows_the_study(served: Served) -> None:
     page = httpx.get(f"{client.url}/dashboard", headers=token)
     assert page.status_code == 200
     studies = httpx.get(f"{client.url}/api/studies", headers=token).json()["study_summaries"]
-    assert search.id in [study["study_name"] for study in studies]
+    assert any(study["study_name"].endswith(f"({search.id})") for study in studies)
     assert httpx.delete(f"{client.url}/api/studies/1", headers=token).status_code == 405

@@ -17,6 +17,7 @@ import psutil
 
 from storage.embedded.server import EmbeddedPostgres
 from tests.helpers.paths import ROOT
+from tests.helpers.processes import title
 from tests.helpers.server_process import own_environment
 
 WORKER = "ray::ScoringActor"
@@ -62,7 +63,7 @@ class Supervised:
             return []
         try:
             children = psutil.Process(self.process.pid).children(recursive=True)
-            return [child for child in children if _title(child).startswith(name)]
+            return [child for child in children if title(child).startswith(name)]
         except psutil.Error:
             return []
 
@@ -76,14 +77,6 @@ class Supervised:
                 except (OSError, psutil.Error):
                     continue
             self.process.wait()
-
-
-def _title(process: psutil.Process) -> str:
-    """Ray renames its workers in their command line."""
-    try:
-        return " ".join(process.cmdline()) or process.name()
-    except psutil.Error:
-        return ""
 
 
 def environment(home: Path, database_url: str) -> dict[str, str]:

@@ -7,12 +7,12 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 import transformers
 
 from evaluation.documents.windows import WindowScore
 from tests.helpers.generator_conformance import ROPE, GeneratorConformance, prompt, window
+from tests.helpers.processes import below
 from tests.helpers.samples import STRETCHED, TARGET_LENGTH, VOCABULARY, llama_config, longrope_config, save_llama
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable, ScoringFailed, WorkerLost
@@ -137,13 +137,5 @@ def test_what_check_raises_ends_the_run(ray_cluster: None, transformers_settings
 
 def _worker_pid() -> int:
     """The process of the only living generation actor."""
-    below = psutil.Process().children(recursive=True)
-    (pid,) = (process.pid for process in below if "ray::GenerationActor" in _command(process))
-    return pid
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it has ended meanwhile
-        return ""
+    (process,) = below("ray::GenerationActor")
+    return process.pid

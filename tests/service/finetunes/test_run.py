@@ -31,6 +31,7 @@ from service.specs.finetune import FinetuneSpec
 from storage.errors import DatabaseUnreachable
 from storage.postgres.database import Database
 from storage.records import Job
+from tests.helpers.processes import below
 from tests.helpers.searches import controller
 from tests.helpers.tiny_llama import factor_file, tiny_directory, tiny_source
 from tests.helpers.waiting import wait_until
@@ -80,7 +81,7 @@ def _ended(door: Door, job_id: str) -> Job:
 
 def _workers() -> list[psutil.Process]:
     """The processes that train."""
-    return [process for process in psutil.Process().children(recursive=True) if "RayTrainWorker" in process.name()]
+    return below("RayTrainWorker")
 
 
 def _weights(job: Job) -> bytes:

@@ -63,7 +63,7 @@ def test_from_a_rest_call_to_a_fine_tuned_model(served: Served) -> None:
     assert file.target_length == 384
     assert file.validation is not None
 
-    (child,) = client.jobs("finetune").items
+    (child,) = [job for job in client.jobs("finetune").items if job.parent_id == search.id]
     finetune = client.get(child.id)
     assert finetune.parent_id == search.id
     trained = finetune.report(FinetuneReport)

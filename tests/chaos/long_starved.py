@@ -21,7 +21,7 @@ SCORES = 30  # accepted while they are busy: several leases' time
 
 @contextmanager
 def busy_machine() -> Iterator[None]:
-    """Processes of this session that do nothing but take processor time."""
+    """Processes that do nothing but take processor time, in the scheduling group that the controllers are in."""
     with ExitStack() as stack:
         for _ in range(BUSY):
             process = stack.enter_context(subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]))

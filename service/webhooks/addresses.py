@@ -56,9 +56,10 @@ def check_url(url: str, *, allowed: Sequence[Network] = ()) -> Target:
     addresses = tuple(dict.fromkeys(ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found))
     for address in addresses:
         if not is_allowed(address, allowed):
+            said = f"got {host}" if host == str(address) else f"{host} is {address}"
             raise _refused(
                 f"a webhook's URL must lead to the public internet or to a network of ROPEWALK_WEBHOOK_NETWORKS, "
-                f"but {host} is {address}"
+                f"but {said}"
             )
     return Target(url=split, host=host, port=port, addresses=addresses)
 

@@ -109,3 +109,12 @@ def test_a_name_that_is_not_found_is_refused() -> None:
 def test_networks_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"10|everything"):
         networks_of(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("http://169.254.169.254/x", "but got 169.254.169.254"), ("http://localhost/x", "but localhost is ")],
+)
+def test_an_address_is_said_once_and_what_a_name_leads_to(url: str, told: str) -> None:
+    with pytest.raises(AddressNotAllowed, match=told):
+        check_url(url)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,14 +13,13 @@ from rich.table import Table
 
 from api.console import err, note, out, print_json, print_table
 from ropewalk.client.errors import ApiError, ServerUnreachable
-from ropewalk.client.progress import best, done, large, passes, time_left, waits_for
+from ropewalk.client.progress import Moment, ProgressLines, best, done, large, passes, time_left, waits_for
 from ropewalk.client.sync import Client
 from ropewalk.wire.evaluation import EvaluationReport
 from ropewalk.wire.jobs import EventResource, JobResource
 from ropewalk.wire.reports import FinetuneReport, Report, SearchReport
 
 _SCORES = ("nll", "perplexity", "exact_match", "documents")
-QUIET_SECONDS = 30.0  # a log that says nothing for longer looks like a program that hangs
 GIVE_UP_AFTER_SECONDS = 120.0  # the server may be restarting; the job goes on from the database
 
 
@@ -100,37 +96,18 @@ class _Watch(ABC):
 
 
 class _Lines(_Watch):
-    """In a log: a line when state or stage changes, and one every 30 seconds."""
+    """In a log."""
 
     def __init__(self, client: Client, job_id: str, console: Console) -> None:
         super().__init__(client, job_id, console)
-        self._told: tuple[object, ...] = ()
-        self._told_at = -math.inf
+        self._lines = ProgressLines(job_id, console.file)
 
     def run(self) -> JobResource:
         """See :meth:`_Watch.run`."""
         return self._poll()
 
     def _show(self, job: JobResource | None) -> None:
-        now = ("away",) if job is None else (job.state, job.progress.stage, _waiting_reason(job))
-        if now == self._told and time.monotonic() - self._told_at < QUIET_SECONDS:
-            return
-        self._told, self._told_at = now, time.monotonic()
-        text = f"{self._job_id}  waiting for the server" if job is None else _line_of(job)
-        when = datetime.now().astimezone().strftime("%H:%M:%S")
-        self._console.print(f"{when} {text}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _waiting_reason(job: JobResource) -> tuple[str, ...]:
-    """What changes when a job waits for something else, not with every second of waiting."""
-    return tuple(one.reason for one in job.conditions if not one.status)
-
-
-def _line_of(job: JobResource) -> str:
-    stage = job.progress.stage or ""
-    measured = (passes(job.progress), best(job.progress), time_left(job.progress, job.kind), waits_for(job))
-    parts = (job.id, job.state.value, stage, f"{100 * done(job):.0f} %", *measured)
-    return "  ".join(part for part in parts if part)
+        self._lines.show(None if job is None else Moment.of(job))
 
 
 class _Bars(_Watch):

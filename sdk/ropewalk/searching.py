@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ropewalk.client.calls import json_of
-from ropewalk.client.progress import ProgressBar
+from ropewalk.client.progress import Moment, ProgressBar
 from ropewalk.errors import RopewalkError
 from ropewalk.found import Factors
 from ropewalk.wire.jobs import ProgressResource
@@ -71,7 +71,8 @@ def _shown_on(
     bar: ProgressBar, on_progress: Callable[[ProgressResource], object] | None
 ) -> Callable[[ProgressResource], None]:
     def show(progress: ProgressResource) -> None:
-        bar.show_progress(progress.stage, progress, kind="search", done=progress.fraction or 0.0)
+        done = progress.fraction or 0.0
+        bar.show_moment(Moment(kind="search", state=progress.stage, progress=progress, done=done))
         if on_progress is not None:
             on_progress(progress)
 

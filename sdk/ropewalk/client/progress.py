@@ -4,13 +4,16 @@ import math
 import shutil
 import sys
 import time
+from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TextIO
+from typing import IO, Self
 
 from ropewalk.wire.jobs import JobResource, ProgressResource
 
 POLL_SECONDS = 0.5
-_LOG_STEP = 0.1  # of the work: a log gets a line for each stage and each of these, however long the job takes
+QUIET_SECONDS = 30.0  # a log that says nothing for longer looks like a program that hangs
+_AWAY = "waiting for the server"
 _BAR_WIDTH = 24
 _NOTEBOOK_COLUMNS = 140
 
@@ -79,13 +82,74 @@ class Deadline:
             raise TimeoutError(f"{self._job_id} must end within {self._timeout:g} s, but goes on")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """What is told of some work at one time: of a job, or of a search in this process."""
+
+    kind: str
+    state: str
+    progress: ProgressResource
+    done: float
+    waits: str = ""
+    reasons: tuple[str, ...] = ()
+    """Why it waits, in words that do not change with every second of waiting."""
+
+    @classmethod
+    def of(cls, job: JobResource) -> Self:
+        """A job's."""
+        return cls(
+            kind=job.kind,
+            state=job.state.value,
+            progress=job.progress,
+            done=done(job),
+            waits=waits_for(job),
+            reasons=tuple(one.reason for one in job.conditions if not one.status),
+        )
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Passes, the best score and the time left, as far as they are known, and why it waits."""
+        return passes(self.progress), best(self.progress), time_left(self.progress, self.kind), self.waits
+
+
+class ProgressLines:
+    """One job's progress in a log: a line when its state, its stage or why it waits changes, and else one every 30
+    seconds. A line is never wrapped. `name`: what it begins with after the time, a job's id."""
+
+    def __init__(self, name: str, stream: IO[str]) -> None:
+        self._name, self._stream = name, stream
+        self._told: tuple[object, ...] = ()
+        self._told_at = -math.inf
+
+    def show(self, moment: Moment | None) -> None:
+        """Write a line if it is time for one; None while the server is away."""
+        now = ("away",) if moment is None else (moment.state, moment.progress.stage, moment.reasons)
+        if now == self._told and time.monotonic() - self._told_at < QUIET_SECONDS:
+            return
+        self._told, self._told_at = now, time.monotonic()
+        when = datetime.now().astimezone().strftime("%H:%M:%S")
+        self._stream.write(f"{when} {_joined(self._name, *_told(moment))}\n")
+        self._stream.flush()
+
+
+def _told(moment: Moment | None) -> tuple[str, ...]:
+    if moment is None:
+        return (_AWAY,)
+    stage = moment.progress.stage or ""
+    return moment.state, "" if stage == moment.state else stage, f"{100 * moment.done:.0f} %", *moment.measured
+
+
+def _joined(*parts: str) -> str:
+    return "  ".join(part for part in parts if part)
+
+
 class ProgressBar:
     """One job's progress on a stream, standard error or in a notebook standard output; a context manager.
 
     `name`: what the line begins with, a job's id.
     """
 
-    def __init__(self, name: str, *, is_shown: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(self, name: str, *, is_shown: bool = True, stream: IO[str] | None = None) -> None:
         in_notebook = _in_notebook()
         self._stream = stream or (sys.stdout if in_notebook else sys.stderr)
         self._is_shown = is_shown
@@ -93,7 +157,7 @@ class ProgressBar:
         self._columns = _NOTEBOOK_COLUMNS if in_notebook else None
         self._name = name
         self._drawn = ""
-        self._logged: tuple[str, int] = ("", -1)
+        self._lines = ProgressLines(name, self._stream)
 
     def __enter__(self) -> Self:
         return self
@@ -106,26 +170,16 @@ class ProgressBar:
 
     def show(self, job: JobResource | None) -> None:
         """Bring the line up to date; `job` is None while the server is away."""
-        if job is not None:
-            waits = waits_for(job)
-            self.show_progress(job.state.value, job.progress, kind=job.kind, done=done(job), waits=waits)
-        elif self._is_shown and self._is_redrawn:
-            self._redraw(f"{self._name}  waiting for the server")
+        self.show_moment(None if job is None else Moment.of(job))
 
-    def show_progress(self, state: str, progress: ProgressResource, *, kind: str, done: float, waits: str = "") -> None:
-        """Bring the line up to date; `done` is a fraction, `waits` why it does not go on."""
+    def show_moment(self, moment: Moment | None) -> None:
+        """Bring the line up to date, or a log."""
         if not self._is_shown:
             return
-        filled = round(_BAR_WIDTH * done)
-        bar = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {100 * done:3.0f} %"
-        parts = (self._name, f"{state:10}", bar, passes(progress), best(progress), time_left(progress, kind), waits)
-        line = "  ".join(part for part in parts if part)
-        step = int(done / _LOG_STEP)
         if self._is_redrawn:
-            self._redraw(line)
-        elif state != self._logged[0] or step > self._logged[1]:
-            self._logged = (state, step)
-            self._write(f"{line}\n")
+            self._redraw(_joined(self._name, *((_AWAY,) if moment is None else _bar(moment))))
+        else:
+            self._lines.show(moment)
 
     def _redraw(self, line: str) -> None:
         """Over the line before, and never over the edge, where a terminal would begin another one."""
@@ -137,6 +191,12 @@ class ProgressBar:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+def _bar(moment: Moment) -> tuple[str, ...]:
+    filled = round(_BAR_WIDTH * moment.done)
+    bar = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {100 * moment.done:3.0f} %"
+    return f"{moment.state:10}", bar, *moment.measured
 
 
 def _in_notebook() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from api.cli import run
-from api.commands import live
+from ropewalk.client import progress as progress_lines
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
 from ropewalk.factors.factor_file import FactorFile
@@ -164,7 +164,7 @@ def test_watch_shows_bars_and_ends_with_the_job(capsys: pytest.CaptureFixture[st
 def test_a_log_gets_plain_lines_that_are_not_wrapped(
     capsys: pytest.CaptureFixture[str], server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(progress_lines, "QUIET_SECONDS", 0.5)
     lease = claimed_search(server.jobs)
     progress = Progress(stage="searching", document_passes=5, total_document_passes=10, best_nll=0.5, fraction=0.5)
     server.jobs.update_progress(lease, progress)

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 import ropewalk
+from ropewalk.client import progress as progress_lines
 from ropewalk.client.asynchronous import AsyncClient
 from ropewalk.client.errors import ApiError, ServerUnreachable
-from ropewalk.client.progress import ProgressBar
+from ropewalk.client.progress import Moment, ProgressBar, ProgressLines
 from ropewalk.client.sync import Client
 from ropewalk.version import ROPEWALK_VERSION
+from ropewalk.wire.jobs import ProgressResource
 from tests.helpers.http_server import (
     POCKET_SPEC,
     RunningServer,
@@ -161,18 +163,29 @@ def test_a_bar_is_one_line_in_a_terminal_and_few_in_a_log(
     lease = claimed_search(server.jobs)
     terminal, log = _Terminal(), io.StringIO()
     with server.client() as client, ProgressBar("x", stream=terminal) as bar, ProgressBar("x", stream=log) as lines:
-        for _ in range(3):
-            job = client.get(lease.job_id)
-            for one in (bar, lines):
-                one.show(job)
-                one.show(None)
+        job = client.get(lease.job_id)
         finish_search(server.jobs, lease)
-        ended = client.get(lease.job_id)
-        bar.show(ended)
-        lines.show(ended)
+        for shown in (job, None, client.get(lease.job_id)):
+            for one in (bar, lines, bar, lines):
+                one.show(shown)
     assert terminal.getvalue().count("\n") == 1
     assert max(len(line) for line in terminal.getvalue().split("\r")) <= 60
-    first, last = log.getvalue().splitlines()
+    first, away, last = log.getvalue().splitlines()
     assert "searching" in first
+    assert away.endswith("x  waiting for the server")
     assert "succeeded" in last
     assert "100 %" in last
+
+
+def test_a_quiet_log_says_the_same_again_and_wraps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = ProgressLines("x" * 300, log)
+    progress = ProgressResource(stage="searching", document_passes=5, total_document_passes=10)
+    moment = Moment(kind="search", state="searching", progress=progress, done=0.5)
+    lines.show(moment)
+    lines.show(moment)
+    monkeypatch.setattr(progress_lines, "QUIET_SECONDS", 0.0)
+    lines.show(moment)
+    told = [line.split(" ", 1)[1] for line in log.getvalue().splitlines()]
+    assert told == ["x" * 300 + "  searching  50 %  5/10 passes"] * 2

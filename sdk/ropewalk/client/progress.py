@@ -107,14 +107,19 @@ class Moment:
         )
 
     @property
+    def changes(self) -> tuple[object, ...]:
+        """What is worth a line of its own when it is another."""
+        return self.state, self.progress.stage, self.reasons, self.done >= 1.0
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """Passes, the best score and the time left, as far as they are known, and why it waits."""
         return passes(self.progress), best(self.progress), time_left(self.progress, self.kind), self.waits
 
 
 class ProgressLines:
-    """One job's progress in a log: a line when its state, its stage or why it waits changes, and else one every 30
-    seconds. A line is never wrapped. `name`: what it begins with after the time, a job's id."""
+    """One job's progress in a log: a line when its state, its stage or why it waits changes, one at its end, and
+    else one every 30 seconds. A line is never wrapped. `name`: what it begins with after the time, a job's id."""
 
     def __init__(self, name: str, stream: IO[str]) -> None:
         self._name, self._stream = name, stream
@@ -123,7 +128,7 @@ class ProgressLines:
 
     def show(self, moment: Moment | None) -> None:
         """Write a line if it is time for one; None while the server is away."""
-        now = ("away",) if moment is None else (moment.state, moment.progress.stage, moment.reasons)
+        now = ("away",) if moment is None else moment.changes
         if now == self._told and time.monotonic() - self._told_at < QUIET_SECONDS:
             return
         self._told, self._told_at = now, time.monotonic()

@@ -101,8 +101,8 @@ def test_a_program_hears_how_far_its_search_is(spec: dict[str, Any], capsys: pyt
     assert last.document_passes == last.total_document_passes
     assert last.tokens == (search.tokens or 0) + validation.tokens
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].split()[:2] == ["pocket", "searching"]
-    assert lines[-1].split()[1] == "validating"
+    assert lines[0].split()[1:3] == ["pocket", "searching"]
+    assert lines[-1].split()[2] == "validating"
     assert "100 %" in lines[-1]
 
 

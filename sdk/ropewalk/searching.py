@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -14,6 +14,9 @@ from ropewalk.client.progress import Moment, ProgressBar
 from ropewalk.errors import RopewalkError
 from ropewalk.found import Factors
 from ropewalk.wire.jobs import ProgressResource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _GROUP = "ropewalk.search"  # the service's distribution has the one entry of it
 
@@ -29,9 +32,10 @@ class SearchRefused(RopewalkError, RuntimeError):
 
 
 def find_factors(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | PreTrainedModel,
     target_length: int,
     *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     seed: int = 0,
     progress: bool = False,
     on_progress: Callable[[ProgressResource], object] | None = None,
@@ -39,7 +43,9 @@ def find_factors(
 ) -> Factors:
     """Search, validate and return the winner: no server, no database, no other process.
 
-    `model`: a directory, an id on the Hugging Face Hub, or "pocket". `spec`: further fields of a search's spec, such as
+    `model`: a directory, an id on the Hugging Face Hub, "pocket", or a model that transformers has loaded, with its
+    `tokenizer`: it is scored where it is and in the dtype that it has, nobody else may use it meanwhile, and it is left
+    as it was. Its factor file names no checksum of weights. `spec`: further fields of a search's spec, such as
     ``objective={"documents": 24}``, ``strategy={"name": "auto"}`` or ``scorer={"backend": "transformers"}``. The
     result is the one that the service has for the same spec; only the search's id is "offline". With `progress` a bar
     is drawn, as :meth:`Client.wait` does; `on_progress` hears of every score.
@@ -48,12 +54,12 @@ def find_factors(
         SearchRefused: the service's distribution is not installed, or refuses the spec or the model.
         RopewalkError: what the maths refuse, with a `code` as well.
     """
-    given = {**spec, "model": os.fspath(model), "target_length": target_length, "seed": seed}
-    text = json_of(given).decode()
+    name, loaded = _name_and_model(model, tokenizer)
+    text = json_of({**spec, "model": name, "target_length": target_length, "seed": seed}).decode()
     find = _service()
     try:
-        with ProgressBar(os.path.basename(given["model"]), is_shown=progress) as bar:
-            return Factors(find(text, _shown_on(bar, on_progress)))
+        with ProgressBar(os.path.basename(name), is_shown=progress) as bar:
+            return Factors(find(text, _shown_on(bar, on_progress), loaded))
     except ValidationError as error:
         first = error.errors()[0]
         where = "/".join(map(str, first["loc"]))
@@ -65,6 +71,19 @@ def find_factors(
         if not isinstance(code, str):
             raise  # a fault, not a refusal
         raise SearchRefused(str(error), code) from error
+
+
+def _name_and_model(
+    model: str | os.PathLike[str] | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[str, tuple[object, object] | None]:
+    """What the model is called, and what is searched in place."""
+    if not isinstance(model, str | os.PathLike):
+        return getattr(model, "name_or_path", "") or type(model).__name__, (model, tokenizer)
+    if tokenizer is not None:
+        raise SearchRefused(
+            f"a tokenizer is for a loaded model, but got one with the name {os.fspath(model)!r}", "INVALID_SPEC"
+        )
+    return os.fspath(model), None
 
 
 def _shown_on(

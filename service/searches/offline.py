@@ -3,13 +3,14 @@
 What is measured here is what the service would have returned.
 """
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.jobs import ProgressResource
 from service.searches.books import InMemoryBook
+from service.searches.loaded import Loaded, prepared_with
 from service.searches.loop import FinishedSearch, SearchLoop
 from service.searches.prepare import PreparedSearch, prepare_search
 from service.searches.progress import ProgressWatcher
@@ -65,14 +66,22 @@ def run_offline(prepared: PreparedSearch, scorer: Scorer, *, on_progress: OnProg
     return OfflineSearch(search=search, result=decide(prepared, OFFLINE_ID, search))
 
 
-def find(spec_json: str, on_progress: OnProgress) -> FactorFile:
-    """The factors of a search, by its spec alone: what `ropewalk.find_factors` runs.
+def find(spec_json: str, on_progress: OnProgress, loaded: Loaded | None = None) -> FactorFile:
+    """The factors of a search, by its spec alone: what `ropewalk.find_factors` runs. A model that is loaded
+    is searched in place, and the spec says only what it is called.
 
     Raises:
         pydantic.ValidationError: the text is no spec.
         InvalidSpec, EvaluationError, RopewalkError, WorkersError: the room that refused says why.
         RunFailed: as `run_offline`.
     """
-    prepared = prepare_search(SearchSpec.model_validate_json(spec_json).with_corpus())
-    with closing(make_scorer(prepared.scorer_settings())) as scorer:
+    spec = SearchSpec.model_validate_json(spec_json).with_corpus()
+    with _prepared(spec) if loaded is None else prepared_with(spec, loaded) as (prepared, scorer):
         return run_offline(prepared, scorer, on_progress=on_progress).result.factor_file
+
+
+@contextmanager
+def _prepared(spec: SearchSpec) -> Iterator[tuple[PreparedSearch, Scorer]]:
+    prepared = prepare_search(spec)
+    with closing(make_scorer(prepared.scorer_settings())) as scorer:
+        yield prepared, scorer

@@ -46,6 +46,8 @@ class PreparedModel:
     rope: RopeConfig
     corpus: Corpus
     factory: DocumentFactory
+    has_weights: bool = True
+    """Whether they are in files, by which a factor file knows them."""
 
     @property
     def worker_name(self) -> str:
@@ -59,7 +61,7 @@ class PreparedModel:
             self.rope,
             name=self.source.name,
             revision=self.source.revision,
-            sha256=model_sha256(self.source),
+            sha256=model_sha256(self.source) if self.has_weights else None,
             served_length=self.source.served_length,
         )
 

@@ -56,15 +56,7 @@ class TransformersScorer:
         self._target_length = settings.target_length
         self._rope = source.rope
         self._opened: Opened | None = Opened(model=model, rotary=RotaryTable(model, source.rope), device=device)
-        self._info = ScorerInfo(
-            backend="transformers",
-            dtype=str(dtype).removeprefix("torch."),
-            device=device_name(device),
-            arithmetic=arithmetic(device),
-            model_sha256=model_sha256(source),
-            config_sha256=config_sha256(source),
-            version=f"scorer {_REVISION}, transformers {transformers.__version__}, torch {torch.__version__}",
-        )
+        self._info = scorer_info(dtype, device, model_sha256=model_sha256(source), config_sha256=config_sha256(source))
 
     @property
     def info(self) -> ScorerInfo:
@@ -106,6 +98,19 @@ class TransformersScorer:
             torch.cuda.empty_cache()
 
 
+def scorer_info(dtype: torch.dtype, device: torch.device, *, model_sha256: str, config_sha256: str) -> ScorerInfo:
+    """What produces the scores of a model with these files, in this process."""
+    return ScorerInfo(
+        backend="transformers",
+        dtype=str(dtype).removeprefix("torch."),
+        device=device_name(device),
+        arithmetic=arithmetic(device),
+        model_sha256=model_sha256,
+        config_sha256=config_sha256,
+        version=f"scorer {_REVISION}, transformers {transformers.__version__}, torch {torch.__version__}",
+    )
+
+
 def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
     """A language model from safetensors on the disk. Raises ScorerUnavailable."""
     try:
@@ -124,11 +129,16 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device)
         raise ScorerUnavailable(
             f"a model must load from safetensors, but {source.path} gave {type(error).__name__}: {error}"
         ) from error
+    check_keeps_logits(model)
+    return cast("torch.nn.Module", model.eval().requires_grad_(False).to(device))
+
+
+def check_keeps_logits(model: torch.nn.Module) -> None:
+    """Raise ScorerUnavailable unless the model computes logits at chosen positions alone."""
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ScorerUnavailable(
             f"a model must compute logits at chosen positions (logits_to_keep), but {type(model).__name__} does not"
         )
-    return cast("torch.nn.Module", model.eval().requires_grad_(False).to(device))
 
 
 @contextmanager

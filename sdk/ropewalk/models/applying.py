@@ -7,8 +7,6 @@ exported checkpoint: within L the model is its own to the last bit, because the 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -21,7 +19,7 @@ from ropewalk.factors.exports.hf import switch_length
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.factors.fitting import check_config
 from ropewalk.models.layout import check_shape, probed_layout
-from ropewalk.models.rotary import RotaryPart, rescaled_parts, text_config
+from ropewalk.models.rotary import KeptPart, RotaryPart, rescaled_parts, text_config
 from ropewalk.rope.config import RopeConfig, compute_inv_freq
 
 Window = Literal["short", "long"]
@@ -29,40 +27,6 @@ Window = Literal["short", "long"]
 _MARK = "ropewalk_applied"  # of a rotary module that has factors
 _SAME = 1e-5  # of frequencies in float32
 _COARSE = 1e-2  # of those that were cast with the model
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Kept:
-    """What a part was before, to be put back."""
-
-    part: RotaryPart
-    buffers: Mapping[str, torch.Tensor]
-    own: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, part: RotaryPart) -> _Kept:
-        names = [f"{part.prefix}{name}" for name in ("inv_freq", "original_inv_freq")]
-        buffers = {name: getattr(part.module, name, None) for name in names}
-        return cls(
-            part=part,
-            buffers={name: value.clone() for name, value in buffers.items() if isinstance(value, torch.Tensor)},
-            own={
-                name: value
-                for name, value in vars(part.module).items()
-                if name in ("rope_type", f"{part.prefix}attention_scaling")
-            },
-        )
-
-    def restore(self) -> None:
-        """Put everything back, on the device where the model is now: what switches by itself does so again."""
-        module = self.part.module
-        for name, value in self.buffers.items():
-            setattr(module, name, value.to(getattr(module, name).device, copy=True))
-        for name in ("rope_type", f"{self.part.prefix}attention_scaling"):
-            if name in self.own:
-                vars(module)[name] = self.own[name]
-            else:
-                vars(module).pop(name, None)
 
 
 class Applied:
@@ -77,7 +41,7 @@ class Applied:
         self._file = file
         self._parts = rescaled_parts(model)
         self._check(model)
-        self._kept = [_Kept.of(part) for part in self._parts]
+        self._kept = [KeptPart.of(part) for part in self._parts]
         self._long = torch.from_numpy(compute_inv_freq(file.rope, file.scaling.factors)).to(torch.float32)
         self._window: dict[int, Window] = {}
         try:
@@ -188,7 +152,7 @@ class Applied:
             if kept.part.module is module:
                 self._write(kept, window)
 
-    def _write(self, kept: _Kept, window: Window) -> None:
+    def _write(self, kept: KeptPart, window: Window) -> None:
         if window == "short":
             kept.restore()
         else:

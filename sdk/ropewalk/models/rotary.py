@@ -6,7 +6,7 @@ types have ropes of their own, one of each per type, behind the type's name and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,41 @@ class RotaryPart:
         """What the module makes of `positions`, (rows, tokens)."""
         arguments = (hidden, positions) if self.layer_type is None else (hidden, positions, self.layer_type)
         return self.module(*arguments)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KeptPart:
+    """What a part was before, to be put back."""
+
+    part: RotaryPart
+    buffers: Mapping[str, torch.Tensor]
+    own: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, part: RotaryPart) -> KeptPart:
+        """As the part is now."""
+        names = [f"{part.prefix}{name}" for name in (_INV_FREQ, "original_inv_freq")]
+        buffers = {name: getattr(part.module, name, None) for name in names}
+        return cls(
+            part=part,
+            buffers={name: value.clone() for name, value in buffers.items() if isinstance(value, torch.Tensor)},
+            own={
+                name: value
+                for name, value in vars(part.module).items()
+                if name in ("rope_type", f"{part.prefix}attention_scaling")
+            },
+        )
+
+    def restore(self) -> None:
+        """Put everything back, on the device where the model is now: what switches by itself does so again."""
+        module = self.part.module
+        for name, value in self.buffers.items():
+            setattr(module, name, value.to(getattr(module, name).device, copy=True))
+        for name in ("rope_type", f"{self.part.prefix}attention_scaling"):
+            if name in self.own:
+                vars(module)[name] = self.own[name]
+            else:
+                vars(module).pop(name, None)
 
 
 def rotary_parts(model: nn.Module) -> tuple[RotaryPart, ...]:

@@ -184,8 +184,9 @@ def _gpt2() -> PreTrainedModel:
     return model
 
 
-def test_the_line_of_the_page_runs(tiny: PreTrainedModel, tokenizer: Any) -> None:
-    (line,) = re.findall(r"^factors = (ropewalk\.find_factors\(model,.*\))$", PAGE.read_text(), flags=re.MULTILINE)
-    found = eval(line, {"ropewalk": ropewalk, "model": tiny, "tokenizer": tokenizer})
+def test_the_example_of_the_page_runs(tiny: PreTrainedModel, tokenizer: Any) -> None:
+    block = re.compile(r"^factors = (ropewalk\.find_factors\(\n    model, .*\n\))$", flags=re.MULTILINE)
+    (call,) = block.findall(PAGE.read_text())
+    found = eval(call, {"ropewalk": ropewalk, "model": tiny, "tokenizer": tokenizer})
     assert isinstance(found, Factors)
     assert found.target_length == 1024

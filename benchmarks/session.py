@@ -94,7 +94,7 @@ class Session:
     ) -> ScorerSettings:
         """A scorer of the model, or of one made from it, in the device's own dtype where none is given."""
         return ScorerSettings(
-            model=self.source.name if model is None else model,
+            model=self.source.reference if model is None else model,
             backend=backend,
             dtype=dtype,
             target_length=target_length or max(self.target_length, self.original_length),

@@ -86,7 +86,7 @@ def merge_adapter(adapter: Path, output: Path, *, model: str | None = None) -> F
         card = (adapter / CARD_NAME).read_text(encoding="utf-8")
     except (OSError, RopewalkError) as error:
         raise InvalidAdapter(f"{adapter} must hold {FACTORS_NAME} and {CARD_NAME}, but: {error}") from error
-    source = resolve_for(file, model or file.model.name)
+    source = resolve_for(file, model or file.model.reference)
     check_fits(source, file)
     peft = _peft()
     try:

@@ -5,8 +5,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
+from evaluation.models.source import ModelSource
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.inspection import Inspection
 from ropewalk.wire.kinds import JobKind, JobState
@@ -57,6 +58,8 @@ from storage.study.reading import trial_page
 
 Action = Literal["cancel", "pause", "resume"]
 
+AnySpec = TypeVar("AnySpec", SearchSpec, FinetuneSpec, EvaluationSpec)
+
 logger = logging.getLogger("ropewalk.api")
 
 
@@ -75,6 +78,11 @@ class SearchEstimate:
     validation_tokens: int
     warnings: tuple[str, ...]
     """What the user must know of the model."""
+
+
+def _at_commit(spec: AnySpec, source: ModelSource) -> AnySpec:
+    """With the commit of a Hub's model in its name: branches and tags move while a job waits, is paused or retried."""
+    return spec if source.revision is None else spec.model_copy(update={"model": source.reference})
 
 
 class Door:
@@ -110,6 +118,7 @@ class Door:
         """
         spec = spec.with_corpus()
         prepared = prepare_search(spec, weights=False, starts=starts_of(spec, self._database))
+        spec = _at_commit(spec, prepared.model.source)
         validation = most_passes(
             prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
         )
@@ -160,7 +169,8 @@ class Door:
         priority: int = 0,
     ) -> Created:
         """Accept a fine-tuning job; errors as `prepare_finetune`, LimitReached and IdempotencyConflict."""
-        prepare_finetune(spec, self._jobs, quickly=True)
+        prepared = prepare_finetune(spec, self._jobs, quickly=True)
+        spec = _at_commit(spec, prepared.source)
         turn = Turn(priority=priority, workers=spec.settings.workers or 1, owner=owner)
         return self._create("finetune", spec, idempotency, creator, turn)
 
@@ -176,7 +186,8 @@ class Door:
         """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
         prepared = prepare_evaluation(spec, self._jobs, quickly=True)
         turn = Turn(priority=priority, workers=spec.workers, owner=owner)
-        return self._create("evaluation", prepared.spec, idempotency, creator, turn, prepared.warnings)
+        spec = _at_commit(prepared.spec, prepared.model.source)
+        return self._create("evaluation", spec, idempotency, creator, turn, prepared.warnings)
 
     def _create(
         self,

@@ -77,7 +77,7 @@ def _model_of_factors(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
     """The model that a factor file names, where the spec names none itself."""
     factors = getattr(spec, "factors", None)
     if getattr(spec, "model", "") is None and isinstance(factors, GivenFactors):
-        yield "/factors/model/name", Reads("model"), factors.read().model.name
+        yield "/factors/model/name", Reads("model"), factors.read().model.reference
 
 
 def _model_of_checkpoint(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
@@ -92,7 +92,7 @@ def _model_of_checkpoint(spec: Spec) -> Iterator[tuple[str, Reads, str]]:
             file = FactorFile.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RopewalkError):
             return  # what is wrong is reported when the spec is prepared
-        yield "/checkpoint", Reads("model"), file.model.name
+        yield "/checkpoint", Reads("model"), file.model.reference
 
 
 def _paths(reads: Reads, name: str) -> tuple[Path, ...]:

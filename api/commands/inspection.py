@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="pocket, a directory, or a hub id.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="pocket, a directory, or a hub id: org/name, org/name@REVISION.")
+    ],
     original_length: OriginalLength = None,
     target_length: common.TargetLength = None,
     as_json: common.AsJson = False,

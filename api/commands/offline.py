@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS_PER_CALL = 16  # scored between two steps of the progress bar
 
-ModelOption = Annotated[str, typer.Option(help="pocket, a directory, or a hub id.")]
+ModelOption = Annotated[str, typer.Option(help="pocket, a directory, or a hub id: org/name, org/name@REVISION.")]
 TargetLength = Annotated[int, typer.Option(metavar="TOKENS", parser=common.length, help="L', as 32k or 32768.")]
 OriginalLength = common.OriginalLength
 Documents = Annotated[int, typer.Option(min=1, help="How many.")]

@@ -35,7 +35,9 @@ def plan(
         str | None, typer.Argument(metavar="[SPEC]", help="A spec: .json, .yaml, - for stdin.")
     ] = None,
     kind: Annotated[str, typer.Option(help=f"Of the spec: {common.any_of(KINDS)}.")] = "search",
-    model: Annotated[str | None, typer.Option(help="pocket, a directory, or a hub id; its config is enough.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="pocket, a directory, or a hub id (org/name@REVISION); its config is enough.")
+    ] = None,
     target_length: common.TargetLength = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="Plan a training with the winner, too.")] = False,
     gpu: Gpu = None,

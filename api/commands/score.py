@@ -98,6 +98,7 @@ def score(
     summary = summarise(scores)
     result: dict[str, object] = {
         "model": source.name,
+        "revision": source.revision,
         "factors": given.name,
         "target_length": target_length,
         "attention_factor": given.scaling.attention_factor,
@@ -198,7 +199,7 @@ def _scorer(source: ModelSource, target_length: int, backend: str, dtype: str) -
     from workers.factory import make_scorer
 
     settings = ScorerSettings(
-        model=source.name,
+        model=source.reference,
         target_length=target_length,
         original_length=source.rope.original_max_position_embeddings,
         rope=source.rope,

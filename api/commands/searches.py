@@ -13,6 +13,7 @@ from api.console import err, note, print_json, print_line, print_table
 from ropewalk.client.errors import BadInput
 from ropewalk.client.progress import large
 from ropewalk.client.sync import Client
+from ropewalk.names import short_name
 from ropewalk.wire.jobs import JobResource
 from ropewalk.wire.kinds import KINDS, JobKind, JobState
 from search_space.strategies.registry import STRATEGIES
@@ -38,7 +39,9 @@ def submit(
     spec_file: Annotated[
         str | None, typer.Argument(metavar="[SPEC]", help="A spec: .json, .yaml, - for stdin.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="pocket, a directory, or a hub id.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="pocket, a directory, or a hub id: org/name, org/name@REVISION.")
+    ] = None,
     target_length: common.TargetLength = None,
     original_length: common.OriginalLength = None,
     documents: Annotated[int | None, typer.Option(help="Search documents per candidate.")] = None,
@@ -154,7 +157,7 @@ def list_jobs(
         labels = " ".join(f"{name}={value}" for name, value in job.labels.items())
         tokens = large(job.progress.tokens) if job.progress.tokens else ""
         created = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        model = "" if job.model is None else job.model.rstrip("/").rsplit("/", 1)[-1]
+        model = "" if job.model is None else short_name(job.model)
         length = "" if job.target_length is None else str(job.target_length)
         passes = str(job.progress.document_passes)
         table.add_row(job.id, job.state.value, model, length, passes, tokens, best, created, labels)

@@ -9,6 +9,7 @@ from html import escape
 
 from ropewalk.client.progress import best, done, large, time_left, waits_for
 from ropewalk.factors.exports.registry import EXPORTS
+from ropewalk.names import short_name
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.jobs import EventResource, JobResource, JobSummary
 from ropewalk.wire.kinds import KINDS
@@ -126,8 +127,7 @@ def _event(event: EventResource) -> tuple[str, ...]:
 
 
 def _name(model: object) -> str:
-    """Of a directory the last part."""
-    return str(model).rstrip("/").rsplit("/", 1)[-1] if isinstance(model, str) else ""
+    return short_name(model) if isinstance(model, str) else ""
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from evaluation.architecture.layers import Layers
 from evaluation.errors import ModelNotFound, UnsupportedModel, UnsupportedTokenizer
-from evaluation.models.hub import is_hub_id, snapshot
+from evaluation.models.hub import HubName, snapshot
 from evaluation.models.readings import keep, reading_key, recall
 from evaluation.models.tokenizer import BackendTokenizer, HFTokenizer, Tokenizer, TokenizerReading
 from evaluation.models.user_path import is_directory, is_file, user_path
+from ropewalk.names import at_revision
 from ropewalk.reading.reader import read
 from ropewalk.reading.writer import write
 from ropewalk.rope.config import RopeConfig
@@ -31,7 +32,7 @@ _TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSource:
-    """A model's files. name: as it was asked for; revision: the Hub's commit, None for a directory.
+    """A model's files. name: as it was asked for, without a revision; revision: the Hub's commit, None for a directory.
 
     layers: None where only the files were asked for. served_length: the tokens that the model serves as published,
     whatever L is; None where its config does not say, or was not asked.
@@ -44,9 +45,17 @@ class ModelSource:
     layers: Layers | None = None
     served_length: int | None = None
 
+    @property
+    def reference(self) -> str:
+        """What names these very files to others, and later: the absolute path of a directory, "pocket", or a Hub id at
+        its commit."""
+        is_directory = self.revision is None and self.name != POCKET
+        return str(self.path.resolve()) if is_directory else at_revision(self.name, self.revision)
+
 
 def resolve_model(name: str, *, original_length: int | None = None, weights: bool = True) -> ModelSource:
-    """Find a model: "pocket", a directory with a config.json, or a Hugging Face Hub id (local cache first).
+    """Find a model: "pocket", a directory with a config.json, or a Hugging Face Hub id (local cache first), perhaps
+    at a revision: "owner/model@v1.0".
 
     A name that could be a Hub id is one, whatever lies in the working directory: see :func:`model_directory`.
 
@@ -56,6 +65,7 @@ def resolve_model(name: str, *, original_length: int | None = None, weights: boo
     reason for a model whose positions cannot be rescaled.
     """
     path, revision = locate(name, weights=weights)
+    name = _without_revision(name, revision)
     rotary = _read_rotary(read_config(path), original_length)
     return ModelSource(
         name=name,
@@ -90,6 +100,7 @@ def locate_model(name: str, *, rope: RopeConfig, weights: bool = True) -> ModelS
     """The files of a model whose rotary embedding is known already. Raises ModelNotFound, UnsupportedModel."""
     path, revision = locate(name, weights=weights)
     read_config(path)
+    name = _without_revision(name, revision)
     return ModelSource(name=name, path=path, rope=rope, revision=revision)
 
 
@@ -97,9 +108,17 @@ def model_directory(name: str) -> Path | None:
     """The directory that a model's name stands for; None for "pocket" and for what has the form of a Hub id.
 
     So "model" and "owner/model" mean the same on every machine and in every working directory; a directory of that name
-    is written "./model".
+    is written "./model". Only one whose name holds an "@" is taken for what it is where it exists.
     """
-    return None if name == POCKET or is_hub_id(name) else user_path(name)
+    if name == POCKET:
+        return None
+    hub, path = HubName.of(name), user_path(name)
+    return None if hub is not None and (hub.revision is None or not is_directory(path)) else path
+
+
+def _without_revision(name: str, revision: str | None) -> str:
+    hub = HubName.of(name)
+    return name if revision is None or hub is None else hub.repository
 
 
 def load_tokenizer(source: ModelSource) -> Tokenizer:
@@ -175,7 +194,9 @@ def locate(name: str, *, weights: bool = True) -> tuple[Path, str | None]:
         return _POCKET_PATH, None
     directory = model_directory(name)
     if directory is None:
-        path = snapshot(name, weights=weights)
+        hub = HubName.of(name)
+        assert hub is not None  # it would be a directory
+        path = snapshot(hub, weights=weights)
         return path, path.name
     if name and is_directory(directory):
         return directory.resolve(), None

@@ -36,7 +36,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore, *, quickly: bool = 
     trained = _checkpoint(spec, jobs)
     found = _factors(spec, jobs)
     file = found or (trained.file if trained is not None else None)
-    name = spec.model or (file.model.name if file is not None else "pocket")
+    name = spec.model or (file.model.reference if file is not None else "pocket")
     target = spec.target_length or (file.target_length if file is not None else None)
     if target is None:
         raise InvalidSpec("target_length must be given when no factors say it", pointer="/target_length")

@@ -39,7 +39,7 @@ def prepare_finetune(spec: FinetuneSpec, jobs: JobStore, *, quickly: bool = Fals
     else:
         assert spec.search_id is not None  # the spec holds exactly one of the two
         file = factor_file_of(jobs, spec.search_id)
-    source = resolve_for(file, spec.model or file.model.name)
+    source = resolve_for(file, spec.model or file.model.reference)
     check_fits(source, file)
     settings = finetune_settings(spec.settings, source, file.target_length)
     check_training_data(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import get_args
 
+from ropewalk.names import short_name
 from ropewalk.wire.pictures import FactorCurve, FactorsPicture, NeedleCell, NeedleColumn, Role, SearchPictures
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -46,7 +47,7 @@ def leader_label(pictures: SearchPictures, name: str) -> str:
 def factors_title(pictures: SearchPictures) -> str:
     """Model and lengths."""
     lengths = [str(length) for length in (pictures.original_length, pictures.target_length) if length is not None]
-    return f"Rescale factors: {pictures.model}, {' to '.join(lengths)} tokens"
+    return f"Rescale factors: {short_name(pictures.model)}, {' to '.join(lengths)} tokens"
 
 
 def with_widths(curves: Sequence[FactorCurve]) -> list[tuple[FactorCurve, float]]:

@@ -226,4 +226,4 @@ def _factors(spec: FinetuneSpec | EvaluationSpec, jobs: JobStore | None) -> Fact
 
 def _source_for(file: FactorFile, model: str | None) -> ModelSource:
     length = file.original_max_position_embeddings
-    return resolve_model(model or file.model.name, original_length=length, weights=False)
+    return resolve_model(model or file.model.reference, original_length=length, weights=False)

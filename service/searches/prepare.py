@@ -10,7 +10,7 @@ from evaluation.documents.factory import DocumentFactory, DocumentRequest, check
 from evaluation.documents.needle import NeedleDocument, Split
 from evaluation.documents.skipping import Skipping
 from evaluation.errors import EvaluationError, InvalidDocumentRequest
-from evaluation.models.source import ModelSource, load_tokenizer, model_directory, model_sha256, resolve_model
+from evaluation.models.source import ModelSource, load_tokenizer, model_sha256, resolve_model
 from evaluation.models.warnings import model_warnings
 from evaluation.models.windows import check_reach
 from finetune.config import FinetuneSettings
@@ -51,9 +51,8 @@ class PreparedModel:
 
     @property
     def worker_name(self) -> str:
-        """What workers load: a directory by its absolute path, an alias or a hub id by its name."""
-        is_directory = model_directory(self.source.name) is not None
-        return str(self.source.path.resolve()) if is_directory else self.source.name
+        """What workers load: these very files, wherever the worker is."""
+        return self.source.reference
 
     def identity(self) -> ModelIdentity:
         """How factor files name this model."""

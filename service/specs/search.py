@@ -135,7 +135,7 @@ def _is_none(value: object) -> bool:
 class SearchSpec(Spec):
     """A search: a model, a target length, and how much to spend on finding its factors."""
 
-    model: ModelName = Field(description="`pocket`, a directory, or a hub id")
+    model: ModelName = Field(description="`pocket`, a directory, or a hub id, also at a revision: org/name@v1.0")
     target_length: Tokens = Field(ge=2, le=MAX_TARGET_LENGTH, description="L', tokens")
     original_length: Tokens | None = Field(None, ge=2, description="L, tokens; null: what the model serves")
     objective: ObjectiveSpec = ObjectiveSpec()

@@ -13,6 +13,8 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from ropewalk.names import short_name
+
 WINNER = "winner"  # the study's attribute with the number of the trial that was chosen on held-out documents
 CURVES = 50  # finished trials whose intermediate values are shown
 
@@ -43,7 +45,7 @@ def _named(study: FrozenStudy) -> FrozenStudy:
     if "model" not in known:
         return study
     lengths = [known[name] for name in ("original_max_position_embeddings", "target_length") if name in known]
-    parts = [str(known["model"]).rstrip("/").rsplit("/", 1)[-1], " to ".join(map(str, lengths))]
+    parts = [short_name(str(known["model"])), " to ".join(map(str, lengths))]
     parts += [known["labels"]] if known.get("labels") else []
     parts += [f"winner trial {known[WINNER]}"] if WINNER in known else []
     shown = copy.copy(study)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import numpy as np
 
 from ropewalk.errors import InvalidFactorFile, InvalidRescaleFactors
+from ropewalk.names import at_revision
 from ropewalk.reading.annotations import Bare, Keyed, Range, Sparse, Stated, Verbatim
 from ropewalk.reading.reader import Unreadable, check, read, strict_json
 from ropewalk.reading.writer import write
@@ -59,6 +60,11 @@ class ModelIdentity:
         _check(self, "/model")
         if self.rotary_dim % 2:
             _refuse("/model/rotary_dim", "an even number", self.rotary_dim)
+
+    @property
+    def reference(self) -> str:
+        """What the model is asked for by: its name, on the Hub at the commit that the factors were found for."""
+        return at_revision(self.name, self.revision)
 
     @classmethod
     def of(

@@ -16,7 +16,7 @@ from evaluation.models import source as model_source
 from evaluation.models.source import load_tokenizer, model_sha256, resolve_model
 from evaluation.models.tokenizer import HFTokenizer
 from ropewalk.errors import UnsupportedRope
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import ROOT, SDK
 from tests.helpers.tokenizers import as_transformers
 
 LLAMA = {
@@ -183,7 +183,7 @@ def test_hub_models_come_from_the_local_cache_first(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     (torn / "model.safetensors.index.json").write_text(json.dumps(index))
     # The library reads these variables when it is imported, so it gets its own process.
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{ROOT}:{SDK}"}
     environment.pop("HF_HUB_CACHE", None)
     run = subprocess.run([sys.executable, "-c", HUB], env=environment, capture_output=True, text=True, timeout=120)
     lines = run.stdout.splitlines()

@@ -19,7 +19,7 @@ from ropewalk.factors.factor_file import FactorFile, ModelIdentity
 from ropewalk.found import Factors
 from search_space.candidates.baselines import baseline
 from storage.postgres.database import Database
-from tests.helpers.clean_environment import link_distributions
+from tests.helpers.clean_environment import installed_wheel, link_distributions
 from tests.helpers.http_server import running_server
 from tests.helpers.paths import POCKET, ROOMS, ROOT, SDK, STARTUP
 from tests.helpers.searches import controller
@@ -36,15 +36,7 @@ QUICK = ("--backend", "analytic", "--max-trials", "16", "--documents", "8")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package alone, as pip puts it there."""
-    built, target = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("installed")
-    source = tmp_path_factory.mktemp("source") / "sdk"
-    shutil.copytree(SDK, source, ignore=shutil.ignore_patterns("__pycache__"))
-    _run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(built), str(source)])
-    (made,) = built.iterdir()
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
-    _run([*pip, "--disable-pip-version-check", "--target", str(target), str(made)])
-    return target
+    return installed_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture
@@ -55,12 +47,6 @@ def program(wheel: Path, tmp_path: Path) -> Path:
     for room in ROOMS:
         (tmp_path / f"{room}.py").write_text(f"raise RuntimeError('the user has a {room}.py, and it was imported')\n")
     return tmp_path
-
-
-def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def _example(program: Path, wheel: Path, name: str, *arguments: str, url: str = "") -> subprocess.CompletedProcess[str]:

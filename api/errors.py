@@ -12,6 +12,7 @@ ApiRoomError
 ├── MalformedRequest       not JSON, or a header that cannot be read
 ├── ReportNotReady         the evaluation has no result that a report could show
 ├── FormatNeedsModel       an export that holds the model's weights was asked for over REST
+├── PushRefused            the Hugging Face Hub does not take an upload
 └── NotReady               the database or its schema is not usable yet
 """
 
@@ -98,6 +99,12 @@ class FormatNeedsModel(ApiRoomError, ValueError):
     code = "FORMAT_NEEDS_MODEL"
 
 
+class PushRefused(ApiRoomError, RuntimeError):
+    """The Hugging Face Hub cannot be reached, or does not take what was to be pushed."""
+
+    code = "PUSH_REFUSED"
+
+
 class NotReady(ApiRoomError, RuntimeError):
     """The database cannot be used yet."""
 
@@ -140,6 +147,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "INVALID_SETTINGS": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "A setting is invalid"),
     "UNSAFE_BIND": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "An API key is needed to bind this address"),
     "PORT_TAKEN": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The port is taken"),
+    "PUSH_REFUSED": _kind(HTTPStatus.BAD_GATEWAY, "The Hub does not take the upload"),
     "DEMO_FAILED": _kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The demo failed"),
     # ropewalk, never over HTTP, only on the command line and in Python programs
     "BAD_INPUT": _kind(HTTPStatus.BAD_REQUEST, "The input breaks a rule"),

@@ -23,24 +23,10 @@ from transformers.utils import logging as transformers_logging
 from evaluation.architecture.verifying import check_loads
 from evaluation.models.source import ModelSource, read_config
 from finetune.errors import ModelNotTrainable, OutputNotEmpty
-from finetune.output.output_files import CARD_NAME, FACTORS_NAME
+from finetune.output.output_files import CARD_NAME, FACTORS_NAME, TOKENIZER_FILES
 from ropewalk.errors import RopewalkError
 from ropewalk.factors.exports.hf import merged_config
 from ropewalk.factors.factor_file import FactorFile
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
 
 
 def check_output(output: Path) -> None:

@@ -83,7 +83,7 @@ Up to {original} tokens the short factors, all 1, are used: original RoPE{short_
 """
 
 _VALIDATION = """\
-Needle retrieval at {target} tokens on held-out documents, **before** this training:
+Needle retrieval at {target} tokens on held-out documents{when}:
 
 | factors | documents | NLL, nats per answer token | exact match |
 |---|---|---|---|
@@ -118,7 +118,7 @@ def model_card(source: ModelSource, file: FactorFile, settings: FinetuneSettings
         attention_factor=file.attention_factor,
         short_note="" if file.attention_factor == 1 else ", with the attention factor, as it was trained",
         seed=settings.seed,
-        validation=_validation(file),
+        validation=validation_table(file, when=", **before** this training"),
     )
 
 
@@ -163,7 +163,8 @@ def _loss(value: float | None) -> str:
     return "not trained on" if value is None else f"{value:.3f}"
 
 
-def _validation(file: FactorFile) -> str:
+def validation_table(file: FactorFile, *, when: str = "") -> str:
+    """On held-out documents, with its heading; nothing for factors that were not validated."""
     found = file.validation
     if found is None:
         return ""
@@ -174,4 +175,4 @@ def _validation(file: FactorFile) -> str:
     ]
     if not file.baselines:
         rows.append(f"| {found.best_baseline} | {found.documents} | {found.best_baseline_nll:.4f} | |")
-    return _VALIDATION.format(target=file.target_length, rows="\n".join(rows))
+    return _VALIDATION.format(target=file.target_length, when=when, rows="\n".join(rows))

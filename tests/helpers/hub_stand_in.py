@@ -142,7 +142,14 @@ class Handler(BaseHTTPRequestHandler):
                 self._json({"type": "user", "name": user[0], "orgs": [{"name": name} for name in user[1]]})
             case ["api", "models", owner, name, *rest] if rest[:1] != ["tree"]:
                 sha, files = self._at(f"{owner}/{name}", rest[1] if rest else "main")
-                self._json({"id": f"{owner}/{name}", "sha": sha, "siblings": [{"rfilename": path} for path in files]})
+                model: dict[str, object] = {
+                    "id": f"{owner}/{name}",
+                    "sha": sha,
+                    "private": self._found(f"{owner}/{name}").private,
+                    "siblings": [{"rfilename": path} for path in files],
+                    "cardData": _metadata(files.get("README.md", b"").decode()),
+                }
+                self._json(model)
             case ["api", "models", owner, name, "tree", revision]:
                 _, files = self._at(f"{owner}/{name}", revision)
                 self._json([_entry(path, data) for path, data in files.items()])
@@ -197,13 +204,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise Answer(404, message="no such route")
 
     def _validate(self, card: str) -> None:
-        errors = []
-        try:
-            _, front, _ = card.split("---\n", 2)
-            if not isinstance(yaml.safe_load(front), dict):
-                errors.append({"message": "no metadata"})
-        except ValueError as error:
-            errors.append({"message": f"no metadata: {error}"})
+        errors = [] if _metadata(card) else [{"message": "no metadata"}]
         body = json.dumps({"errors": errors, "warnings": []}).encode()
         self._send(400 if errors else 200, body, {"Content-Type": "application/json"})
 
@@ -212,12 +213,14 @@ class Handler(BaseHTTPRequestHandler):
         owner = str(asked.get("organization") or (user[0] if user else ""))
         self._writer(owner)
         name = f"{owner}/{asked['name']}"
+        url = f"http://{self.headers['host']}/{name}"
         if name in self.repositories:
-            raise Answer(409, message="You already created this model repo")
+            self._send(409, json.dumps({"error": "You already created this model repo", "url": url}).encode())
+            return
         private = asked.get("visibility") == "private" or asked.get("private") is True
         self.repositories[name] = Repository(private=private)
         self.repositories[name].commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit", "")
-        self._json({"url": f"http://{self.headers['host']}/{name}", "id": name})
+        self._json({"url": url, "id": name})
 
     def _commit(self, name: str, branch: str, lines: list[dict[str, Any]]) -> None:
         files: dict[str, bytes] = {}
@@ -233,6 +236,11 @@ class Handler(BaseHTTPRequestHandler):
                     files[value["path"]] = self.blobs[value["oid"]]
         sha = self.repositories[name].commit(branch, files, header["summary"], header.get("description", ""))
         self._json({"commitUrl": f"http://{self.headers['host']}/{name}/commit/{sha}", "commitOid": sha})
+
+
+def _metadata(card: str) -> dict[str, object] | None:
+    found = yaml.safe_load(card.split("---\n", 2)[1]) if card.startswith("---\n") else None
+    return found if isinstance(found, dict) else None
 
 
 def _is_large(path: str, size: int) -> bool:

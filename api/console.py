@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 WIDE = 200  # columns
 
@@ -22,6 +23,18 @@ def print_table(table: Table) -> None:
         table.box = None
         table.pad_edge = False
     out().print(table)
+
+
+def print_hanging(line: Text, *, indent: int) -> None:
+    """A line on standard output; on a terminal that is narrower, its rest stands below it, indented."""
+    if not sys.stdout.isatty():
+        print_line(line.plain)
+        return
+    console = Console()
+    first, *rest = line.wrap(console, console.width - indent) if line.cell_len > console.width else [line]
+    console.print(first)
+    for more in rest:
+        console.print(Text(" " * indent) + more)
 
 
 def err() -> Console:

@@ -1,13 +1,14 @@
 """Migrations, and what is installed, reachable and usable here."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from api.commands import common
-from api.console import print_json, print_line, print_table
+from api.console import print_hanging, print_json, print_line
 from api.settings import load_settings
 from ropewalk.client.errors import BadInput
 
@@ -65,8 +66,9 @@ def restore(
 
 
 def doctor(as_json: common.AsJson = False) -> int:
-    """Report what is installed, reachable and usable here. Exits 1 if something that `serve` needs is missing."""
-    from api.checkup import Verdict, examine
+    """Say what this machine has, what is missing and for what. Exits 1 if something that `serve` needs is missing."""
+    from api.checkup.examining import examine
+    from api.checkup.finding import Verdict
 
     findings = examine(load_settings())
     broken = any(finding.verdict is Verdict.broken for finding in findings)
@@ -75,8 +77,16 @@ def doctor(as_json: common.AsJson = False) -> int:
         print_json({"ok": not broken, "checks": checks})
         return int(broken)
     colours = {Verdict.good: "green", Verdict.absent: "yellow", Verdict.broken: "red"}
-    table = Table("what", "verdict", "detail")
     for one in findings:
-        table.add_row(one.name, f"[{colours[one.verdict]}]{one.verdict.value}[/]", one.detail)
-    print_table(table)
+        line = Text(f"{one.verdict.value:<8}{one.name}: {one.detail}")
+        line.stylize(colours[one.verdict], 0, len(one.verdict.value))
+        print_hanging(line, indent=8)
+    print_line("")
+    print_line(_summary([one.name for one in findings if one.verdict is Verdict.broken]))
     return int(broken)
+
+
+def _summary(broken: Sequence[str]) -> str:
+    if not broken:
+        return "ropewalk serve can start here. What is absent is not needed for everything."
+    return f"ropewalk serve cannot work here until this is put right: {', '.join(broken)}."

@@ -14,17 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.checkup import Verdict, examine
 from api.cli import run
 from api.errors import PortTaken
 from api.preflight import bind, make_home
-from api.settings import Settings
-from ropewalk.version import ROPEWALK_VERSION
 from storage.api_keys import ApiKeys
 from storage.embedded.server import EmbeddedPostgres
 from storage.errors import StorageNotWritable
 from storage.postgres.database import Database
-from tests.helpers.http_server import running_server
 from tests.helpers.waiting import free_port
 
 STOP_SECONDS = 60
@@ -145,32 +141,3 @@ def test_bind_takes_the_port_and_gives_it_back() -> None:
     bind("127.0.0.1", port).close()
     with pytest.raises(PortTaken, match=r"no\.such\.host"):
         bind("no.such.host.invalid", port)
-
-
-def test_doctor_finds_what_is_and_what_is_not(tmp_path: Path, database: Database) -> None:
-    settings = Settings(home=tmp_path / "home", port=free_port(), database_url=database.url)
-    findings = {finding.name: finding for finding in examine(settings)}
-    assert {"torch", "transformers", "ray", "vllm", "GPU", "home", "PostgreSQL", "port"} <= set(findings)
-    assert {findings[name].verdict for name in ("torch", "home", "PostgreSQL", "port")} == {Verdict.good}
-    with running_server(database) as running:
-        port = int(running.url.rpartition(":")[2])
-        other = Settings(home=tmp_path / "home", port=port, database_url="postgresql://127.0.0.1:1/x")
-        findings = {finding.name: finding for finding in examine(other)}
-    assert {name for name, finding in findings.items() if finding.verdict is Verdict.broken} == {"PostgreSQL"}
-    assert findings["port"].detail == f"Ropewalk {ROPEWALK_VERSION} answers at {running.url}"
-
-
-def test_doctor_as_a_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("ROPEWALK_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ROPEWALK_PORT", str(free_port()))
-    assert run(["doctor", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["ok"] is True
-    assert run(["doctor"]) == 0
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        monkeypatch.setenv("ROPEWALK_PORT", str(other.getsockname()[1]))
-        assert run(["doctor", "--json"]) == 1

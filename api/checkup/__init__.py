@@ -1,0 +1,1 @@
+"""`ropewalk doctor`: what is installed, reachable and usable on this machine, a sentence each, with what to do."""

@@ -6,7 +6,6 @@ python -m tests.helpers.consumers PROGRAM MODEL < documents.json    ->    nats o
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,26 +17,17 @@ from tests.helpers.paths import ROOT
 
 TIMEOUT_SECONDS = 240
 EVERY_TOKEN = 100_000  # more than the vocabulary has
-_ENVIRONMENT = {
-    "ROPEWALK_VLLM": "off",  # exports are for vLLM as it is
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-}
 
 
-def score_with(
-    program: str, model: Path, documents: Sequence[NeedleDocument], *, context: int = 0, overrides: str = "null"
-) -> list[float]:
-    """Nats over the answer tokens of each document, in float32, by "llama.cpp", "mlx-lm" or "vllm".
+def score_with(program: str, model: Path, documents: Sequence[NeedleDocument], *, context: int = 0) -> list[float]:
+    """Nats over the answer tokens of each document, in float32, by "llama.cpp" or "mlx-lm".
 
-    `context` in tokens is for llama.cpp and vLLM, `overrides` of the config, JSON, for vLLM.
+    `context` in tokens is for llama.cpp.
     """
     given = [{"token_ids": one.token_ids, "answer_spans": one.answer_spans} for one in documents]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.consumers", program, str(model), str(context), overrides],
+        [sys.executable, "-m", "tests.helpers.consumers", program, str(model), str(context)],
         cwd=ROOT,
-        env=os.environ | _ENVIRONMENT,
         input=json.dumps(given),
         capture_output=True,
         text=True,
@@ -90,35 +80,13 @@ class _Mlx:
         return -sum(float(log_probabilities[position - 1, ids[position]]) for position in positions)
 
 
-class _Vllm:
-    def __init__(self, model: str, context: int, overrides: Any) -> None:
-        import vllm
-
-        self._parameters = vllm.SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
-        self._llm = vllm.LLM(
-            model,
-            skip_tokenizer_init=True,
-            dtype="float32",
-            max_model_len=context,
-            hf_overrides=overrides,
-            enforce_eager=True,
-            enable_prefix_caching=False,
-        )
-
-    def nats(self, ids: Sequence[int], positions: Sequence[int]) -> float:
-        (output,) = self._llm.generate([{"prompt_token_ids": list(ids)}], self._parameters, use_tqdm=False)
-        return -sum(float(output.prompt_logprobs[position][ids[position]].logprob) for position in positions)
-
-
-def _scorer(program: str, model: str, context: int, overrides: Any) -> _LlamaCpp | _Mlx | _Vllm:
-    if program == "vllm":
-        return _Vllm(model, context, overrides)
+def _scorer(program: str, model: str, context: int) -> _LlamaCpp | _Mlx:
     return _LlamaCpp(model, context) if program == "llama.cpp" else _Mlx(model)
 
 
-def main(program: str, model: str, context: str, overrides: str) -> None:
+def main(program: str, model: str, context: str) -> None:
     """Score what standard input holds."""
-    scorer = _scorer(program, model, int(context), json.loads(overrides))
+    scorer = _scorer(program, model, int(context))
     nats = [
         scorer.nats(
             document["token_ids"],

@@ -1,9 +1,9 @@
 """Engines forked from a process that has vLLM loaded: importing it is most of what the start of an engine takes.
 
-    python -m tests.helpers.vllm_forked SOCKET FD
+    python -m tests.helpers.vllm_forked SOCKET [KIND] FD
 
 stands in the place of `python -m workers.vllm_backend.child FD`: it has an engine's process forked, which gets its
-standard streams and the connection FD, and ends with it.
+standard streams and the connection FD, and ends with it. KIND is one of tests/helpers/vllm_children.py.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def loaded_vllm(directory: Path) -> Iterator[tuple[str, ...]]:
 
 def main() -> None:
     """Either of the two processes."""
-    if len(sys.argv) == 3:
-        _have_one_forked(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) > 2:
+        _have_one_forked(sys.argv[1], "".join(sys.argv[2:-1]), int(sys.argv[-1]))
     else:
         _fork_engines(sys.argv[1])
 
 
-def _have_one_forked(address: str, connection: int) -> None:
+def _have_one_forked(address: str, kind: str, connection: int) -> None:
     with socket.socket(socket.AF_UNIX) as asking:
         asking.connect(address)
-        socket.send_fds(asking, [b"."], [0, 1, 2, connection])
+        socket.send_fds(asking, [f"{kind}.".encode()], [0, 1, 2, connection])
         for descriptor in (0, connection):
             os.close(descriptor)  # their ends tell of ends
         asking.recv(1)  # nothing, when the engine's process is gone
@@ -71,17 +71,18 @@ def _fork_engines(address: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while 0 not in select.select([listening.fileno(), 0], [], [])[0]:
         asking, _ = listening.accept()
-        _, descriptors, _, _ = socket.recv_fds(asking, 1, 4)
+        kind, descriptors, _, _ = socket.recv_fds(asking, 100, 4)
         if os.fork() == 0:
             listening.close()
-            _be_an_engine(descriptors)
+            _be_an_engine(kind.decode().removesuffix("."), descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         asking.close()
 
 
-def _be_an_engine(descriptors: list[int]) -> None:
+def _be_an_engine(kind: str, descriptors: list[int]) -> None:
     """`asking` stays open here until the end."""
+    from tests.helpers.vllm_children import KINDS
     from workers.vllm_backend import child
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -91,6 +92,8 @@ def _be_an_engine(descriptors: list[int]) -> None:
         os.close(descriptors[stream])
     sys.argv = [child.__name__, str(descriptors[3])]
     try:
+        if kind:
+            KINDS[kind]()
         child.main()
     except BaseException:
         traceback.print_exc()

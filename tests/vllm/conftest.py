@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
+from tests.helpers.switched_engines import Engines, switched_engines
 from tests.helpers.vllm_forked import loaded_vllm
 from tests.helpers.vllm_models import save_phi3, save_smollm2, vllm_settings
 from workers.base import ScorerSettings
@@ -27,13 +28,13 @@ def phi3_settings(tmp_path_factory: pytest.TempPathFactory) -> ScorerSettings:
 
 
 @pytest.fixture(scope="session")
-def phi3_scorer(phi3_settings: ScorerSettings) -> Iterator[VllmScorer]:
-    yield from _opened(phi3_settings)
+def phi3_scorer(phi3_settings: ScorerSettings, loaded: tuple[str, ...]) -> Iterator[VllmScorer]:
+    yield from _opened(phi3_settings, loaded)
 
 
 @pytest.fixture(scope="session")
-def pocket_scorer() -> Iterator[VllmScorer]:
-    yield from _opened(vllm_settings())
+def pocket_scorer(loaded: tuple[str, ...]) -> Iterator[VllmScorer]:
+    yield from _opened(vllm_settings(), loaded)
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +44,14 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Make engines start as one of tests/helpers/vllm_children.py."""
+    """Make engines start as one of tests/helpers/vllm_children.py, for what must be known before vLLM is imported."""
     return lambda kind: monkeypatch.setattr(vllm_process, "_CHILD", ("tests.helpers.vllm_children", kind))
+
+
+@pytest.fixture
+def forked_child(loaded: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """The same with vLLM loaded."""
+    return lambda kind: monkeypatch.setattr(vllm_process, "_CHILD", (*loaded, kind))
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +66,17 @@ def forked_engines(loaded: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(vllm_process, "_CHILD", loaded)
 
 
-def _opened(settings: ScorerSettings) -> Iterator[VllmScorer]:
-    scorer = VllmScorer(settings)
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Engines]:
+    """vLLM as users start it, with the plugin and without."""
+    with switched_engines() as found:
+        yield found
+
+
+def _opened(settings: ScorerSettings, child: tuple[str, ...]) -> Iterator[VllmScorer]:
+    """Of one that is used by tests of what it says; tests of its process start their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_process, "_CHILD", child)
+        scorer = VllmScorer(settings)
     yield scorer
     scorer.close()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 
+from evaluation.documents.needle import NeedleDocument
 from finetune.output.gguf import write_gguf
 from ropewalk.factors.exports.registry import export
 from ropewalk.factors.factor_file import FactorFile, ModelIdentity
 from ropewalk.rope.config import RopeConfig
 from ropewalk.rope.published import PairFactors
-from tests.helpers.consumers import score_with
 from tests.helpers.exporting import (
     LONG,
     ORIGINAL_LENGTH,
@@ -28,28 +30,42 @@ from tests.helpers.exporting import (
     scored,
 )
 from tests.helpers.paths import POCKET
+from tests.helpers.switched_engines import Asked, Engines
 
 PER_TOKEN = 1e-4  # nats
 
 
-def test_a_short_vllm_engine_loads_the_hf_export(tmp_path: Path) -> None:
+def score_with(
+    engines: Engines, model: Path, documents: Sequence[NeedleDocument], *, context: int, overrides: str = "{}"
+) -> list[float]:
+    """Nats over the answer tokens of each document, in float32, by vLLM as it is; `overrides` of the config, JSON."""
+    options = {"model": str(model), "max_model_len": context, "hf_overrides": json.loads(overrides)}
+    texts = [Asked(ids=list(one.token_ids), scored=True) for one in documents]
+    ((told,), _) = engines.run(options | {"enable_prefix_caching": False}, [texts], switch=False)
+    answers = [[position for span in one.answer_spans for position in range(*span)] for one in documents]
+    return [
+        -sum(one.scores[position - 1] for position in positions) for one, positions in zip(told, answers, strict=True)
+    ]
+
+
+def test_a_short_vllm_engine_loads_the_hf_export(engines: Engines, tmp_path: Path) -> None:
     file = pocket_factors(SCALED)
     directory = copy_of_pocket(tmp_path / "model", export(file, "hf"))
-    found = score_with("vllm", directory, documents(SHORT), context=ORIGINAL_LENGTH)
+    found = score_with(engines, directory, documents(SHORT), context=ORIGINAL_LENGTH)
     assert_close(found, scored(file, SHORT), per_token=PER_TOKEN)
 
 
-def test_a_long_vllm_engine_loads_the_hf_export(tmp_path: Path) -> None:
+def test_a_long_vllm_engine_loads_the_hf_export(engines: Engines, tmp_path: Path) -> None:
     """With a length limit above the original length, short prompts get the long factors too, as the note says."""
     file = pocket_factors(SCALED)
     directory = copy_of_pocket(tmp_path / "model", export(file, "hf"))
-    found = score_with("vllm", directory, (*documents(LONG), *documents(SHORT)), context=TARGET_LENGTH)
+    found = score_with(engines, directory, (*documents(LONG), *documents(SHORT)), context=TARGET_LENGTH)
     assert_close(found, [*scored(file, LONG), *scored(file, SHORT, long=True)], per_token=PER_TOKEN)
 
 
-def test_vllm_takes_the_vllm_export_as_overrides() -> None:
+def test_vllm_takes_the_vllm_export_as_overrides(engines: Engines) -> None:
     file = pocket_factors(1.0)
-    found = score_with("vllm", POCKET, documents(LONG), context=TARGET_LENGTH, overrides=export(file, "vllm"))
+    found = score_with(engines, POCKET, documents(LONG), context=TARGET_LENGTH, overrides=export(file, "vllm"))
     assert_close(found, scored(file, LONG), per_token=PER_TOKEN)
 
 

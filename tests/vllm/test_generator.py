@@ -18,6 +18,7 @@ from workers.base import ScorerSettings
 from workers.errors import ScorerClosed
 from workers.factory import make_generator
 from workers.generator import Generator
+from workers.vllm_backend import process as vllm_process
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,11 @@ def reference(model: Path) -> transformers.Phi3ForCausalLM:
 
 
 @pytest.fixture(scope="module")
-def shared(settings: ScorerSettings) -> Iterator[Generator]:
-    """One for all tests, as an engine takes half a minute to start."""
-    opened = make_generator(settings)
+def shared(settings: ScorerSettings, loaded: tuple[str, ...]) -> Iterator[Generator]:
+    """One for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_process, "_CHILD", loaded)
+        opened = make_generator(settings)
     yield opened
     opened.close()
 

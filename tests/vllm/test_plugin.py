@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,12 +47,6 @@ def factors() -> FactorFile:
 
 def overrides() -> Any:
     return json.loads(export(factors(), "vllm"))
-
-
-@pytest.fixture(scope="module")
-def engines() -> Iterator[Engines]:
-    with switched_engines() as found:
-        yield found
 
 
 @dataclass(frozen=True)

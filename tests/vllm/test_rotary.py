@@ -33,9 +33,9 @@ def test_a_document_that_is_too_long_never_reaches_the_engine(pocket_scorer: Vll
 
 
 def test_an_unknown_rotary_class_is_refused_by_name(
-    child: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+    forked_child: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    child("unknown_rotary")
+    forked_child("unknown_rotary")
     score_pocket = ["score", "--model", "pocket", "--factors", "yarn", "--target-length", "512", "--documents", "1"]
     assert run([*score_pocket, "--backend", "vllm"]) != 0
     told = capsys.readouterr().err.strip()
@@ -45,14 +45,15 @@ def test_an_unknown_rotary_class_is_refused_by_name(
     assert "\n" not in told
 
 
-def test_a_table_that_is_not_what_was_written_is_noticed(child: Callable[[str], None]) -> None:
-    child("deaf_rotary")
+def test_a_table_that_is_not_what_was_written_is_noticed(forked_child: Callable[[str], None]) -> None:
+    forked_child("deaf_rotary")
     with pytest.raises(
         ScorerUnavailable, match=r"every rank must rotate with the candidate's table, digest .* read back"
     ):
         make_scorer(vllm_settings())
 
 
+@pytest.mark.usefixtures("forked_engines")
 def test_what_does_not_fit_the_free_memory_is_refused_before_loading() -> None:
     words = r"but a model must fit the free memory of cpu .* 0\.00 GiB of weights over 1 rank and .* of KV cache for"
     with pytest.raises(ScorerUnavailable, match=words):
@@ -65,9 +66,9 @@ def test_more_ranks_than_gpus_are_refused() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_every_rank_has_the_candidate(pocket_scorer: VllmScorer, child: Callable[[str], None]) -> None:
+def test_every_rank_has_the_candidate(pocket_scorer: VllmScorer, forked_child: Callable[[str], None]) -> None:
     """Two ranks as two processes on the CPU, which only tests ask for: each holds a table of its own."""
-    child("two_ranks")
+    forked_child("two_ranks")
     samples = documents(3, length=48)
     two = VllmScorer(vllm_settings(tensor_parallel=2))
     for factors in (RescaleFactors.identity(PAIRS), RescaleFactors((1.0, *(3.0,) * (PAIRS - 1)))):

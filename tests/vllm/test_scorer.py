@@ -68,6 +68,7 @@ def test_positions_that_jump_score_as_with_transformers(pocket_scorer: VllmScore
     _compare(pocket_scorer, TransformersScorer(vllm_settings()), rope, mixed)
 
 
+@pytest.mark.usefixtures("forked_engines")
 def test_a_real_model_scores_as_with_transformers(smollm2: Path) -> None:
     settings = vllm_settings(model=str(smollm2), original_length=64, target_length=160)
     scorer = VllmScorer(settings)

@@ -72,7 +72,7 @@ def test_every_command_of_the_guide(served: Served, directory: Path) -> None:
     script = "set -eux -o pipefail\n" + _smaller("\n".join(_commands())) + "\n"
     environment = own_environment() | {
         "PATH": f"{directory / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'sdk'}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
         "ROPEWALK_HOME": str(served.home),
         "ROPEWALK_URL": str(served.client.url),
     }

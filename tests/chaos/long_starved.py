@@ -19,7 +19,7 @@ from tests.helpers.studies import WholeStudy, whole_study
 from tests.helpers.waiting import wait_until
 
 BUSY = 20  # processes on the core
-SCORES = 30  # accepted while they are busy: several leases' time
+SCORES = 24  # accepted while they are busy: several leases' time
 
 
 @contextmanager

@@ -51,12 +51,14 @@ class Overlap:
 
 def measure_overlap(documents: Sequence[Sequence[int]]) -> Overlap:
     """Of at least one document, as token ids."""
+    from scipy.sparse import csr_array  # a part of a second, which every server would wait for
+
     grams = [_gram_hashes(document) for document in documents]
-    known = np.unique(np.concatenate(grams))
-    marks = np.zeros((len(grams), len(known)), dtype=np.float32)
-    for row, one in enumerate(grams):
-        marks[row, np.searchsorted(known, one)] = 1.0
-    common = (marks @ marks.T).astype(np.float64)
+    rows = np.repeat(np.arange(len(grams)), [len(one) for one in grams])
+    known, columns = np.unique(np.concatenate(grams), return_inverse=True)
+    # Sparse: hundreds of documents have millions of grams, and few in common.
+    marks = csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(grams), len(known)))
+    common: NDArray[np.float64] = (marks @ marks.T).toarray()
     sizes = np.sqrt(np.maximum(common.diagonal(), 1.0))
     shares = common / np.outer(sizes, sizes)
     np.fill_diagonal(shares, 1.0)

@@ -70,6 +70,14 @@ class PairedDifference:
     high: float
     widened: float = 1.0
 
+    def documents_to_tell(self, documents: int) -> int | None:
+        """How many of the kind of these `documents` would leave zero out, were the mean to stay: the interval narrows
+        with the square root of their number. None where there is no difference to tell."""
+        if self.mean == 0.0:
+            return None
+        reach = (self.high if self.mean < 0.0 else self.low) - self.mean
+        return math.ceil(documents * (reach / self.mean) ** 2)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthBin:

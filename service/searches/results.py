@@ -12,6 +12,7 @@ from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.cost import Spent
 from service.searches.loop import FinishedSearch
 from service.searches.prepare import PreparedSearch
+from service.specs.base import MAX_DOCUMENTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,8 +101,18 @@ class SearchResult:
         if self.verdict == "beats_best_baseline":
             return f"{found} beats the best analytic baseline {best}: {interval}."
         if self.verdict == "within_noise_of_best_baseline":
-            return f"{found} is within noise of the best analytic baseline {best}: {interval}; {result}."
+            return f"{found} is within noise of the best analytic baseline {best}: {interval}; {result}{self._more()}."
         return f"Nothing searched beat the best analytic baseline {best}: {found} came closest, {interval}; {result}."
+
+    def _more(self) -> str:
+        """What would tell the two apart, where it is more documents."""
+        assert self.difference is not None and self.best_bred is not None
+        if self.difference.widened > 1.0:  # more of the same text would not: the note says what would
+            return ""
+        wanted = self.difference.documents_to_tell(self.best_bred.summary.documents)
+        if wanted is None or wanted > MAX_DOCUMENTS:
+            return ""
+        return f"; about {wanted} held-out documents (validation_documents) would tell a difference of this size"
 
     def _overlap_notes(self) -> Iterator[str]:
         if self.difference is not None and self.difference.widened > 1.0:

@@ -86,6 +86,20 @@ def test_a_difference_turns_with_its_sides(rows: list[tuple[float, int, bool]], 
     assert forth.low <= forth.high
 
 
+@given(
+    mean=st.floats(-5, 5).filter(lambda mean: abs(mean) > 1e-3),
+    reach=st.floats(0.01, 5),
+    documents=st.integers(2, 2000),
+)
+def test_the_documents_that_would_tell_leave_zero_just_out(mean: float, reach: float, documents: int) -> None:
+    found = PairedDifference(mean=mean, low=mean - reach, high=mean + reach)
+    wanted = found.documents_to_tell(documents)
+    assert wanted is not None
+    assert reach * (documents / wanted) ** 0.5 <= abs(mean) * (1 + 1e-9)
+    assert wanted == 1 or reach * (documents / (wanted - 1)) ** 0.5 >= abs(mean) * (1 - 1e-9)
+    assert PairedDifference(mean=0.0, low=-reach, high=reach).documents_to_tell(documents) is None
+
+
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(2)
 

@@ -9,6 +9,9 @@ from ropewalk.reading.annotations import Range
 from search_space.errors import InvalidStrategy
 from search_space.strategies.arguments import AT_ONCE, LARGEST, Settings
 
+FEWEST_SHAPES = 16
+"""Of a first generation that a budget cuts short: fewer say little about five axes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoSettings(Settings):
@@ -20,8 +23,8 @@ class AutoSettings(Settings):
 
     owner: ClassVar[str] = "auto"
 
-    startup: Annotated[int, AT_ONCE] = 16
-    """Shapes of the first generation, beside the baselines."""
+    startup: Annotated[int, AT_ONCE] = 32
+    """Shapes of the first generation, beside the baselines; of more than 16, as many as the budget pays for."""
     batch: Annotated[int, AT_ONCE] = 8
     """Shapes of each later generation."""
     generations: Annotated[int, Range(0, LARGEST)] = 12

@@ -20,7 +20,7 @@ from typing import ClassVar
 from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import Extension, Step
 from search_space.errors import InvalidStrategy
-from search_space.strategies.auto.settings import AutoSettings
+from search_space.strategies.auto.settings import FEWEST_SHAPES, AutoSettings
 from search_space.strategies.auto.stage import Stage, filled, rank_agreement
 from search_space.strategies.auto.turn import Turn, affordable, distinct_baselines, generator
 from search_space.strategies.base import StrategyContext
@@ -119,12 +119,20 @@ class AutoStrategy:
         return agreed is not None and agreed >= self._settings.min_agreement
 
     def _first(self, stage: Stage) -> tuple[Candidate, ...]:
-        seeds, least = seed_baselines(self._context), self._settings.startup
+        seeds = seed_baselines(self._context)
+        least = self._paid_startup(stage, len(seeds))
         most = filled((len(seeds) + least) * stage.start, self._settings.width) // stage.start - len(seeds)
         startup = max(least, min(most, self.max_candidates))
         starts = self._starts()[:startup]
         points = self._space.spread(startup, generator(self._context, 0))[: startup - len(starts)]
         return (*seeds, *starts, *(self._space.candidate(point.tolist(), origin="initial") for point in points))
+
+    def _paid_startup(self, stage: Stage, seeds: int) -> int:
+        """`startup`, or as many as the budget pays for beside the baselines, but not fewer than `FEWEST_SHAPES`: a
+        budget that is too small for those is refused."""
+        wanted, documents = self._settings.startup, stage.window(0, fresh=self._settings.fresh_documents)
+        paid = most_candidates(Purse.of(self._context).times(documents) - seeds, self._context.budget)
+        return min(wanted, max(paid, FEWEST_SHAPES))
 
     def _starts(self) -> list[Candidate]:
         """The shapes of another search, each once, in place of as many that would be spread out."""

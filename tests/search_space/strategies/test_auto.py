@@ -1,8 +1,11 @@
 """What is special to the default strategy; the rest is in test_contract.py."""
 
+from dataclasses import replace
+
 import pytest
 
 from ropewalk.rope.config import RopeConfig
+from search_space.candidates.step import Budget
 from search_space.errors import InvalidStrategy
 from search_space.strategies.auto.settings import AutoSettings
 from search_space.strategies.base import StrategyContext
@@ -37,6 +40,23 @@ def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> 
 
 def test_defaults_are_the_documented_ones() -> None:
     assert AutoSettings.from_arguments({}) == AutoSettings()
+
+
+@pytest.mark.parametrize(
+    ("budget", "shapes"),
+    [
+        (Budget(), 32),
+        (Budget(max_document_passes=(10 + 20) * 4 + 3), 20),
+        (Budget(max_tokens=(10 + 20) * 4 * 1024 + 1), 20),
+        (Budget(max_candidates=20), 20),
+        (Budget(max_document_passes=(10 + 16) * 4), 16),
+    ],
+)
+def test_a_small_budget_begins_with_fewer_shapes(budget: Budget, shapes: int) -> None:
+    first = make_strategy("auto", {}, replace(context(24), budget=budget)).propose(0, ())
+    assert len(first.bred) == shapes
+    with pytest.raises(InvalidStrategy, match=r"26 candidates on 4 documents each \(104\)"):
+        make_strategy("auto", {}, replace(context(24), budget=Budget(max_document_passes=103)))
 
 
 @pytest.mark.slow

@@ -50,8 +50,9 @@ def _pocket(original_length: int, target_length: int) -> dict[str, Any]:
 def _one_gpu(original_length: int, target_length: int) -> dict[str, Any]:
     """A billion tokens in rows of L: what trains at L trains here.
 
-    The peak rate is LongRoPE2's; rows, shares and gaps are a first choice. On the pocket model rows of L alone taught
-    less than full ones (benchmarks/reports/2026-11-26-skipped-rows.md).
+    The peak rate is LongRoPE2's; shares and gaps are a first choice. On four pocket models a quarter of the tokens in
+    rows of L taught less than full rows, and in rows of 2L most of what was missing
+    (benchmarks/reports/2026-11-26-h200.md).
     """
     rows = {"skipped_rows_per_step": 40, "short_sequences_per_step": 24}
     return {

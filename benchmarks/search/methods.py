@@ -80,6 +80,16 @@ METHODS: tuple[Method, ...] = (
         skipped={"gaps": 2},
         validates=True,
     ),
+    Method(
+        label="two kinds, 2L",
+        about="the same on documents of 2L tokens with one gap",
+        strategy={"name": "auto"},
+        skipped={"tokens": 2 * ORIGINAL_LENGTH, "gaps": 1},
+        validates=True,
+    ),
+    Method(
+        label="16 shapes", about="16 shapes to begin with", strategy={"name": "auto", "startup": 16}, validates=True
+    ),
     Method(label="reference A=1", about="the paper's", strategy=_REFERENCE, attention_factor=1.0, documents=10),
     Method(
         label="reference su",

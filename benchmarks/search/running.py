@@ -1,7 +1,7 @@
 """How good are the factors that each strategy finds on the pocket model, and what do they cost?
 
     python -m benchmarks.search --store DIR [--models pocket MODEL_DIR] [--lengths 1024 2048] [--seeds 0 1 2 3 4]
-        [--methods auto "two kinds"] [--processes 2]
+        [--methods auto "two kinds"] [--processes 2] [--device cuda]
     python -m benchmarks.search --store DIR --models ... --report benchmarks/reports/NAME
 
 The first form runs what is missing, in any order, interrupted and resumed at will: every score and every finished run
@@ -35,19 +35,23 @@ from search_space.candidates.cost import Spent
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.seeds import seed_baselines
 from service.ablations.cells import write_whole
-from service.searches.loop import FinishedSearch
-from service.searches.offline import run_offline
+from service.searches.books import InMemoryBook
+from service.searches.loop import FinishedSearch, SearchLoop
 from service.searches.prepare import prepare_model, prepare_search
+from service.searches.results import decide
 
 CHECKPOINTS = (16, 32, 64, 128, 256, 537, 1344, 5000, 13440)  # full documents' tokens, at which the leader is looked at
 INTERMEDIATE = 60  # held-out documents of a leader that is not the end of its run
 
 
-def run(method: Method, cell: Cell, store: Path) -> tuple[Returned, ...]:
+def run(method: Method, cell: Cell, store: Path, *, device: str = "cpu") -> tuple[Returned, ...]:
     """One search; what it would have returned at each checkpoint and what it returns, on held-out documents."""
-    scorer = PocketScorer(store / "scores.sqlite", cell.model)
-    found_by = run_offline(prepare_search(method.spec(cell.model, cell.length, cell.seed)), scorer)
-    search, result = found_by.search, found_by.result
+    scorer = PocketScorer(store / "scores.sqlite", cell.model, device=device)
+    prepared = prepare_search(method.spec(cell.model, cell.length, cell.seed))
+    loop = SearchLoop(prepared.strategy, InMemoryBook(scorer, prepared.documents), seed=cell.seed)
+    loop.search()
+    search = loop.validate()
+    result = decide(prepared, "benchmark", search)
     documents = held_out_documents(cell.model, cell.length)
     spent = Spent(passes=search.search_passes, tokens=search.search_tokens)
     found = [_checkpoint(search, full * cell.length) for full in CHECKPOINTS if full * cell.length < spent.tokens]
@@ -108,7 +112,7 @@ def held_out_documents(model: str, length: int) -> tuple[NeedleDocument, ...]:
     return prepared.documents(split="validation", length=length, count=HELD_OUT, needles=1, seed=HELD_OUT_SEED)
 
 
-def lines(cell: Cell, store: Path) -> tuple[Returned, ...]:
+def lines(cell: Cell, store: Path, *, device: str = "cpu") -> tuple[Returned, ...]:
     """Every baseline as searches are seeded with it, and MrRoPE-Pro at YaRN's attention factor, for the plot."""
     length, rope = cell.length, prepare_model(cell.model, corpus=None).rope
     context = StrategyContext(rope=rope, target_length=length, seed=0, attention_factor=None)
@@ -119,7 +123,7 @@ def lines(cell: Cell, store: Path) -> tuple[Returned, ...]:
         for one in baselines(rope, length)
         if one.baseline_name == "mrrope_pro"
     ]
-    scorer = PocketScorer(store / "scores.sqlite", cell.model)
+    scorer = PocketScorer(store / "scores.sqlite", cell.model, device=device)
     method = Method(label="baseline", about="", strategy={})
     found = [
         Returned(
@@ -138,21 +142,21 @@ def lines(cell: Cell, store: Path) -> tuple[Returned, ...]:
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def run_cell(cell: Cell, store: Path) -> float:
+def run_cell(cell: Cell, store: Path, device: str = "cpu") -> float:
     """Run `cell` and keep its outcome; returns the seconds it took."""
     started = time.perf_counter()
     if cell.method == "baselines":
-        found = lines(cell, store)
+        found = lines(cell, store, device=device)
     else:
-        found = run(next(one for one in METHODS if one.label == cell.method), cell, store)
+        found = run(next(one for one in METHODS if one.label == cell.method), cell, store, device=device)
     write_whole(cell.path(store), json.dumps([asdict(one) for one in found]))
     return time.perf_counter() - started
 
 
-def run_and_print(task: tuple[Cell, Path]) -> None:
+def run_and_print(task: tuple[Cell, Path, str]) -> None:
     """One task of a pool."""
-    cell, store = task
-    seconds = run_cell(cell, store)
+    cell, store, device = task
+    seconds = run_cell(cell, store, device)
     print(f"{Path(cell.model).name} {cell.length} {cell.method} seed {cell.seed}: {seconds:.0f} s", flush=True)
 
 
@@ -165,6 +169,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--methods", nargs="+", default=[one.label for one in METHODS])
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--report", type=Path, help="write PATH.md and PATH.png from what is there")
     given = parser.parse_args()
     if given.report is not None:
@@ -180,7 +185,7 @@ def main() -> None:
         for model, length in places
         for method in given.methods
     ]
-    missing = [(cell, given.store) for cell in cells if not cell.path(given.store).exists()]
+    missing = [(cell, given.store, given.device) for cell in cells if not cell.path(given.store).exists()]
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
         for _ in pool.imap_unordered(run_and_print, missing):
             pass

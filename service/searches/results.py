@@ -101,18 +101,9 @@ class SearchResult:
         if self.verdict == "beats_best_baseline":
             return f"{found} beats the best analytic baseline {best}: {interval}."
         if self.verdict == "within_noise_of_best_baseline":
-            return f"{found} is within noise of the best analytic baseline {best}: {interval}; {result}{self._more()}."
+            more = _more(self.difference, self.best_bred.summary.documents)
+            return f"{found} is within noise of the best analytic baseline {best}: {interval}; {result}{more}."
         return f"Nothing searched beat the best analytic baseline {best}: {found} came closest, {interval}; {result}."
-
-    def _more(self) -> str:
-        """What would tell the two apart, where it is more documents."""
-        assert self.difference is not None and self.best_bred is not None
-        if self.difference.widened > 1.0:  # more of the same text would not: the note says what would
-            return ""
-        wanted = self.difference.documents_to_tell(self.best_bred.summary.documents)
-        if wanted is None or wanted > MAX_DOCUMENTS:
-            return ""
-        return f"; about {wanted} held-out documents (validation_documents) would tell a difference of this size"
 
     def _overlap_notes(self) -> Iterator[str]:
         if self.difference is not None and self.difference.widened > 1.0:
@@ -135,6 +126,14 @@ class SearchResult:
             difference=self.difference.mean,
             ci95=(self.difference.low, self.difference.high),
         )
+
+
+def _more(difference: PairedDifference, documents: int) -> str:
+    """What would tell the two apart, where it is more documents."""
+    wanted = difference.documents_to_tell(documents)
+    if difference.widened > 1.0 or wanted is None or wanted > MAX_DOCUMENTS:
+        return ""  # more of the same text would not: the note of the overlap says what would
+    return f"; about {wanted} held-out documents (validation_documents) would tell a difference of this size"
 
 
 def decide(prepared: PreparedSearch, search_id: str, search: FinishedSearch) -> SearchResult:

@@ -12,6 +12,8 @@ from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy
 from tests.helpers.breeding import play, smooth
 
+pytestmark = pytest.mark.usefixtures("coarse_formulas")
+
 ROPE = RopeConfig(rope_theta=10_000.0, rotary_dim=32, original_max_position_embeddings=256)
 SMALL: dict[str, object] = {"startup": 6, "batch": 3, "generations": 3, "first_documents": 2, "leaders": 2}
 

@@ -19,6 +19,8 @@ from search_space.strategies.seeds import seed_baselines
 from tests.helpers.breeding import Search, play, smooth
 from tests.helpers.strategy_cases import NEEDS_CMAES
 
+pytestmark = pytest.mark.usefixtures("coarse_formulas")
+
 SMALL: dict[str, dict[str, dict[str, object]]] = {
     "auto": {
         "auto": {"startup": 6, "batch": 3, "generations": 4, "first_documents": 1, "leaders": 2, "min_gain": 0.0},

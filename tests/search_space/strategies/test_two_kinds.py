@@ -13,7 +13,7 @@ from search_space.strategies.base import StrategyContext
 from search_space.strategies.registry import make_strategy
 from tests.helpers.breeding import Objective, Search, play, smooth
 
-pytestmark = pytest.mark.slow  # whole searches, bred to the end
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_formulas")]  # whole searches, bred to the end
 
 ROPE = RopeConfig(rope_theta=1000.0, rotary_dim=32, original_max_position_embeddings=256)
 FULL, SKIPPED = 6, 16

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from ropewalk.rope.config import RopeConfig
@@ -150,6 +151,7 @@ def test_a_gradient_costs_three_passes() -> None:
 
 
 @pytest.mark.slow
+@examples(max_examples=40)
 @given(
     steps=st.integers(1, 30),
     batch=st.integers(1, 3),

@@ -50,7 +50,7 @@ def _with_scores(history: Sequence[ScoredCandidate], nll: dict[int, float]) -> l
 @pytest.mark.slow
 @EVERY
 def test_a_search_finds_better_than_it_starts_with(sampler: str) -> None:
-    small = {"startup": 8, "batch": 3, "candidates": 17} if sampler == "GPSampler" else {}
+    small = {"startup": 8, "batch": 3, "candidates": 14 if sampler == "GPSampler" else 56}
     search = play(_strategy(sampler, **small))
     start = min(scored.nll for scored in search.bred if scored.generation == 0)
     best = min(scored.nll for scored in search.bred)

@@ -17,7 +17,7 @@ help:
 install:
 	@scripts/install
 
-install-vllm: install
+install-vllm:
 	@scripts/install-vllm
 
 demo: install

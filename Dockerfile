@@ -16,7 +16,7 @@ COPY finetune finetune
 COPY service service
 COPY api api
 COPY examples/pocket/model examples/pocket/model
-RUN pip install --no-cache-dir --constraint constraints.txt ./sdk .
+RUN pip install --no-cache-dir --constraint constraints.txt ./sdk ".[s3]"
 RUN useradd --create-home --uid 1000 ropewalk \
     && mkdir -p /var/lib/ropewalk /models \
     && chown ropewalk /var/lib/ropewalk
@@ -41,7 +41,7 @@ COPY api api
 COPY examples/pocket/model examples/pocket/model
 # The image brings torch and vLLM for CUDA; only what is missing is added, at the versions that the server has.
 RUN grep -vE '^(torch|numpy|nvidia|triton)' constraints.txt > gpu-constraints.txt \
-    && pip install --no-cache-dir --constraint gpu-constraints.txt ./sdk .
+    && pip install --no-cache-dir --constraint gpu-constraints.txt ./sdk ".[s3]"
 RUN useradd --create-home --uid 1000 ropewalk \
     && mkdir -p /var/lib/ropewalk /models \
     && chown ropewalk /var/lib/ropewalk

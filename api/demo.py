@@ -35,7 +35,7 @@ from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow
 from ropewalk.wire.jobs import JobResource
 from ropewalk.wire.kinds import JOB_KINDS
 from ropewalk.wire.plan import Plan
-from ropewalk.wire.reports import FinetuneReport, SearchReport
+from ropewalk.wire.reports import SearchReport
 
 LENGTHS = (256, 512, 768, 1024)  # tokens; the first is L, the last L'
 EVALUATION_DOCUMENTS = 40
@@ -318,7 +318,7 @@ def _keep(
     (directory / "factors.json").write_text(file.to_json(), encoding="utf-8")
     checkpoint = directory / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)
-    shutil.copytree(finetune.report(FinetuneReport).checkpoint, checkpoint)
+    client.download(finetune.id, directory)
     draw_search(directory, client.pictures(search.id))
     _draw_needles(file, rows, directory)
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 import uvicorn
 from fastapi import FastAPI
 
+from api.artifacts import usable_store
 from api.databases import open_database
 from api.http.app import create_app
 from api.http.auth import check_bind
@@ -24,6 +25,7 @@ from api.http.dashboard import load_dashboard
 from api.local_token import ensure_token
 from api.preflight import make_home
 from api.settings import Settings, http_url, is_loopback, tell_ray_address
+from service.artifacts.store import ArtifactStore
 from service.door import Door
 from service.housekeeping import Housekeeper
 from service.webhooks.addresses import networks_of
@@ -54,11 +56,12 @@ def run_server(
     """Serve on `listener` until SIGTERM or SIGINT; then stop HTTP, the controller, Ray and the database, in this order.
 
     Raises:
-        StorageNotWritable, DatabaseUnreachable, UnsafeBind: why it did not start.
+        StorageNotWritable, InvalidSettings, DatabaseUnreachable, UnsafeBind: why it did not start.
     """
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         home = make_home(settings.home)
+        store = usable_store(settings, home)
         database = stack.enter_context(open_database(settings))
         keys = ApiKeys(database)
         check_bind(settings.host, keys)
@@ -66,13 +69,13 @@ def run_server(
         if controller:
             # Connections of its own: no request keeps a lease waiting.
             own_pool = stack.enter_context(contextlib.closing(Database(database.url, outages=database.outages)))
-            stack.enter_context(running_controller(own_pool, home, settings))
+            stack.enter_context(running_controller(own_pool, home, settings, store))
             signals.take()  # Ray has put a handler of its own in place
-        stack.enter_context(Housekeeper(database, home, settings.keep))
+        stack.enter_context(Housekeeper(database, home, settings.keep, store=store))
         token = ensure_token(home) if is_loopback(settings.host) else None
         networks = networks_of(settings.webhook_networks)
         stack.enter_context(Deliverer(database, allowed=networks))
-        door = Door(database, home=home, webhook_networks=networks)
+        door = Door(database, home=home, store=store, webhook_networks=networks)
         app = create_app(door, keys, settings, open_optuna_storage=lambda: database.dashboard, token=token)
         announce(
             Announcement(
@@ -96,6 +99,10 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whatever else is installed: uvicorn would take it by itself.
+        loop="asyncio",
+        http="h11",
+        ws="none",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         lifespan="off",
     )
@@ -105,15 +112,16 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
     """Run jobs only, until SIGTERM or SIGINT.
 
     Raises:
-        StorageNotWritable, DatabaseUnreachable: why it did not start.
+        StorageNotWritable, InvalidSettings, DatabaseUnreachable: why it did not start.
     """
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         home = make_home(settings.home)
+        store = usable_store(settings, home)
         tell_ray_address(settings)
         database = stack.enter_context(open_database(settings))
-        owner = stack.enter_context(running_controller(database, home, settings))
-        stack.enter_context(Housekeeper(database, home, settings.keep))
+        owner = stack.enter_context(running_controller(database, home, settings, store))
+        stack.enter_context(Housekeeper(database, home, settings.keep, store=store))
         stack.enter_context(Deliverer(database, allowed=networks_of(settings.webhook_networks)))
         signals.take()
         announce(owner)
@@ -121,7 +129,7 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
 
 
 @contextlib.contextmanager
-def running_controller(database: Database, home: Path, settings: Settings) -> Iterator[str]:
+def running_controller(database: Database, home: Path, settings: Settings, store: ArtifactStore) -> Iterator[str]:
     """A controller in this process, by the name that leases carry, and the Ray connection that it makes."""
     if settings.ray_address is None:
         # A cluster of one machine: Ray then keeps to loopback, where it would listen on every address. Read on import.
@@ -133,7 +141,7 @@ def running_controller(database: Database, home: Path, settings: Settings) -> It
     from workers.pool.cluster import shutdown_ray
 
     reach = never if settings.crash_at is None else crash_at(settings.crash_at)
-    controller = Controller(database, home=home, ray_address=settings.ray_address, reach=reach)
+    controller = Controller(database, home=home, store=store, ray_address=settings.ray_address, reach=reach)
     try:
         controller.start()
         try:

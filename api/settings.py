@@ -6,6 +6,7 @@ ROPEWALK_HOST          address that `serve` binds                        127.0.0
 ROPEWALK_PORT          port that `serve` binds                           8000
 ROPEWALK_URL           server that the client commands talk to           http://HOST:PORT
 ROPEWALK_API_KEY       key that the client commands send                 (none)
+ROPEWALK_ARTIFACTS     where jobs leave files: a directory, s3://, gs:// HOME/artifacts
 ROPEWALK_ROOTS         directories that specs may read from, : between   (none)
 ROPEWALK_RATE_LIMIT    requests per key or address: N/PERIOD, or off     1200/minute
 ROPEWALK_KEEP_ARTIFACTS    files of jobs, after their end, as 90d        (for good)
@@ -15,6 +16,7 @@ ROPEWALK_WEBHOOK_NETWORKS  networks that webhooks may lead into, , between  (pub
 ROPEWALK_ROOT_PATH     prefix under which a proxy shows the server       (none)
 ROPEWALK_LOG_FORMAT    text, or json: one object a line                  text
 RAY_ADDRESS            Ray cluster to join; empty: a local one           (empty)
+AWS_ENDPOINT_URL       a server that speaks S3, for s3://                (Amazon's)
 OTEL_EXPORTER_OTLP_ENDPOINT  collector of spans, http://host:4318       (no spans)
 ROPEWALK_CRASH_AT      for tests: end the controller at a named point    (never)
 """
@@ -34,6 +36,8 @@ from api.logs import LogFormat
 from api.rate_limits import parse_rate
 from evaluation.models.user_path import user_path
 from ropewalk.reading.durations import seconds_of
+from service.artifacts.opening import open_store
+from service.artifacts.store import ArtifactStore
 from service.keep import Keep
 from service.runtime.crash_points import POINTS, crash_at
 from service.webhooks.addresses import networks_of
@@ -61,6 +65,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     url: str | None = None
     api_key: SecretStr | None = None
+    artifacts: str | None = None
+    s3_endpoint: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL")
     roots: Annotated[tuple[Path, ...], NoDecode] = ()
     rate_limit: str = "1200/minute"
     keep_artifacts: str | None = None
@@ -78,6 +84,12 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(DATABASE_SCHEMES):
             raise ValueError(f"must start with one of {', '.join(DATABASE_SCHEMES)}")
+        return value
+
+    @field_validator("artifacts")
+    @classmethod
+    def _is_a_store(cls, value: str | None) -> str | None:
+        open_store(value, Path())
         return value
 
     @field_validator("roots", mode="before")
@@ -142,7 +154,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must be one of {', '.join(POINTS)}, and :N for the N-th time") from None
         return value
 
-    @field_validator("url", "otlp_endpoint")
+    @field_validator("url", "otlp_endpoint", "s3_endpoint")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
@@ -162,6 +174,10 @@ class Settings(BaseSettings):
             for text in (self.keep_artifacts, self.keep_states, self.keep_score_cache)
         )
         return Keep(artifacts=artifacts, states=states, score_cache=cache)
+
+    def store(self, home: Path) -> ArtifactStore:
+        """Where jobs leave files; nothing is asked of it yet."""
+        return open_store(self.artifacts, home, s3_endpoint=self.s3_endpoint)
 
     @property
     def server_url(self) -> str:

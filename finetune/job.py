@@ -8,7 +8,7 @@ found factors.
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -30,19 +30,9 @@ from finetune.rows import step_tokens
 from finetune.token_store import open_token_store
 from finetune.training import Trainee, make_optimizer, train
 from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
+from finetune.worker_task import States
 from ropewalk.factors.exports.hf import switch_length
 from ropewalk.factors.factor_file import FactorFile
-
-
-class States(Protocol):
-    """Where a training keeps what it can go on from."""
-
-    def newest(self) -> Path | None:
-        """The directory to go on from (`finetune.training_state`); None to begin."""
-
-    def save(self, step: int, write: Callable[[Path], bool]) -> None:
-        """Keep what `write` puts into the directory that it is given; it answers whether it wrote. Every worker calls
-        this after the same steps."""
 
 
 class NoStates:

@@ -7,42 +7,57 @@ well for Ray, which would otherwise start it again; anything else is Ray's to re
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ray import train
 
 from evaluation.errors import EvaluationError
 from finetune.errors import FinetuneError
-from finetune.worker_task import Reporter, WorkerTask
+from finetune.worker_task import Reporter, States, WorkerTask
 from ropewalk.errors import RopewalkError
 
 REFUSALS = (FinetuneError, EvaluationError, RopewalkError)
 
 
-def train_worker(task: WorkerTask, reporter: Reporter) -> None:
-    """Train in this process as one of Ray Train's workers."""
+def train_worker(task: WorkerTask, reporter: Reporter, states: States | None = None) -> None:
+    """Train in this process as one of Ray Train's workers; `states` where `task` names no directory for them."""
     # Imported here: the processes that only pass this function on need not wait for torch and transformers.
     from finetune.job import run_finetune
     from finetune.parallel import current_ranks
 
     is_first = current_ranks().is_first
-    try:
-        result = run_finetune(
-            task.source,
-            task.file,
-            task.settings,
-            task.output,
-            reporter.step_done if is_first else lambda progress: None,
-            states=RayStates(task.states),
-            token_cache=task.token_cache,
-        )
-    except REFUSALS as error:
+    if states is None:
+        assert task.states is not None  # one of the two is given
+        states = RayStates(task.states)
+    with _output(task) as output:
+        try:
+            result = run_finetune(
+                task.source,
+                task.file,
+                task.settings,
+                output,
+                reporter.step_done if is_first else lambda progress: None,
+                states=states,
+                token_cache=task.token_cache,
+            )
+        except REFUSALS as error:
+            if is_first:
+                reporter.refused(error)
+            return
         if is_first:
-            reporter.refused(error)
+            reporter.succeeded(result)
+
+
+@contextmanager
+def _output(task: WorkerTask) -> Iterator[Path]:
+    """Where the checkpoint is written; a directory of this machine is gone when the reporter has heard of it."""
+    if task.output is not None:
+        yield task.output
         return
-    if is_first:
-        reporter.succeeded(result)
+    with tempfile.TemporaryDirectory(prefix="ropewalk-checkpoint-") as scratch:
+        yield Path(scratch) / "checkpoint"
 
 
 class RayStates:

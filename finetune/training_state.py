@@ -4,7 +4,7 @@ A directory holds two files per worker that has something of its own (all of the
 first one), in safetensors and JSON, so that reading one runs no code:
 
     rank-R.safetensors   weights that are trained, AdamW's two moments of each, random state
-    rank-R.json          which training, the step, the losses so far, and the size of the other file
+    rank-R.json          which training, the step, the losses so far, and size and sha256 of the other file
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def save_state(directory: Path, trainee: Trainee, *, recipe: str, progress: Trai
         "initial": losses.initial,
         "final": losses.final,
         "bytes": weights.stat().st_size,
+        "sha256": _sha256(weights),
     }
     (directory / f"rank-{trainee.ranks.rank}.json").write_text(json.dumps(described), encoding="utf-8")
     return True
@@ -176,12 +177,35 @@ def _whole_step(directory: Path) -> int | None:
 def _described(directory: Path, rank: int) -> dict[str, Any] | None:
     """What one worker wrote; None when its part is missing or not whole."""
     try:
-        described = json.loads((directory / f"rank-{rank}.json").read_text(encoding="utf-8"))
+        text = (directory / f"rank-{rank}.json").read_bytes()
         size = (directory / f"rank-{rank}.safetensors").stat().st_size
-    except (OSError, ValueError):
+    except OSError:
+        return None
+    return read_part(text, size)
+
+
+def read_part(text: bytes, size: int | None) -> dict[str, Any] | None:
+    """The description `text` of a worker's part whose weights have `size` bytes, or None where they are not there; None
+    when the part is not whole."""
+    try:
+        described = json.loads(text)
+    except ValueError:
         return None
     is_whole = isinstance(described, dict) and described.get("format") == FORMAT and described["bytes"] == size
     return described if is_whole else None
+
+
+def is_intact(directory: Path, rank: int) -> bool:
+    """Whether a worker's part is what was written, by its checksum; one of before there were checksums by its size."""
+    described = _described(directory, rank)
+    if described is None:
+        return False
+    return described.get("sha256") in (None, _sha256(directory / f"rank-{rank}.safetensors"))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _tensors(trainee: Trainee) -> Iterator[tuple[str, torch.Tensor]]:

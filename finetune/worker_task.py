@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,14 +26,26 @@ class Reporter(Protocol):
         """Trying again would end in the same way."""
 
 
+class States(Protocol):
+    """Where a training keeps what it can go on from."""
+
+    def newest(self) -> Path | None:
+        """The directory to go on from (`finetune.training_state`); None to begin."""
+
+    def save(self, step: int, write: Callable[[Path], bool]) -> None:
+        """Keep what `write` puts into the directory that it is given; it answers whether it wrote. Every worker calls
+        this after the same steps."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerTask:
-    """One fine-tuning, the same for every worker. All paths are absolute and reach the same files everywhere."""
+    """One fine-tuning, the same for every worker. All paths are absolute; `output` and `states` reach the same files
+    everywhere, or are None where the service stores those files in another way."""
 
     source: ModelSource
     file: FactorFile
     settings: FinetuneSettings
-    output: Path
-    states: Path
+    output: Path | None
+    states: Path | None
     """Holds a directory for each owner that this job has had, with the states that it kept."""
     token_cache: Path

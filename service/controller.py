@@ -10,6 +10,8 @@ import socket
 import threading
 from pathlib import Path
 
+from service.artifacts.opening import open_store
+from service.artifacts.store import ArtifactStore
 from service.running import run_job
 from service.runtime.crash_points import Reach, never
 from service.runtime.failures import RetryPolicy
@@ -42,6 +44,7 @@ class Controller:
         database: Database,
         *,
         home: Path,
+        store: ArtifactStore | None = None,
         owner: str | None = None,
         ray_address: str | None = None,
         lease_seconds: float = LEASE_SECONDS,
@@ -58,6 +61,7 @@ class Controller:
         self._scores = ScoreStore(database)
         self._score_cache = ScoreCache(database)
         self._home = home
+        self._store = store or open_store(None, home)
         self._ray_address = ray_address
         self._use_ray = use_ray  # without Ray, `open_pool` scores otherwise, and nothing can be fine-tuned
         self._lease_seconds = lease_seconds
@@ -139,6 +143,7 @@ class Controller:
                 score_cache=self._score_cache,
                 home=self._home,
                 open_pool=self._open_pool,
+                store=self._store,
                 reach=self._reach,
             )
             try:

@@ -1,8 +1,9 @@
 """What clients may do: submit, inspect, pause, resume, cancel and delete. No HTTP here, no Ray."""
 
+import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -14,7 +15,9 @@ from ropewalk.wire.kinds import JobKind, JobState
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.plan import Plan
 from ropewalk.wire.reports import SearchReport
-from service.errors import LimitReached
+from service.artifacts.copies import StoredModels
+from service.artifacts.store import ArtifactStore, verified
+from service.errors import FileMissing, LimitReached
 from service.evaluations.prepare import prepare_evaluation
 from service.files import Files
 from service.finetunes.prepare import factor_file_of, prepare_finetune
@@ -35,6 +38,7 @@ from service.specs.plan import PlanOptions
 from service.specs.search import SearchSpec
 from service.webhooks.addresses import Network
 from service.webhooks.desk import WebhookDesk
+from storage.artifacts import Artifacts
 from storage.errors import JobNotFound, StorageError
 from storage.jobs import audit
 from storage.jobs.deletion import Deleted, Deletion
@@ -43,6 +47,7 @@ from storage.jobs.store import JobStore
 from storage.limits import OwnerLimits
 from storage.postgres.database import Database
 from storage.records import (
+    Artifact,
     AuditEntry,
     Created,
     Event,
@@ -89,17 +94,25 @@ class Door:
     """Thread-safe. Every method blocks on the database; submission also reads the model's config and the corpus."""
 
     def __init__(
-        self, database: Database, *, home: Path | None = None, webhook_networks: Sequence[Network] = ()
+        self,
+        database: Database,
+        *,
+        home: Path | None = None,
+        store: ArtifactStore | None = None,
+        webhook_networks: Sequence[Network] = (),
     ) -> None:
-        """`home`: where jobs leave their files; None: in no place that this process reaches. `webhook_networks`: where
-        webhooks may lead beside the public internet."""
+        """`home`: where jobs leave their files, unless it is in `store`; None: in no place that this process reaches.
+        `webhook_networks`: where webhooks may lead beside the public internet."""
         self._database = database
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
         self._deletion = Deletion(database)
         self._limits = OwnerLimits(database)
         self.webhooks = WebhookDesk(database, allowed=webhook_networks)
-        self._files = None if home is None else Files(home)
+        self._files = None if home is None else Files(home, store)
+        self._rows = Artifacts(database)
+        store = store if self._files is None else self._files.store
+        self._stored = None if home is None or store is None else StoredModels(database, store, home)
 
     def inspect_model(self, spec: InspectionSpec) -> Inspection:
         """What a model is; no database is asked.
@@ -184,7 +197,7 @@ class Door:
         priority: int = 0,
     ) -> Created:
         """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
-        prepared = prepare_evaluation(spec, self._jobs, quickly=True)
+        prepared = prepare_evaluation(spec, self._jobs, stored=self._stored, quickly=True)
         turn = Turn(priority=priority, workers=spec.workers, owner=owner)
         spec = _at_commit(prepared.spec, prepared.model.source)
         return self._create("evaluation", spec, idempotency, creator, turn, prepared.warnings)
@@ -218,7 +231,7 @@ class Door:
             raise LimitReached(f"workers must be at most {limits.workers} for {owner}, but got workers={turn.workers}")
         if limits.stored_bytes is None or self._files is None:
             return
-        stored = sum(self._files.size(job_id) for job_id in self._limits.owned(owner, self._files.job_ids()))
+        stored = self._files.size(self._limits.owned(owner, self._files.job_ids()))
         if stored >= limits.stored_bytes:
             raise LimitReached(
                 f"files of {owner} must be less than {limits.stored_bytes} bytes, but its jobs have {stored}: "
@@ -306,6 +319,25 @@ class Door:
         except OSError as error:
             logger.warning("files of %s, which was deleted, cannot be removed now: %s", job_id, error)
         return deleted, size
+
+    def files(self, kind: JobKind, job_id: str) -> tuple[Artifact, ...]:
+        """The files that a job has left, by name. Raises: JobNotFound."""
+        self.job(kind, job_id)
+        return self._rows.of(job_id)
+
+    def open_file(self, kind: JobKind, job_id: str, name: str) -> tuple[Artifact, Iterator[bytes]]:
+        """A file that a job has left, and its content in chunks, the last of which comes when all are what was stored.
+
+        Raises:
+            JobNotFound: there is no such job.
+            FileMissing: it has left no such file, or that is gone. FilesUnreachable: the store is away.
+        """
+        file = next((one for one in self.files(kind, job_id) if one.name == name), None)
+        if file is None or self._files is None:
+            raise FileMissing(f"a file must be one of those that {job_id} has left, but got {name!r}")
+        chunks = verified(self._files.store.read(file.key), file)
+        first = next(chunks, b"")  # refused before anything is answered
+        return file, itertools.chain([first], chunks)
 
     def file_sizes(self) -> Mapping[str, int]:
         """Bytes of files by part; empty where this process reaches none."""

@@ -5,6 +5,9 @@ ServiceError
 │   ├── AddressNotAllowed  the field names an address that the service may not call
 │   └── PathNotAllowed  the field names a file that the requester may not make the service read
 ├── UnknownSpec       a job's spec is one of a newer version: left to a controller of that
+├── FilesUnreachable  the store of files cannot be used now
+│   └── FileDamaged   a file is not the one that was stored
+├── FileMissing       the store of files has no such file
 ├── LimitReached      the owner has all that it may have
 ├── FactorsNotReady   the search has no winner yet
 ├── RunStopped        the run ends early because the user asked for it (internal)
@@ -44,6 +47,24 @@ class UnknownSpec(ServiceError, RuntimeError):
     """The stored spec of a job cannot be read: a newer version accepted it."""
 
     code = "UNKNOWN_SPEC"
+
+
+class FilesUnreachable(ServiceError, OSError):
+    """The store of files is away or full, or does not let us in; the message says what must hold."""
+
+    code = "FILES_UNREACHABLE"
+
+
+class FileMissing(ServiceError, LookupError):
+    """The store has no such file: somebody else has removed it."""
+
+    code = "FILE_MISSING"
+
+
+class FileDamaged(FilesUnreachable):
+    """A file is not what was stored: its checksum is another."""
+
+    code = "FILE_DAMAGED"
 
 
 class LimitReached(ServiceError, RuntimeError):

@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from service.artifacts.store import ArtifactStore
 from service.files import Files
 from service.keep import Keep
+from storage.artifacts import Artifacts
 from storage.errors import StorageError
 from storage.jobs.deletion import Deletion
 from storage.jobs.expiry import BATCH, Expiry
@@ -29,10 +31,16 @@ class Housekeeper:
     """Of one database and one home. A context manager: a thread of its own while it is open."""
 
     def __init__(
-        self, database: Database, home: Path, keep: Keep | None = None, *, every_seconds: float = EVERY_SECONDS
+        self,
+        database: Database,
+        home: Path,
+        keep: Keep | None = None,
+        *,
+        store: ArtifactStore | None = None,
+        every_seconds: float = EVERY_SECONDS,
     ) -> None:
-        self._deletion, self._expiry = Deletion(database), Expiry(database)
-        self._files = Files(home)
+        self._deletion, self._expiry, self._rows = Deletion(database), Expiry(database), Artifacts(database)
+        self._files = Files(home, store)
         self._keep = keep or Keep()
         self._every = every_seconds
         self._closed = threading.Event()
@@ -70,7 +78,17 @@ class Housekeeper:
         for job_id in sorted(self._deletion.among(there)):
             size = self._files.remove(job_id)
             logger.info("removed %d bytes of %s, which was deleted", size, job_id)
+        self._remove_leftovers(there)
         self._expire(there)
+
+    def _remove_leftovers(self, there: tuple[str, ...]) -> None:
+        """Of a directory nothing: its checkpoints of before there were rows have none."""
+        if self._files.is_directory:
+            return
+        for job_id, epoch in sorted(self._rows.first_live_epoch(there).items()):
+            known = self._rows.keys([job_id])
+            if size := self._files.remove_leftovers(job_id, known=known, below_epoch=epoch):
+                logger.info("removed %d bytes that uploads of %s had left", size, job_id)
 
     def _expire(self, there: tuple[str, ...]) -> None:
         if self._keep.states is not None:
@@ -79,6 +97,7 @@ class Housekeeper:
                 self._told(job_id, "states.expired", self._files.remove_states(job_id))
         if self._keep.artifacts is not None:
             for job_id in self._expiry.rested(there, seconds=self._keep.artifacts):
+                self._rows.forget(job_id)  # first: what is half removed is nobody's file any more
                 self._told(job_id, "artifacts.expired", self._files.remove(job_id))
         if self._keep.score_cache is not None:
             gone = BATCH

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.kinds import JobKind, JobState
+from service.artifacts.copies import StoredModels
 from service.errors import RunFailed, RunStopped, UnknownSpec
 from service.evaluations.prepare import prepare_evaluation
 from service.evaluations.run import run_evaluation
@@ -125,15 +126,15 @@ def _search(runtime: Runtime, spec: SearchSpec) -> None:
 def _finetune(runtime: Runtime, spec: FinetuneSpec) -> None:
     prepared = prepare_finetune(spec, runtime.jobs)
     ensure_ray()  # anew, if the cluster has died since
-    result = run_finetune_job(runtime, prepared)
-    runtime.jobs.transition(
-        runtime.keeper.lease, JobState.succeeded, result_json=finetune_report(prepared, result).to_json()
-    )
+    trained = run_finetune_job(runtime, prepared)
+    report = finetune_report(prepared, trained)
+    runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=report.to_json())
     forget_states(runtime)
 
 
 def _evaluation(runtime: Runtime, spec: EvaluationSpec) -> None:
-    prepared = prepare_evaluation(spec, runtime.jobs)
+    stored = StoredModels(runtime.database, runtime.store, runtime.home)
+    prepared = prepare_evaluation(spec, runtime.jobs, stored=stored)
     result = run_evaluation(runtime, prepared)
     runtime.jobs.transition(runtime.keeper.lease, JobState.succeeded, result_json=result.to_json())
 

@@ -250,6 +250,19 @@ class ApiKey:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A file that a job has left, whole in the store of files."""
+
+    #: what users call it: "factors.json", "checkpoint/model.safetensors"
+    name: str
+    #: where it is, below the store's root
+    key: str
+    bytes: int
+    #: of its content, 64 hexadecimal digits
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Webhook:
     """Where changes of jobs' states are told, without its secret."""
 

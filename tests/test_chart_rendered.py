@@ -24,6 +24,7 @@ ray:
     - {name: cpu, replicas: 0, cpus: 4, memory: 16Gi}
 home: {storageClass: shared}
 models: {existingClaim: models}
+artifacts: {url: 's3://files/team', endpoint: 'http://minio:9000', secret: bucket, serviceAccount: ropewalk}
 settings: {ROPEWALK_KEEP_ARTIFACTS: 90d}
 networkPolicy: {apiFrom: [{podSelector: {matchLabels: {app: proxy}}}]}
 serviceMonitor: {enabled: true, keySecret: {name: scrape}, labels: {release: prometheus}}

@@ -14,6 +14,7 @@ from evaluation.scores.score import DocumentScore
 from ropewalk.rope.config import RopeConfig
 from ropewalk.rope.scaling import Scaling
 from workers.errors import InvalidScorerSettings
+from workers.model_files import ModelFiles
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -37,6 +38,7 @@ class ScorerSettings:
     gpus: float | None = None  # reserved per worker, a fraction shares one; None: what the cluster has to share out
     gradients: bool = False  # whether scores must carry derivatives on demand, which `auto` then takes care of
     document_seconds: float = 900.0  # vllm backend: an engine that takes longer for a document hangs, and is killed
+    files: ModelFiles | None = None  # None: the model is where `model` says
     delay_seconds: float = 0.0  # per document, analytic backend only: stands in for the time of a forward pass
 
     def __post_init__(self) -> None:

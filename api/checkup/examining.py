@@ -23,6 +23,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         software.scorer,
         software.hub,
         serving.home,
+        serving.artifacts,
         serving.database,
         serving.ray_cluster,
         serving.port,

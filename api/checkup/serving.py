@@ -1,4 +1,4 @@
-"""What `ropewalk serve` stands on: its home and the disk there, the database, Ray, the port."""
+"""What `ropewalk serve` stands on: its home and the disk there, the store of files, the database, Ray, the port."""
 
 import contextlib
 import os
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import httpx
 
+from api.artifacts import usable_store
 from api.checkup.finding import Finding, absent, broken, good
-from api.errors import ApiRoomError
+from api.errors import ApiRoomError, InvalidSettings
 from api.preflight import bind, make_home
 from api.settings import Settings, http_url
 from evaluation.models.user_path import user_path
@@ -29,6 +30,15 @@ def home(settings: Settings) -> Finding:
         return good("home", f"{make_home(settings.home)} is writable, for files of jobs and the embedded database")
     except StorageError as error:
         return broken("home", str(error))
+
+
+def artifacts(settings: Settings) -> Finding:
+    """Where jobs leave files, tried by writing one."""
+    try:
+        store = usable_store(settings, user_path(str(settings.home)).absolute())
+    except InvalidSettings as error:
+        return broken("artifacts", str(error))
+    return good("artifacts", f"jobs leave factor files, checkpoints and training states in {store.place}")
 
 
 def disk(settings: Settings) -> Finding:

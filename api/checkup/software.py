@@ -15,6 +15,7 @@ from workers.factory import choose_backend
 EXTRAS = (
     ("peft", "lora", "adapters (`finetune --lora-rank`, `merge`)"),
     ("lm_eval", "eval", "tasks of lm-evaluation-harness (`evaluate --harness`)"),
+    ("obstore", "s3", "files of jobs in a bucket (ROPEWALK_ARTIFACTS=s3://..., gs://...)"),
     ("opentelemetry.sdk", "otel", "spans of jobs and requests (OTEL_EXPORTER_OTLP_ENDPOINT)"),
 )
 """(module, extra, what it is for)"""

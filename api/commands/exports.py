@@ -1,13 +1,14 @@
-"""Found factors in the forms that other programs load."""
+"""Found factors in the forms that other programs load, and the files that jobs have left."""
 
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Column, Table
 
 from api.commands import common
-from api.console import note, print_json, print_line
+from api.console import note, print_json, print_line, print_table
 from evaluation.models.user_path import is_directory, is_file, user_path
 from ropewalk.client.errors import BadInput
 from ropewalk.factors.exports.registry import EXPORTS, export
@@ -15,8 +16,9 @@ from ropewalk.factors.factor_file import FactorFile
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command("factors")(factors)
+    app.command("files")(files)
 
 
 def factors(
@@ -46,6 +48,36 @@ def factors(
         sys.stdout.write(export(file, format))
     for text in notes:
         note(text)
+
+
+def files(
+    job_id: common.JobId,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Copy them below this directory; default: list them.")
+    ] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """List the files that a job has left, or copy them from the server: a factor file, or a whole checkpoint."""
+    with common.client() as client:
+        if output is None:
+            found = client.files(job_id)
+            if as_json:
+                print_json(found)
+                return
+            table = Table("name", Column("bytes", justify="right"), "sha256")
+            for one in found.items:
+                table.add_row(one.name, str(one.bytes), one.sha256)
+            print_table(table)
+            return
+        try:
+            paths = client.download(job_id, output)
+        except OSError as error:
+            raise BadInput(f"the output must be writable, but {error}") from error
+    if as_json:
+        print_json({"paths": [str(path) for path in paths]})
+        return
+    for path in paths:
+        print_line(str(path))
 
 
 def _factor_file(source: str) -> FactorFile:

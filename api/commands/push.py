@@ -1,6 +1,8 @@
 """A job's result to the Hugging Face Hub."""
 
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,21 +59,23 @@ def push(
     destination = uploading.Destination.of(to, revision=revision, private=private, message=message)
     if base_model is not None and ((hub := HubName.of(base_model)) is None or "/" not in hub.repository):
         raise BadInput(f"--base-model must be org/name, or org/name@revision, but got {base_model!r}")
-    with common.client() as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(common.client())
         job = client.get(job_id)
         result = _result_of(job)
         results = _evaluated(client, job)
-    if not dry_run:
-        destination = uploading.check_ready(destination)
-    contents = _contents(result, destination, base_model=base_model, license=license, results=results)
-    if dry_run:
-        _show(contents, destination, as_json=as_json)
-        return
-    if not sys.stderr.isatty():
-        from huggingface_hub.utils.tqdm import disable_progress_bars
+        if not dry_run:
+            destination = uploading.check_ready(destination)
+        directory = _checkpoint_of(client, job, result, stack)
+        contents = _contents(result, directory, destination, base_model=base_model, license=license, results=results)
+        if dry_run:
+            _show(contents, destination, as_json=as_json)
+            return
+        if not sys.stderr.isatty():
+            from huggingface_hub.utils.tqdm import disable_progress_bars
 
-        disable_progress_bars()
-    pushed = uploading.upload(contents, destination)
+            disable_progress_bars()
+        pushed = uploading.upload(contents, destination)
     if as_json:
         files = [one.path for one in contents]
         print_json({"repository": pushed.repository, "commit": pushed.commit, "url": pushed.url, "files": files})
@@ -88,8 +92,31 @@ def _result_of(job: JobResource) -> SearchReport | FinetuneReport:
     raise BadInput(f"push is for jobs that have a result, but {job.id} has none: its state is {job.state.value}")
 
 
+def _checkpoint_of(
+    client: Client, job: JobResource, result: SearchReport | FinetuneReport, stack: ExitStack
+) -> Path | None:
+    """The checkpoint's directory, or a copy that the server gives and that goes with `stack`; None: a search has none.
+
+    Raises:
+        BadInput: neither is to be had.
+    """
+    if isinstance(result, SearchReport):
+        return None
+    directory = Path(result.checkpoint)
+    if is_directory(directory):
+        return directory
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ropewalk-push-")))
+    client.download(job.id, scratch)
+    if not is_directory(scratch / "checkpoint"):
+        raise BadInput(
+            f"the server must have the checkpoint's files, but has none any more, and {result.checkpoint} is not here"
+        )
+    return scratch / "checkpoint"
+
+
 def _contents(
     result: SearchReport | FinetuneReport,
+    directory: Path | None,
     destination: "Destination",
     *,
     base_model: str | None,
@@ -114,9 +141,7 @@ def _contents(
             license=licensed,
         )
         return [contents.Content("README.md", text), *files]
-    directory = Path(result.checkpoint)
-    if not is_directory(directory):
-        raise BadInput(f"push must run where the checkpoint is, but {directory} is not here: run it on the server")
+    assert directory is not None  # that of a fine-tuning
 
     def ours(written: str) -> str:
         return card.checkpoint_card(

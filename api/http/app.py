@@ -57,7 +57,8 @@ def create_app(
     )
     app.state.door = door
     app.state.own_roots = settings.roots
-    app.state.roots = (*settings.roots, user_path(str(settings.home)).absolute() / "artifacts")
+    files = settings.store(user_path(str(settings.home)).absolute()).directory("")
+    app.state.roots = settings.roots if files is None else (*settings.roots, files)
     app.state.metrics = Metrics(door)
     install_handlers(app)
     for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health, pages):

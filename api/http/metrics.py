@@ -1,5 +1,6 @@
 """Prometheus text about all jobs of the database: what one API process reports holds for every controller."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,10 @@ from prometheus_client.registry import Collector
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.kinds import JOB_KINDS, JobState
 from service.door import Door
+from service.errors import FilesUnreachable
 from storage.jobs.statistics import Statistics, Waiting
+
+logger = logging.getLogger("ropewalk.metrics")
 
 COUNTS_SECONDS = 10.0  # scrapes closer together than this share one count
 
@@ -38,7 +42,9 @@ class _StatisticsCollector(Collector):
             deliveries.add_metric([outcome], count)
         yield deliveries
         yield _bytes("ropewalk_database_bytes", "Bytes on the database's disk, with indexes", self._found.sizes)
-        yield _bytes("ropewalk_files_bytes", "Bytes of files below ROPEWALK_HOME", self._files)
+        yield _bytes(
+            "ropewalk_files_bytes", "Bytes of files that jobs have left, and of the home's caches", self._files
+        )
 
     def _states(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("ropewalk_jobs", "Jobs by kind and state", labels=["kind", "state"])
@@ -125,9 +131,17 @@ class Metrics:
     def _fresh(self) -> tuple[Statistics, Mapping[str, int]]:
         with self._lock:
             if time.monotonic() - self._walked_at >= FILES_SECONDS:
-                self._files = self._door.file_sizes()
+                self._files = self._sizes()
                 self._walked_at = time.monotonic()
             if self._found is None or time.monotonic() - self._counted_at >= COUNTS_SECONDS:
                 self._found = self._door.statistics()
                 self._counted_at = time.monotonic()
             return self._found, self._files
+
+    def _sizes(self) -> Mapping[str, int]:
+        """Nothing, where the store of files is away: everything else can still be told."""
+        try:
+            return self._door.file_sizes()
+        except FilesUnreachable as error:
+            logger.warning("sizes of files are not told: %s", error)
+            return {}

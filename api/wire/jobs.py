@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ropewalk.wire.files import FileList, FileResource
 from ropewalk.wire.jobs import (
     REPORTS,
     ConditionResource,
@@ -16,7 +17,7 @@ from ropewalk.wire.jobs import (
     JobSummary,
     ProgressResource,
 )
-from storage.records import Condition, Event, Job, Page
+from storage.records import Artifact, Condition, Event, Job, Page
 
 if TYPE_CHECKING:
     # These bring the database drivers along.
@@ -138,3 +139,8 @@ def _condition(condition: Condition) -> ConditionResource:
 def _error(job: Job) -> JobError | None:
     """None unless the job failed."""
     return JobError(code=job.error_code, message=job.error_message or "") if job.error_code else None
+
+
+def file_list(files: Sequence[Artifact]) -> FileList:
+    """The resource of a job's files."""
+    return FileList(items=[FileResource(name=one.name, bytes=one.bytes, sha256=one.sha256) for one in files])

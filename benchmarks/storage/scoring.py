@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.scoring.ratios import seconds
 from benchmarks.storage.table import Timings
 from ropewalk.wire.kinds import JobRequest
+from service.artifacts.opening import open_store
 from service.door import Door
 from service.running import run_job
 from service.runtime.failures import RetryPolicy
@@ -122,6 +123,7 @@ def run_search_here(
             scores=ScoreStore(database),
             score_cache=ScoreCache(database),
             home=home,
+            store=open_store(None, home),
             open_pool=lambda settings, workers: TimedPool(settings, watch, bare),
         )
         run_job(runtime, retry=RetryPolicy())

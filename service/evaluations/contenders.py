@@ -10,6 +10,7 @@ from ropewalk.rope.config import RopeConfig
 from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline, baselines, own_attention_factor
 from search_space.candidates.candidate import Candidate
+from workers.model_files import ModelFiles
 
 BASE = "none"  # the baseline that scales nothing
 FOUND = "found factors"
@@ -40,10 +41,12 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A fine-tuned model: its directory, and the factors that it was trained with."""
+    """A fine-tuned model: its directory, the factors that it was trained with, and how its files get there; None: they
+    are there."""
 
     path: Path
     file: FactorFile
+    files: ModelFiles | None = None
 
 
 def contenders(

@@ -41,6 +41,7 @@ def _request(prepared: PreparedEvaluation, model: str) -> HarnessRequest:
         path=_path(spec),
         limit=spec.harness_limit,
         seed=spec.seed,
+        files=prepared.files.get(model),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from service.searches.prepare import PreparedModel, scorer_settings
 from service.specs.evaluation import EvaluationSpec
 from workers.base import ScorerSettings
 from workers.generator import Generated, ServingTask
+from workers.model_files import ModelFiles
 
 EVALUATION_SEED = 0x5EED  # mixed into the seed: documents that neither a search nor its validation has drawn
 
@@ -83,7 +84,8 @@ class ServedWork(Work, Generic[QuestionT, ScoreT]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedEvaluation:
-    """An evaluation ready to run. works: by measure, of those that the spec asks for."""
+    """An evaluation ready to run. works: by measure, of those that the spec asks for. files: of models
+    that workers have to fetch, by the name that they are opened by."""
 
     spec: EvaluationSpec
     model: PreparedModel
@@ -91,6 +93,7 @@ class PreparedEvaluation:
     lengths: tuple[int, ...]
     contenders: tuple[Contender, ...]
     works: Mapping[str, Work]
+    files: Mapping[str, ModelFiles] = field(default_factory=dict)
 
     @property
     def original_length(self) -> int:
@@ -120,7 +123,8 @@ class PreparedEvaluation:
         """What workers open, by model."""
         longest = max(self.original_length, *self.lengths)
         names = dict.fromkeys(contender.model for contender in self.contenders)
-        return {name: scorer_settings(self.spec.scorer, name, self.model.rope, longest) for name in names}
+        opened = {name: scorer_settings(self.spec.scorer, name, self.model.rope, longest) for name in names}
+        return {name: replace(one, files=self.files.get(name)) for name, one in opened.items()}
 
     def count_setups(self, lengths: Sequence[int]) -> int:
         """How often something is measured at all of `lengths`, each setup once."""

@@ -12,7 +12,8 @@ from evaluation.models.user_path import is_directory, is_file, user_path
 from finetune.output.output_files import FACTORS_NAME, is_adapter
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.reports import FinetuneReport
-from service.errors import FactorsNotReady, InvalidSpec
+from service.artifacts.copies import StoredModels
+from service.errors import FactorsNotReady, FileMissing, InvalidSpec
 from service.evaluations.contenders import Checkpoint, contenders
 from service.evaluations.measure import Measure, PreparedEvaluation
 from service.evaluations.measures import MEASURES
@@ -23,17 +24,21 @@ from storage.jobs.store import JobStore
 from workers.factory import check_generator, check_model_fits, check_scorer
 
 
-def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore, *, quickly: bool = False) -> PreparedEvaluation:
+def prepare_evaluation(
+    spec: EvaluationSpec, jobs: JobStore, *, stored: StoredModels | None = None, quickly: bool = False
+) -> PreparedEvaluation:
     """Resolve the model, the factors and the checkpoint; build the documents, and of RULER the shortest prompts.
     `quickly`, before the job exists: none of a long corpus that holds enough text by far, and with the corpus in the
-    spec that is meant where none is given.
+    spec that is meant where none is given. Of a checkpoint in `stored` the small files are fetched;
+    workers fetch the rest.
 
     Raises:
         JobNotFound, FactorsNotReady: a job that the spec names is unknown, or not finished.
         InvalidSpec: a field breaks a rule.
         WorkersError: what the spec asks for cannot run here.
+        FilesUnreachable: the store of the checkpoint is away.
     """
-    trained = _checkpoint(spec, jobs)
+    trained = _checkpoint(spec, jobs, stored)
     found = _factors(spec, jobs)
     file = found or (trained.file if trained is not None else None)
     name = spec.model or (file.model.reference if file is not None else "pocket")
@@ -78,6 +83,7 @@ def prepare_evaluation(spec: EvaluationSpec, jobs: JobStore, *, quickly: bool = 
             )
         ),
         works={},
+        files={} if trained is None or trained.files is None else {str(trained.path): trained.files},
     )
     works = {measure.name: measure.prepare(prepared) for measure in asked}
     _check_memory(prepared)
@@ -97,11 +103,19 @@ def _check_machine(spec: EvaluationSpec, asked: Sequence[Measure]) -> None:
 
 def _check_memory(prepared: PreparedEvaluation) -> None:
     for opened in prepared.settings().values():
+        if opened.files is not None:
+            continue  # weights are not here yet: whoever opens it looks
         source = locate_model(opened.model, rope=prepared.model.rope)
         check_model_fits(source.path, opened)
 
 
-def _checkpoint(spec: EvaluationSpec, jobs: JobStore) -> Checkpoint | None:
+def _checkpoint(spec: EvaluationSpec, jobs: JobStore, stored: StoredModels | None) -> Checkpoint | None:
+    if spec.checkpoint is not None and "://" in spec.checkpoint:
+        raise InvalidSpec(
+            f"checkpoint must be a directory of the server's machines, but got {spec.checkpoint!r}: a job's checkpoint "
+            "is named by finetune_id, wherever it is stored",
+            pointer="/checkpoint",
+        )
     if spec.checkpoint is not None:
         return _checkpoint_in(user_path(spec.checkpoint))
     if spec.finetune_id is None:
@@ -115,14 +129,23 @@ def _checkpoint(spec: EvaluationSpec, jobs: JobStore) -> Checkpoint | None:
         raise FactorsNotReady(f"fine-tuning job {job.id} has no checkpoint: its state is {job.state}")
     trained = FinetuneReport.from_json(job.result_json)
     path = Path(trained.checkpoint)
-    if not is_directory(path):
+    if is_directory(path):
+        _check_whole(path, of=job.id, pointer="/finetune_id")
+        return Checkpoint(path=path, file=trained.factors)
+    model = None if stored is None else stored.of(job.id)
+    try:
+        if model is not None:
+            model.fetch(weights=False)
+    except FileMissing:
+        model = None
+    if model is None:
         raise InvalidSpec(
-            f"finetune_id must name a job whose checkpoint is still there, but that of {job.id}, {path}, is not: files "
-            "of jobs expire where the server's operator keeps them for a while only",
+            f"finetune_id must name a job whose checkpoint is still there, but that of {job.id}, {trained.checkpoint}, "
+            "is not: files of jobs expire where the server's operator keeps them for a while only",
             pointer="/finetune_id",
         )
-    _check_whole(path, of=job.id, pointer="/finetune_id")
-    return Checkpoint(path=path, file=trained.factors)
+    _check_whole(model.path, of=job.id, pointer="/finetune_id")
+    return Checkpoint(path=model.path, file=trained.factors, files=model)
 
 
 def _checkpoint_in(path: Path) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
 from typing import Any
 
 import ray
@@ -12,9 +13,10 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.worker_task import WorkerTask
+from service.finetunes.states import STATES_KEPT
+from service.finetunes.upload import Trained, Upload
 
 MAX_WORKER_FAILURES = 3  # workers that may be lost before the job fails; each time the last state is gone on from
-STATES_KEPT = 2
 
 _TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon the end of a worker is noticed
@@ -30,13 +32,22 @@ class FinetuneActor:
 
     def __init__(self) -> None:
         self._progress: TrainingProgress | None = None
-        self._result: FinetuneResult | None = None
+        self._result: Trained | None = None
         self._refusal: Exception | None = None
         self._controller: ActorHandle[Any] | None = None
 
     @ray.method
-    def run(self, task: WorkerTask, run_name: str, use_gpu: bool) -> FinetuneResult:
-        """Train to the end; the result names the checkpoint."""
+    def run(self, task: WorkerTask, upload: Upload, run_name: str, use_gpu: bool) -> Trained:
+        """Train to the end; the result says where the checkpoint is and what is in it."""
+        with tempfile.TemporaryDirectory(prefix="ropewalk-train-") as scratch:
+            # Ray keeps its own notes of the run there, and states where that is a directory for them.
+            self._train(task, upload, run_name, use_gpu, storage=str(task.states or scratch))
+        if self._refusal is not None:
+            raise self._refusal
+        assert self._result is not None  # the first worker has ended well
+        return self._result
+
+    def _train(self, task: WorkerTask, upload: Upload, run_name: str, use_gpu: bool, *, storage: str) -> None:
         from ray import train
         from ray.train.torch import TorchTrainer
 
@@ -45,21 +56,17 @@ class FinetuneActor:
 
         me = ray.get_runtime_context().current_actor
         trainer = TorchTrainer(
-            functools.partial(train_worker, task, _ToActor(me)),
+            functools.partial(train_worker, task, _ToActor(me, upload), upload.states()),
             scaling_config=train.ScalingConfig(num_workers=task.settings.workers, use_gpu=use_gpu),
             run_config=train.RunConfig(
                 name=run_name,
-                storage_path=str(task.states),
+                storage_path=storage,
                 failure_config=train.FailureConfig(max_failures=MAX_WORKER_FAILURES),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=STATES_KEPT),
                 callbacks=[tell_controller(me)],
             ),
         )
         trainer.fit()
-        if self._refusal is not None:
-            raise self._refusal
-        assert self._result is not None  # the first worker has ended well
-        return self._result
 
     @ray.method
     def progress(self) -> TrainingProgress | None:
@@ -84,7 +91,7 @@ class FinetuneActor:
         self._progress = progress
 
     @ray.method
-    def succeeded(self, result: FinetuneResult) -> None:
+    def succeeded(self, result: Trained) -> None:
         """From the first worker."""
         self._result = result
 
@@ -97,14 +104,15 @@ class FinetuneActor:
 class _ToActor:
     """`finetune.ray_worker.Reporter` in a worker: what it says is known to the actor when the call returns."""
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, actor: Any, upload: Upload) -> None:
+        self._actor, self._upload = actor, upload
 
     def step_done(self, progress: TrainingProgress) -> None:
         ray.get(self._actor.step_done.remote(progress))
 
     def succeeded(self, result: FinetuneResult) -> None:
-        ray.get(self._actor.succeeded.remote(result))
+        place, files = self._upload.checkpoint(result.checkpoint)
+        ray.get(self._actor.succeeded.remote(Trained(result=result, checkpoint=place, files=files)))
 
     def refused(self, error: Exception) -> None:
         ray.get(self._actor.refused.remote(error))

@@ -8,11 +8,11 @@ from evaluation.models.fitting import resolve_for
 from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
 from finetune.output.fitting import check_fits
-from finetune.results import FinetuneResult
 from ropewalk.factors.exports.hf import switch_length
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.reports import FinetuneReport, SearchReport
 from service.errors import FactorsNotReady, InvalidSpec
+from service.finetunes.upload import Trained
 from service.searches.prepare import check_training_data, finetune_settings
 from service.specs.finetune import FinetuneSpec
 from storage.jobs.store import JobStore
@@ -67,10 +67,11 @@ def factor_file_of(jobs: JobStore, search_id: str) -> FactorFile:
     return SearchReport.from_json(job.result_json).factors
 
 
-def finetune_report(prepared: PreparedFinetune, result: FinetuneResult) -> FinetuneReport:
+def finetune_report(prepared: PreparedFinetune, trained: Trained) -> FinetuneReport:
     """What the fine-tuning job's resource shows as `result`."""
+    result = trained.result
     return FinetuneReport(
-        checkpoint=str(result.checkpoint),
+        checkpoint=trained.checkpoint,
         model=prepared.source.name,
         target_length=prepared.file.target_length,
         factors=prepared.file,

@@ -9,31 +9,32 @@ dashboard runs. So a training is ended through Ray Train's controller, which let
 from __future__ import annotations
 
 import contextlib
-import shutil
-from pathlib import Path
 from typing import cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import RayError, RayTaskError
 
-from finetune.results import FinetuneResult, TrainingProgress
+from finetune.results import TrainingProgress
 from finetune.rows import step_tokens
 from finetune.worker_task import WorkerTask
 from ropewalk.factors.exports.hf import switch_length
 from ropewalk.wire.kinds import JobState
-from service.errors import RunFailed, RunStopped
+from service.errors import FilesUnreachable, RunFailed, RunStopped
+from service.files import Files
 from service.finetunes.actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
 from service.finetunes.prepare import PreparedFinetune
+from service.finetunes.upload import Trained, Upload
 from service.runtime.failures import is_infrastructure
 from service.runtime.job import ProgressWriter, Runtime
+from storage.artifacts import Artifacts
 from storage.records import Progress
 
 POLL_SECONDS = 0.5
 
 
-def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> FinetuneResult:
-    """Train on Ray, follow it, and leave the checkpoint among the job's artifacts.
+def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> Trained:
+    """Train on Ray, follow it, and leave the checkpoint in the store, with rows of its files.
 
     The training goes on from the last state that any owner of this job has kept, and ends at the same weights as one
     that was never interrupted: the data of a step is a function of the seed. States go when the job ends for good;
@@ -44,10 +45,13 @@ def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> FinetuneRe
         RunFailed: the training processes died too often or refused; says why.
     """
     runtime.enter(JobState.training)
-    states = _states(runtime)
-    states.mkdir(parents=True, exist_ok=True)
+    upload = Upload(store=runtime.store, job_id=runtime.job.id, epoch=runtime.keeper.lease.epoch)
+    if upload.states_directory is not None:
+        upload.states_directory.mkdir(parents=True, exist_ok=True)
     try:
-        return _run(runtime, _task(runtime, prepared, states))
+        trained = _run(runtime, _task(runtime, prepared, upload), upload)
+        Artifacts(runtime.database).record(runtime.keeper.lease, trained.files)
+        return trained
     except (RunStopped, RunFailed) as error:
         refused = isinstance(error, RunFailed) and not is_infrastructure(error)
         if refused or runtime.keeper.request == "cancel":
@@ -56,31 +60,27 @@ def run_finetune_job(runtime: Runtime, prepared: PreparedFinetune) -> FinetuneRe
 
 
 def forget_states(runtime: Runtime) -> None:
-    """Delete what the training could be resumed from."""
-    shutil.rmtree(_states(runtime), ignore_errors=True)
+    """Delete what the training could be resumed from; what cannot be reached now goes with the job, or expires."""
+    with contextlib.suppress(OSError):
+        Files(runtime.home, runtime.store).remove_states(runtime.job.id)
 
 
-def _states(runtime: Runtime) -> Path:
-    return (runtime.artifacts / "training").absolute()
-
-
-def _task(runtime: Runtime, prepared: PreparedFinetune, states: Path) -> WorkerTask:
+def _task(runtime: Runtime, prepared: PreparedFinetune, upload: Upload) -> WorkerTask:
     return WorkerTask(
         source=prepared.source,
         file=prepared.file,
         settings=prepared.settings,
-        # A directory of this owner's own: what a controller before it left half-done is in nobody's way.
-        output=states.parent / f"checkpoint-{runtime.keeper.lease.epoch}",
-        states=states,
+        output=upload.output,
+        states=upload.states_directory,
         token_cache=(runtime.home / "tokens").absolute(),
     )
 
 
-def _run(runtime: Runtime, task: WorkerTask) -> FinetuneResult:
+def _run(runtime: Runtime, task: WorkerTask, upload: Upload) -> Trained:
     use_gpu = _use_gpu(task)
     actor = start_actor()
     try:
-        result = actor.run.remote(task, f"owner-{runtime.keeper.lease.epoch}", use_gpu)
+        result = actor.run.remote(task, upload, f"owner-{runtime.keeper.lease.epoch}", use_gpu)
         return _follow(runtime, actor, result, task)
     except RayTaskError as error:
         raise _failure(error.cause) from error
@@ -111,7 +111,7 @@ def _failure(cause: Exception) -> RunFailed:
     """What the job shows: a refusal by its own code, lost processes as such, anything else as a failed fine-tuning."""
     from ray.train import WorkerGroupError
 
-    from service.finetunes.train_controller import is_lost_worker
+    from service.finetunes.train_controller import is_lost_worker, raised_by_worker
 
     code = getattr(cause, "code", "FINETUNE_FAILED")
     if isinstance(cause, WorkerGroupError):
@@ -120,6 +120,9 @@ def _failure(cause: Exception) -> RunFailed:
         if lost:
             times = MAX_WORKER_FAILURES + 1
             return RunFailed(f"the fine-tuning lost workers {times} times: {_last_line(lost[0])}", code="WORKER_LOST")
+        away = [found for failure in failures if isinstance(found := raised_by_worker(failure), FilesUnreachable)]
+        if away:
+            return RunFailed(str(away[0]), code=FilesUnreachable.code)
         cause = failures[0]
     return RunFailed(f"fine-tuning failed: {_last_line(cause)}", code=code)
 
@@ -132,9 +135,9 @@ def _last_line(error: Exception) -> str:
 def _follow(
     runtime: Runtime,
     actor: ActorProxy[FinetuneActor],
-    result: ray.ObjectRef[FinetuneResult],
+    result: ray.ObjectRef[Trained],
     task: WorkerTask,
-) -> FinetuneResult:
+) -> Trained:
     book = _ProgressBook(runtime, task)
     while True:
         runtime.keeper.check()

@@ -9,7 +9,11 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 
@@ -32,3 +36,8 @@ def is_lost_worker(failure: Exception) -> bool:
     if isinstance(failure, WorkerHealthCheckFailedError):
         failure = failure.health_check_failure
     return isinstance(failure, WorkerHealthCheckTimeoutError | RayError) and not isinstance(failure, RayTaskError)
+
+
+def raised_by_worker(failure: Exception) -> BaseException:
+    """What our code in the worker raised, where that is what a failure in a `WorkerGroupError` wraps."""
+    return failure._base_exc if isinstance(failure, UserExceptionWithTraceback) else failure

@@ -1,28 +1,33 @@
-"""Files that a job leaves for people. What counts is in the database, so a disk that is full costs no job."""
+"""Files that a job leaves for people. What counts is in the database, so a disk that is full or a store that is away
+costs no job."""
 
-import os
-from contextlib import suppress
+import tempfile
+from pathlib import Path
 
+from service.artifacts.store import digested
 from service.runtime.job import Runtime
+from storage.artifacts import Artifacts
+from storage.records import Artifact
 
 
 def write_artifact(runtime: Runtime, name: str, text: str) -> bool:
-    """Write the file completely or not at all; returns whether it is there. What kept it away becomes an event.
+    """Store the file completely or not at all; returns whether it is there. What kept it away becomes an event.
 
-    Another controller may have written the same file before it died: replacing it is harmless.
+    Another controller may have stored the same file before it died: replacing it is harmless.
+
+    Raises:
+        LeaseLost.
     """
-    path = runtime.artifacts / name
-    unfinished = path.with_name(f"{name}.{runtime.keeper.lease.epoch}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with tempfile.TemporaryDirectory(prefix="ropewalk-file-") as scratch:
+            path = Path(scratch) / name
+            path.write_text(text, encoding="utf-8")
+            size, sha256 = digested(path)
+            key = f"{runtime.job.id}/{name}"
+            runtime.store.put(key, path)
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         runtime.event("artifact.failed", name=name, reason=str(error))
         return False
+    file = Artifact(name=name, key=key, bytes=size, sha256=sha256)
+    Artifacts(runtime.database).record(runtime.keeper.lease, [file])
     return True

@@ -8,7 +8,7 @@ with the last reason, for its user to resume. `docs/decisions/0004-a-lost-worker
 import random
 from dataclasses import dataclass
 
-from service.errors import RunFailed, UnknownSpec
+from service.errors import FilesUnreachable, RunFailed, UnknownSpec
 from storage.records import Condition
 from workers.errors import WorkerLost
 
@@ -31,9 +31,9 @@ class RetryPolicy:
 
 def is_infrastructure(error: Exception) -> bool:
     """Whether another attempt may go well although nobody changes the spec: processes died, a disk
-    is full, a controller of a newer version may know the spec."""
+    is full, a store of files is away, a controller of a newer version may know the spec."""
     if isinstance(error, RunFailed):
-        return error.code == WorkerLost.code
+        return error.code in (WorkerLost.code, FilesUnreachable.code)
     return isinstance(error, WorkerLost | UnknownSpec | OSError | MemoryError)
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from ropewalk.wire.kinds import JobState
+from service.artifacts.store import ArtifactStore
 from service.runtime.crash_points import Reach, never
 from service.runtime.lease import LeaseKeeper
 from storage.jobs.store import JobStore
@@ -63,12 +64,8 @@ class Runtime:
     score_cache: ScoreCache
     home: Path
     open_pool: OpenPool
+    store: ArtifactStore
     reach: Reach = never
-
-    @property
-    def artifacts(self) -> Path:
-        """Where this job's files lie."""
-        return self.home / "artifacts" / self.job.id
 
     def enter(self, state: JobState, *, unless: JobState | None = None) -> None:
         """Move the job to `state`, unless a controller before this one did so already or had it at `unless`."""

@@ -277,6 +277,20 @@ deliveries = sa.Table(
     sa.Index(None, "job_id"),
 )
 
+# What a job has left in the store of files; a file that is not here is not there for anybody.
+job_files = sa.Table(
+    "job_files",
+    metadata,
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    _created_at(),
+    sa.CheckConstraint("name <> '' AND key <> '' AND bytes >= 0", name="given"),
+    sa.CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256"),
+)
+
 EVERY_KEY, LOCAL = "*", "local"
 
 owner_limits = sa.Table(

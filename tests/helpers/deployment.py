@@ -7,8 +7,10 @@ import typer
 from api.cli import app
 from api.settings import Settings
 
+#: Of the object store, read by its client.
+AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
 #: Read by libraries, not by our settings.
-OTHER_VARIABLES = frozenset({"OMP_NUM_THREADS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"})
+OTHER_VARIABLES = frozenset({"OMP_NUM_THREADS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", *AWS_VARIABLES})
 
 
 def setting_variables() -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from service.artifacts.store import ArtifactStore
 from service.controller import Controller
 from service.door import Door
 from service.runtime.failures import RetryPolicy
@@ -52,10 +53,12 @@ def controller(
     *,
     lease_seconds: float = 2.0,
     retry: RetryPolicy | None = None,
+    store: ArtifactStore | None = None,
 ) -> Iterator[Controller]:
     running = Controller(
         database,
         home=home,
+        store=store,
         poll_seconds=0.05,
         lease_seconds=lease_seconds,
         retry=retry,

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from ropewalk.wire.kinds import JobState
+from service.artifacts.directory import GOING, size_of
 from service.door import Door
-from service.files import GOING, Files, size_of
+from service.files import Files
 from service.housekeeping import Housekeeper
 from service.keep import Keep
 from storage.jobs.deletion import Deletion
@@ -49,7 +50,7 @@ def test_files_go_with_their_job(database: Database, tmp_path: Path) -> None:
     jobs, door = JobStore(database), Door(database, home=tmp_path)
     job_id, other = (ended(jobs, seconds_ago=0, database=database) for _ in range(2))
     gone, kept = leave_files(tmp_path, job_id), leave_files(tmp_path, other)
-    assert door.file_sizes() == {"artifacts": 600, "training_states": 400, "tokens": 0}
+    assert door.file_sizes() == {"artifacts": 600, "training_states": 400, "tokens": 0, "copies": 0}
     deleted, size = door.delete("search", job_id, actor="a")
     assert (deleted.id, size) == (job_id, 500)
     assert not gone.exists()
@@ -104,7 +105,7 @@ def test_training_states_expire_of_what_rests(database: Database, tmp_path: Path
     Housekeeper(database, tmp_path, Keep(states=50.0)).clean()
     files = Files(tmp_path)
     assert [files.has_states(job_id) for job_id in (old, paused, queued)] == [False, False, True]
-    assert files.sizes() == {"artifacts": 900, "training_states": 200, "tokens": 0}
+    assert files.sizes() == {"artifacts": 900, "training_states": 200, "tokens": 0, "copies": 0}
 
 
 def test_cached_scores_expire_by_age(database: Database, tmp_path: Path) -> None:

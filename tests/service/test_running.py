@@ -11,6 +11,7 @@ from ropewalk.wire.jobs import REPORTS, JobResource
 from ropewalk.wire.kinds import JOB_KINDS, JobKind, JobState
 from ropewalk.wire.reports import Report
 from service import running
+from service.artifacts.opening import open_store
 from service.finetunes.run import forget_states
 from service.running import RUNS, run_job
 from service.runtime.failures import RetryPolicy
@@ -38,6 +39,7 @@ def _claimed(database: Database, home: Path, kind: JobKind, spec_json: str) -> R
         scores=ScoreStore(database),
         score_cache=ScoreCache(database),
         home=home,
+        store=open_store(None, home),
         open_pool=lambda *_, **__: pytest.fail("nothing is scored here"),
     )
 
@@ -62,7 +64,7 @@ def test_training_states_stay_until_the_success_is_recorded(
 ) -> None:
     spec = FinetuneSpec(search_id="srch_01m7zv2x5e0000000000000001")
     runtime = _claimed(database, tmp_path, "finetune", spec.canonical_json())
-    state = runtime.artifacts / "training" / "step-5"
+    state = runtime.home / "artifacts" / runtime.job.id / "training" / "step-5"
     state.mkdir(parents=True)
     monkeypatch.setattr(running, "prepare_finetune", lambda spec, jobs: None)
     monkeypatch.setattr(running, "ensure_ray", lambda: None)

@@ -95,6 +95,16 @@ ROWS: dict[str, list[dict[str, object]]] = {
     ],
     "score_cache": [{"key": "\\x" + 32 * "0f", "nats": 1.75, "tokens": 7, "exact": True, "created_at": AT}],
     "events": [{"job_id": SEARCH, "type": "job.created", "data_json": '{"kind":"search"}', "created_at": AT}],
+    "job_files": [
+        {
+            "job_id": SEARCH,
+            "name": "factors.json",
+            "key": f"{SEARCH}/factors.json",
+            "bytes": 3,
+            "sha256": 32 * "0f",
+            "created_at": AT,
+        }
+    ],
     "idempotency_keys": [{"principal": "alice", "key": "k", "request_hash": "search:00", "job_id": SEARCH}],
     "api_keys": [
         {

@@ -11,6 +11,7 @@ from typing import Any
 
 from evaluation.models.user_path import is_directory
 from workers.errors import ScorerUnavailable, ScoringFailed
+from workers.model_files import ModelFiles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +28,8 @@ class HarnessScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HarnessRequest:
-    """Which tasks, on which checkpoint directory. path: where tasks of the user's own are; limit: examples per task."""
+    """Which tasks, on which checkpoint directory. path: where tasks of the user's own are; limit: examples per task;
+    files: how the checkpoint gets there; None: it is there."""
 
     model: str
     tasks: tuple[str, ...]
@@ -36,6 +38,7 @@ class HarnessRequest:
     path: str | None = None
     limit: int | None = None
     seed: int = 0
+    files: ModelFiles | None = None
 
 
 def check_harness(path: str | None) -> None:
@@ -56,6 +59,8 @@ def run_harness(request: HarnessRequest) -> tuple[HarnessScore, ...]:
         ScoringFailed: the harness refused or failed; the message is its own.
     """
     check_harness(request.path)
+    if request.files is not None:
+        request.files.fetch(weights=True)
     import lm_eval
     import torch
 

@@ -1,14 +1,18 @@
-"""The routes that every kind of job has: list, look, ask for an end or a pause, follow its history, label, delete."""
+"""The routes that every kind of job has: list, look, ask for an end or a pause, follow its history, take its files,
+label, delete."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Self
+from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, Field, model_validator
 
 from api.http import deps
 from api.http.routes import common
-from api.wire.jobs import deleted_resource, job_page, job_resource
+from api.wire.jobs import deleted_resource, file_list, job_page, job_resource
+from ropewalk.wire.files import FileList
 from ropewalk.wire.jobs import DeletedResource, EventList, JobPage, JobResource
 from ropewalk.wire.kinds import KINDS, JobAction, JobKind
 from service.specs.base import MAX_LABELS, Label, Spec
@@ -42,6 +46,9 @@ ChangesBody = Annotated[
     AfterValidator(deps.without_nul),
     Body(openapi_examples={"labels": {"value": {"labels": {"team": "long-context", "secret": None}}}}),
 ]
+FILES = "The files that the job has left, with their checksums: a search its factor file, a fine-tuning its checkpoint."
+FILE = "The content of a file, as long as it is what was stored: otherwise the connection ends before the last bytes."
+BINARY = {"type": "string", "format": "binary"}
 Endpoint = Callable[..., Any]
 
 
@@ -76,6 +83,15 @@ def add_job_routes(
     for action in row.actions:
         act, refusals = _action_of(kind, job_id, action), common.problems(404, 409)
         add(f"{action}_{kind}", f"{path}:{action}", act, actions[action], methods=["POST"], responses=refusals)
+    add(f"list_{kind}_files", f"{path}/files", _files_of(kind, job_id), FILES, responses=common.problems(404))
+    add(
+        f"get_{kind}_file",
+        f"{path}/files/{{name:path}}",
+        _file_of(kind, job_id),
+        FILE,
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/octet-stream": {"schema": BINARY}}}, **common.problems(404)},
+    )
     add(
         f"list_{kind}_events",
         f"{path}/events",
@@ -133,6 +149,29 @@ def _action_of(kind: JobKind, the_id: Any, action: JobAction) -> Endpoint:
         return job_resource(door.request(kind, job_id, action, actor=who.name), door.warnings(job_id))
 
     return act
+
+
+def _files_of(kind: JobKind, the_id: Any) -> Endpoint:
+    def files(door: deps.TheDoor, job_id: str = the_id) -> FileList:
+        return file_list(door.files(kind, job_id))
+
+    return files
+
+
+def _file_of(kind: JobKind, the_id: Any) -> Endpoint:
+    def file(
+        door: deps.TheDoor, name: Annotated[str, Path(max_length=deps.MAX_FILTER_CHARACTERS)], job_id: str = the_id
+    ) -> StreamingResponse:
+        found, chunks = door.open_file(kind, job_id, name)
+        headers = {
+            "Content-Length": str(found.bytes),
+            "ETag": f'"{found.sha256}"',
+            "Content-Disposition": f'attachment; filename="{quote(name.rpartition("/")[2])}"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+
+    return file
 
 
 def _events_of(kind: JobKind, the_id: Any) -> Endpoint:

@@ -32,6 +32,9 @@ ropewalk/{{ index . 1 }}:{{ default (index . 0).Chart.AppVersion $image.tag }}
 {{- define "ropewalk.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- with .Values.artifacts.serviceAccount }}
+serviceAccountName: {{ . }}
+{{- end }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
@@ -60,6 +63,11 @@ volumes:
 
 {{- define "ropewalk.container" -}}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.artifacts.secret }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end }}
 securityContext:
   allowPrivilegeEscalation: false
   capabilities:
@@ -139,6 +147,14 @@ livenessProbe:
   value: /models
 - name: RAY_ADDRESS
   value: {{ .Values.ray.enabled | ternary (printf "ray://%s-ray-head-svc:10001" (include "ropewalk.name" .)) .Values.ray.address }}
+{{- with .Values.artifacts.url }}
+- name: ROPEWALK_ARTIFACTS
+  value: {{ . }}
+{{- end }}
+{{- with .Values.artifacts.endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . }}
+{{- end }}
 {{ include "ropewalk.rayToken" . }}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
@@ -171,4 +187,11 @@ memory: {{ .memory }}
 {{- with .gpus }}
 nvidia.com/gpu: {{ . }}
 {{- end }}
+{{- end }}
+
+{{/* Of a URL: what it says, or its scheme's. */}}
+{{- define "ropewalk.port" -}}
+{{- $url := urlParse . -}}
+{{- $said := regexFind ":[0-9]+$" $url.host -}}
+{{- if $said }}{{ trimPrefix ":" $said }}{{ else }}{{ ternary 80 443 (eq $url.scheme "http") }}{{ end -}}
 {{- end }}

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -21,11 +22,13 @@ from ropewalk.client.answers import (
     Patience,
 )
 from ropewalk.client.calls import Call, Spec, T
+from ropewalk.client.landing import landing
 from ropewalk.client.progress import POLL_SECONDS, Deadline, ProgressBar
 from ropewalk.client.proxies import direct, usable_proxies
 from ropewalk.found import Factors
 from ropewalk.wire.audit import AuditList
 from ropewalk.wire.candidates import ScoreList, ScoreResource, TrialPage, TrialResource
+from ropewalk.wire.files import FileList, FileResource
 from ropewalk.wire.inspection import Inspection
 from ropewalk.wire.jobs import (
     DeletedResource,
@@ -185,6 +188,32 @@ class AsyncClient:
     async def pictures(self, search_id: str) -> SearchPictures:
         """The numbers behind the pictures of a search, in whatever state it is."""
         return await self._do(calls.pictures(search_id))
+
+    async def files(self, job_id: str) -> FileList:
+        """The files that a job has left: a search its factor file, a fine-tuning its checkpoint."""
+        return await self._do(calls.files(job_id))
+
+    async def download(self, job_id: str, directory: str | Path) -> list[Path]:
+        """Copy a job's files below `directory`, by their names; each appears whole and checked, or not at all.
+
+        Raises:
+            OSError: the disk does not take them.
+        """
+        return [await self._download(job_id, file, Path(directory)) for file in (await self.files(job_id)).items]
+
+    async def _download(self, job_id: str, file: FileResource, directory: Path) -> Path:
+        try:
+            with landing(directory, file) as (path, write):
+                address = calls.file_path(job_id, file.name)
+                async with self._http.stream("GET", address, timeout=STREAM_TIMEOUT) as response:
+                    if response.is_error:
+                        await response.aread()
+                        raise self._answers.refusal(response)
+                    async for chunk in response.aiter_bytes():
+                        write(chunk)
+            return path
+        except NO_ANSWER as error:
+            raise self._answers.failure(error) from error
 
     async def factors(self, search_id: str) -> Factors:
         """The winning factors."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -14,6 +15,7 @@ from ropewalk.reading.reader import strict_json
 from ropewalk.wire.audit import AuditList
 from ropewalk.wire.candidates import ScoreList, TrialPage
 from ropewalk.wire.factor_value import read_result
+from ropewalk.wire.files import FileList
 from ropewalk.wire.inspection import Inspection
 from ropewalk.wire.jobs import DeletedResource, EstimateResource, EventList, Health, JobPage, JobResource, Readiness
 from ropewalk.wire.kinds import BY_PREFIX, KINDS, JobAction, JobKind, KindRow
@@ -174,6 +176,16 @@ def deliveries(webhook_id: str) -> Call[DeliveryList]:
 def events(job_id: str, after: int) -> Call[EventList]:
     """Read a page of a job's history."""
     return _get(f"{job_path(job_id)}/events", EventList.model_validate_json, {"after": after})
+
+
+def files(job_id: str) -> Call[FileList]:
+    """Read which files a job has left."""
+    return _get(f"{job_path(job_id)}/files", FileList.model_validate_json)
+
+
+def file_path(job_id: str, name: str) -> str:
+    """Where a file of a job is."""
+    return f"{job_path(job_id)}/files/{quote(name)}"
 
 
 def trials(search_id: str, after: int | None, limit: int | None, *, full: bool) -> Call[TrialPage]:

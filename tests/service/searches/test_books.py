@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ropewalk.rope.scaling import Scaling
+from service.artifacts.opening import open_store
 from service.errors import RunFailed
 from service.runtime.job import Runtime
 from service.runtime.lease import LeaseKeeper
@@ -82,6 +83,7 @@ def stored(prepared: PreparedSearch, database: Database, home: Path) -> Iterator
             scores=ScoreStore(database),
             score_cache=ScoreCache(database),
             home=home,
+            store=open_store(None, home),
             open_pool=lambda settings, workers: LocalPool(settings),
         )
 

@@ -262,7 +262,7 @@ def test_bad_tokens_jobs_and_networks(
     assert "lab/public is there and is public" in message
 
     shutil.rmtree(tmp_path / "home")
-    assert "push must run where the checkpoint is" in refused(capsys, finetune, *to)
+    assert "the server must have the checkpoint's files, but has none any more" in refused(capsys, finetune, *to)
 
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     assert "must be of the token's user, bob, a member of no organization" in refused(capsys, search, *to)

@@ -32,6 +32,7 @@ from service.webhooks.addresses import networks_of
 from service.webhooks.deliverer import Deliverer
 from storage.api_keys import ApiKeys
 from storage.postgres.database import Database
+from workers.pool.room import Resources
 
 logger = logging.getLogger("ropewalk.server")
 
@@ -75,7 +76,8 @@ def run_server(
         token = ensure_token(home) if is_loopback(settings.host) else None
         networks = networks_of(settings.webhook_networks)
         stack.enter_context(Deliverer(database, allowed=networks))
-        door = Door(database, home=home, store=store, webhook_networks=networks)
+        resources = _resources(controller=controller)
+        door = Door(database, home=home, store=store, webhook_networks=networks, resources=resources)
         app = create_app(door, keys, settings, open_optuna_storage=lambda: database.dashboard, token=token)
         announce(
             Announcement(
@@ -90,6 +92,15 @@ def run_server(
         gc.freeze()
         load_dashboard()
         uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
+
+
+def _resources(*, controller: bool) -> Callable[[], Resources | None]:
+    """What the cluster of this process's controller has; without one, nobody here knows."""
+    if not controller:
+        return lambda: None
+    from workers.pool.cluster import known_resources
+
+    return known_resources
 
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:

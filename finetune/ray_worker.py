@@ -28,6 +28,8 @@ def train_worker(task: WorkerTask, reporter: Reporter, states: States | None = N
     from finetune.parallel import current_ranks
 
     is_first = current_ranks().is_first
+    if is_first:
+        reporter.began()
     if states is None:
         assert task.states is not None  # one of the two is given
         states = RayStates(task.states)

@@ -16,6 +16,9 @@ from ropewalk.factors.factor_file import FactorFile
 class Reporter(Protocol):
     """Receives the training's progress; called by the first worker only."""
 
+    def began(self) -> None:
+        """All workers have their places; the model is loaded next."""
+
     def step_done(self, progress: TrainingProgress) -> None:
         """After every step."""
 

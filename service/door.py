@@ -3,12 +3,14 @@
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from evaluation.models.source import ModelSource
+from finetune.config import FinetuneSettings
+from finetune.errors import InvalidFinetuneSettings
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.inspection import Inspection
 from ropewalk.wire.kinds import JobKind, JobState
@@ -17,17 +19,18 @@ from ropewalk.wire.plan import Plan
 from ropewalk.wire.reports import SearchReport
 from service.artifacts.copies import StoredModels
 from service.artifacts.store import ArtifactStore, verified
-from service.errors import FileMissing, LimitReached
+from service.errors import FileMissing, InvalidSpec, LimitReached
 from service.evaluations.prepare import prepare_evaluation
 from service.files import Files
-from service.finetunes.prepare import factor_file_of, prepare_finetune
+from service.finetunes.prepare import check_room, factor_file_of, prepare_finetune, training_room
 from service.inspection.making import inspect_model
 from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
+from service.runtime.starting import too_many
 from service.runtime.warnings import WARNING, told_warnings
-from service.searches.prepare import prepare_search
+from service.searches.prepare import finetune_settings, prepare_search
 from service.searches.starts import starts_of
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.base import with_labels
@@ -60,6 +63,8 @@ from storage.records import (
 )
 from storage.scores.store import ScoreStore
 from storage.study.reading import trial_page
+from workers.base import ScorerSettings
+from workers.pool.room import Resources
 
 Action = Literal["cancel", "pause", "resume"]
 
@@ -100,10 +105,13 @@ class Door:
         home: Path | None = None,
         store: ArtifactStore | None = None,
         webhook_networks: Sequence[Network] = (),
+        resources: Callable[[], Resources | None] = lambda: None,
     ) -> None:
         """`home`: where jobs leave their files, unless it is in `store`; None: in no place that this process reaches.
-        `webhook_networks`: where webhooks may lead beside the public internet."""
+        `webhook_networks`: where webhooks may lead beside the public internet. `resources`: what the cluster has that
+        jobs run on, as of now; None where this process does not know it."""
         self._database = database
+        self._resources = resources
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
         self._deletion = Deletion(database)
@@ -132,6 +140,9 @@ class Door:
         spec = spec.with_corpus()
         prepared = prepare_search(spec, weights=False, starts=starts_of(spec, self._database))
         spec = _at_commit(spec, prepared.model.source)
+        if spec.finetune is not None:
+            settings = finetune_settings(spec.finetune, prepared.model.source, spec.target_length)
+            self._check_training(settings, "/finetune/workers")
         validation = most_passes(
             prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
         )
@@ -143,7 +154,7 @@ class Door:
             tokens=prepared.strategy.max_tokens,
             validation_document_passes=validation,
             validation_tokens=validation * spec.target_length,
-            warnings=prepared.warnings,
+            warnings=(*prepared.warnings, *self._too_many(prepared.scorer_settings(), spec.workers)),
         )
 
     def plan_search(self, spec: SearchSpec, options: PlanOptions) -> Plan:
@@ -183,6 +194,7 @@ class Door:
     ) -> Created:
         """Accept a fine-tuning job; errors as `prepare_finetune`, LimitReached and IdempotencyConflict."""
         prepared = prepare_finetune(spec, self._jobs, quickly=True)
+        self._check_training(prepared.settings, "/settings/workers")
         spec = _at_commit(spec, prepared.source)
         turn = Turn(priority=priority, workers=spec.settings.workers or 1, owner=owner)
         return self._create("finetune", spec, idempotency, creator, turn)
@@ -200,7 +212,23 @@ class Door:
         prepared = prepare_evaluation(spec, self._jobs, stored=self._stored, quickly=True)
         turn = Turn(priority=priority, workers=spec.workers, owner=owner)
         spec = _at_commit(prepared.spec, prepared.model.source)
-        return self._create("evaluation", spec, idempotency, creator, turn, prepared.warnings)
+        told = {line: None for one in prepared.settings().values() for line in self._too_many(one, spec.workers)}
+        return self._create("evaluation", spec, idempotency, creator, turn, (*prepared.warnings, *told))
+
+    def _too_many(self, settings: ScorerSettings, workers: int) -> tuple[str, ...]:
+        """What is told of more workers than the cluster has room for."""
+        known = self._resources()
+        more = None if known is None else too_many(known.room_for_scoring(settings, workers=workers))
+        return () if more is None else (more,)
+
+    def _check_training(self, settings: FinetuneSettings, pointer: str) -> None:
+        """Raise InvalidSpec for a training that the cluster cannot hold."""
+        if (known := self._resources()) is None:
+            return
+        try:
+            check_room(training_room(known, settings))
+        except InvalidFinetuneSettings as error:
+            raise InvalidSpec(str(error), pointer=pointer) from error
 
     def _create(
         self,

@@ -19,7 +19,8 @@ from service.ablations.spec import AblationSpec, Cell
 from service.errors import InvalidSpec
 from service.searches.prepare import USER_ERRORS, prepare_search
 from workers.pool.cluster import ensure_ray
-from workers.pool.slots import gpu_share, one_line
+from workers.pool.room import gpu_share
+from workers.pool.slots import one_line
 
 _POLL_SECONDS = 0.5
 # Read by Tune from the environment alone. No logs of its own beside our files; Ctrl-C ends the process as it does

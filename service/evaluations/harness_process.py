@@ -12,10 +12,11 @@ from ropewalk.wire.evaluation import HarnessRow
 from service.errors import RunFailed
 from service.evaluations.progress import EvaluationProgress
 from service.runtime.job import Runtime
+from service.runtime.starting import StartWatch
 from workers.errors import WorkersError
 from workers.harness.actor import HarnessActor
 from workers.harness.run import HarnessRequest, HarnessScore
-from workers.pool.cluster import ensure_ray
+from workers.pool.cluster import ensure_ray, resources
 
 POLL_SECONDS = 0.5
 
@@ -35,7 +36,9 @@ def run_harnesses(
     # An actor, which may be killed at any time: a task that is cancelled by force in the moment when it ends takes the
     # process that cancels it along (Ray 2.60 aborts: "Tried to complete task that was not pending").
     actor: ActorProxy[HarnessActor] = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(HarnessActor).remote()
+    here = actor.here.remote()
     try:
+        _wait_for_place(runtime, here, gpus)
         for name, request in requests:
             progress.note(f"harness: {name}")
             for score in _run(runtime, actor, request):
@@ -43,6 +46,13 @@ def run_harnesses(
             progress.advance(f"harness: {name}")
     finally:
         ray.kill(cast("ActorHandle[HarnessActor]", actor))
+
+
+def _wait_for_place(runtime: Runtime, here: ray.ObjectRef[None], gpus: float) -> None:
+    watch = StartWatch(runtime, lambda: resources().room(workers=1, gpus_each=gpus))
+    while not ray.wait([here], timeout=POLL_SECONDS)[0]:
+        watch.check()
+    runtime.set_condition("WorkersReady", True, "Ready", "lm-evaluation-harness runs")
 
 
 def _run(runtime: Runtime, actor: ActorProxy[HarnessActor], request: HarnessRequest) -> tuple[HarnessScore, ...]:

@@ -11,7 +11,7 @@ from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluat
 from service.evaluations.progress import EvaluationProgress
 from service.evaluations.retention import kept_within
 from service.runtime.job import Runtime
-from service.runtime.starting import StartWatch
+from service.runtime.starting import StartWatch, tell_limits
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import ScoringFailed
 
@@ -73,7 +73,8 @@ def _scores(
     runtime: Runtime, tasks: Iterator[ScoringTask], settings: ScorerSettings, workers: int
 ) -> Iterator[tuple[int, DocumentScore]]:
     with runtime.open_pool(settings, workers) as pool:
-        scorer = pool.scorer(check=StartWatch(runtime, pool).check)
+        tell_limits(runtime, pool.room())
+        scorer = pool.scorer(check=StartWatch(runtime, pool.room).check)
         runtime.set_condition("WorkersReady", True, "Ready", f"{scorer.backend} on {scorer.device}")
         for outcome in pool.run(tasks, check=runtime.keeper.check):
             runtime.keeper.check()

@@ -8,6 +8,7 @@ from service.evaluations.contenders import Contender, Setup, setups_at
 from service.evaluations.measure import Found, PreparedEvaluation, ServedWork
 from service.evaluations.progress import EvaluationProgress
 from service.runtime.job import Runtime
+from service.runtime.starting import StartWatch, tell_limits
 from workers.errors import ScoringFailed
 from workers.generator import ServingTask
 from workers.pool.generation import GenerationPool
@@ -41,7 +42,9 @@ def serve(
         note = f"{' and '.join(works)}: {', '.join(one.name for one in ours)}"
         waiting: dict[str, _Asked] = {}
         with GenerationPool(opened, workers=prepared.spec.workers) as pool:
-            for outcome in pool.run(_tasks(ours, works, waiting), check=runtime.keeper.check):
+            tell_limits(runtime, pool.room())
+            watch = _PoolWatch(runtime, pool)
+            for outcome in pool.run(_tasks(ours, works, waiting), check=watch.check):
                 runtime.keeper.check()
                 if outcome.answer is None:
                     raise ScoringFailed(f"task {outcome.task_key} could not be done: {outcome.error}")
@@ -52,6 +55,21 @@ def serve(
     return {
         field: value for name, work in works.items() for field, value in work.found(_in_order(scores[name])).items()
     }
+
+
+class _PoolWatch:
+    """Tells what a pool waits for, until one of its workers is ready, and that it is."""
+
+    def __init__(self, runtime: Runtime, pool: GenerationPool) -> None:
+        self._runtime, self._pool = runtime, pool
+        self._starting: StartWatch | None = StartWatch(runtime, pool.room)
+
+    def check(self) -> None:
+        """As `StartWatch.check`."""
+        if self._starting is not None and self._pool.is_ready:
+            self._starting = None
+            self._runtime.set_condition("WorkersReady", True, "Ready", "a worker has loaded the model")
+        (self._runtime.keeper if self._starting is None else self._starting).check()
 
 
 def _tasks(

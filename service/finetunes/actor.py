@@ -31,6 +31,7 @@ class FinetuneActor:
     """Runs Ray Train in a process of its own; answers `progress` while `run` is at work, and hears from the workers."""
 
     def __init__(self) -> None:
+        self._has_begun = False
         self._progress: TrainingProgress | None = None
         self._result: Trained | None = None
         self._refusal: Exception | None = None
@@ -74,6 +75,16 @@ class FinetuneActor:
         return self._progress
 
     @ray.method
+    def has_begun(self) -> bool:
+        """Whether all workers have their places."""
+        return self._has_begun
+
+    @ray.method
+    def began(self) -> None:
+        """From the first worker."""
+        self._has_begun = True
+
+    @ray.method
     def controller_started(self, controller: ActorHandle[Any]) -> None:
         """From Ray Train's controller."""
         self._controller = controller
@@ -106,6 +117,9 @@ class _ToActor:
 
     def __init__(self, actor: Any, upload: Upload) -> None:
         self._actor, self._upload = actor, upload
+
+    def began(self) -> None:
+        ray.get(self._actor.began.remote())
 
     def step_done(self, progress: TrainingProgress) -> None:
         ray.get(self._actor.step_done.remote(progress))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evaluation.models.fitting import resolve_for
 from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
+from finetune.errors import InvalidFinetuneSettings
 from finetune.output.fitting import check_fits
 from ropewalk.factors.exports.hf import switch_length
 from ropewalk.factors.factor_file import FactorFile
@@ -16,6 +17,7 @@ from service.finetunes.upload import Trained
 from service.searches.prepare import check_training_data, finetune_settings
 from service.specs.finetune import FinetuneSpec
 from storage.jobs.store import JobStore
+from workers.pool.room import Resources, Room
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +52,22 @@ def prepare_finetune(spec: FinetuneSpec, jobs: JobStore, *, quickly: bool = Fals
         quickly=quickly,
     )
     return PreparedFinetune(source=source, file=file, settings=settings)
+
+
+def training_room(resources: Resources, settings: FinetuneSettings) -> Room:
+    """What a training needs of a cluster: a GPU for each worker where there are any, else a CPU."""
+    gpus_each = 1.0 if resources.all_of("GPU") and settings.device != "cpu" else 0.0
+    return resources.room(workers=settings.workers, gpus_each=gpus_each, together=True)
+
+
+def check_room(room: Room) -> None:
+    """Raise InvalidFinetuneSettings for more workers than the cluster has room for: none begins before all can."""
+    if room.workers > room.most:
+        what = f"{room.gpus:g} GPUs" if room.gpus_each else f"{room.cpus:g} CPUs"
+        raise InvalidFinetuneSettings(
+            f"workers must be at most the {room.most} that the cluster's {what} are for, because a training needs all "
+            f"of them at once, but got workers={room.workers}"
+        )
 
 
 def factor_file_of(jobs: JobStore, search_id: str) -> FactorFile:

@@ -15,6 +15,7 @@ import ray
 from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import RayError, RayTaskError
 
+from finetune.errors import InvalidFinetuneSettings
 from finetune.results import TrainingProgress
 from finetune.rows import step_tokens
 from finetune.worker_task import WorkerTask
@@ -23,12 +24,14 @@ from ropewalk.wire.kinds import JobState
 from service.errors import FilesUnreachable, RunFailed, RunStopped
 from service.files import Files
 from service.finetunes.actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
-from service.finetunes.prepare import PreparedFinetune
+from service.finetunes.prepare import PreparedFinetune, check_room, training_room
 from service.finetunes.upload import Trained, Upload
 from service.runtime.failures import is_infrastructure
 from service.runtime.job import ProgressWriter, Runtime
+from service.runtime.starting import StartWatch
 from storage.artifacts import Artifacts
 from storage.records import Progress
+from workers.pool.cluster import resources
 
 POLL_SECONDS = 0.5
 
@@ -81,7 +84,7 @@ def _run(runtime: Runtime, task: WorkerTask, upload: Upload) -> Trained:
     actor = start_actor()
     try:
         result = actor.run.remote(task, upload, f"owner-{runtime.keeper.lease.epoch}", use_gpu)
-        return _follow(runtime, actor, result, task)
+        return _follow(runtime, actor, result, task, gpus_each=1.0 if use_gpu else 0.0)
     except RayTaskError as error:
         raise _failure(error.cause) from error
     except RayError as error:
@@ -95,16 +98,12 @@ def _run(runtime: Runtime, task: WorkerTask, upload: Upload) -> Trained:
 
 
 def _use_gpu(task: WorkerTask) -> bool:
-    gpus = int(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
-    workers = task.settings.workers
-    if gpus == 0 or task.settings.device == "cpu":
-        return False
-    if workers > gpus:
-        raise RunFailed(
-            f"workers must be at most the GPUs of the cluster, {gpus}, but got workers={workers}",
-            code="INVALID_FINETUNE_SETTINGS",
-        )
-    return True
+    try:
+        room = training_room(resources(), task.settings)
+        check_room(room)
+    except InvalidFinetuneSettings as error:
+        raise RunFailed(str(error), code=error.code) from error
+    return room.gpus_each > 0
 
 
 def _failure(cause: Exception) -> RunFailed:
@@ -137,17 +136,35 @@ def _follow(
     actor: ActorProxy[FinetuneActor],
     result: ray.ObjectRef[Trained],
     task: WorkerTask,
+    *,
+    gpus_each: float,
 ) -> Trained:
     book = _ProgressBook(runtime, task)
+    workers = task.settings.workers
+    watch = StartWatch(
+        runtime,
+        lambda: resources().room(
+            workers=workers, gpus_each=gpus_each, placed=workers if _has_begun(actor) else 0, together=True
+        ),
+    )
     while True:
-        runtime.keeper.check()
+        (watch if book.is_empty else runtime.keeper).check()
         done, _ = ray.wait([result], timeout=POLL_SECONDS)
         asked = actor.progress.remote()
         answered, _ = ray.wait([asked], timeout=POLL_SECONDS)  # none while the actor starts
         if answered and (progress := ray.get(asked)) is not None:
+            if book.is_empty:
+                where = "GPUs" if gpus_each else "CPUs"
+                runtime.set_condition("WorkersReady", True, "Ready", f"{workers} of {workers} workers train on {where}")
             book.note(progress)
         if done:
             return ray.get(result)
+
+
+def _has_begun(actor: ActorProxy[FinetuneActor]) -> bool:
+    asked = actor.has_begun.remote()
+    answered, _ = ray.wait([asked], timeout=POLL_SECONDS)  # none while the actor starts
+    return bool(answered) and ray.get(asked)
 
 
 class _ProgressBook:
@@ -163,6 +180,11 @@ class _ProgressBook:
         self._last: TrainingProgress | None = None
         self._kept = 0
         """The first step under this lease that a state of this lease may hold."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no step was seen yet."""
+        return self._last is None
 
     def note(self, progress: TrainingProgress) -> None:
         """Progress column and events; nothing when it was seen before."""

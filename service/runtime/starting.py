@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 
 from ropewalk.wire.kinds import JOB_KINDS
-from service.runtime.job import Pool, Runtime
+from service.runtime.job import Runtime
 from workers.pool.room import Room
 
 LOOK_SECONDS = 2.0  # between two looks at the cluster
+LIMITED = "workers.limited"
+_EVENTS = 100  # of a job, among which it is looked for: it comes early
 _AT_ONCE = 50  # jobs of a kind among which those at work are looked for, the newest
 
 
@@ -19,9 +21,12 @@ class StartWatch:
     What `check` raises is what the lease keeper raises.
     """
 
-    def __init__(self, runtime: Runtime, pool: Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, runtime: Runtime, room: Callable[[], Room | None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`room`: of the workers, as of now; None where it is not known."""
         self._runtime = runtime
-        self._pool = pool
+        self._room = room
         self._clock = clock
         self._began = self._looked = clock()
 
@@ -32,12 +37,14 @@ class StartWatch:
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        if (room := self._pool.room()) is not None:
+        if (room := self._room()) is not None:
             self._runtime.set_condition("WorkersReady", False, *self._told(room, now - self._began))
 
     def _told(self, room: Room, seconds: float) -> tuple[str, str]:
         if room.placed:
             return "LoadingModel", f"{room.placed} of {room.workers} workers load the model, {seconds:.0f} s so far"
+        if room.is_free:
+            return "Starting", f"the workers' processes start, {seconds:.0f} s so far"
         return "WaitingForRoom", f"{waiting_for(room)}{self._behind()}"
 
     def _behind(self) -> str:
@@ -48,11 +55,22 @@ class StartWatch:
 
 
 def waiting_for(room: Room) -> str:
-    """What a worker needs that is not free, with what the cluster has."""
+    """What a worker needs that is not free, or all of them do, with what the cluster has."""
     needs, has = "1 CPU", f"{room.free_cpus:g} of {room.cpus:g} CPUs"
     if room.gpus_each:
         needs, has = f"1 CPU and {room.gpus_each:g} GPUs", f"{has} and {room.free_gpus:g} of {room.gpus:g} GPUs"
-    return f"a worker needs {needs} of one machine, and of the cluster's {has} are free"
+    who = "a worker needs" if not room.together or room.workers == 1 else f"each of {room.workers} workers needs"
+    begin = ", all before any begins" if room.together and room.workers > 1 else ""
+    return f"{who} {needs} of one machine{begin}, and of the cluster's {has} are free"
+
+
+def tell_limits(runtime: Runtime, room: Room | None) -> None:
+    """An event, once for a job, where the cluster cannot hold all the workers that were asked for."""
+    if (more := too_many(room)) is None:
+        return
+    told = runtime.jobs.events(runtime.job.id, limit=_EVENTS)
+    if all(event.type != LIMITED for event in told):
+        runtime.event(LIMITED, text=more)
 
 
 def too_many(room: Room | None) -> str | None:

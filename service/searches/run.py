@@ -6,7 +6,7 @@ from search_space.strategies.base import TwoKinds
 from service.pictures.plots import draw_dashboard
 from service.pictures.reading import PictureReader
 from service.runtime.job import ProgressWriter, Runtime
-from service.runtime.starting import too_many
+from service.runtime.starting import tell_limits
 from service.runtime.tracing import span
 from service.searches.loop import SearchLoop, TracePoint
 from service.searches.prepare import PreparedSearch
@@ -33,8 +33,7 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     )
     runtime.set_condition("WorkersReady", False, "Starting", f"{spec.workers} workers load the model")
     with runtime.open_pool(prepared.scorer_settings(), spec.workers) as pool:
-        if (more := too_many(pool.room())) is not None:
-            runtime.event("workers.limited", text=more)
+        tell_limits(runtime, pool.room())
         book = StoredBook(runtime, prepared, pool, study)
         reporter = _Reporter(runtime, book, study, prepared)
         loop = SearchLoop(

@@ -123,7 +123,7 @@ class StoredScores(BookScores):
                 listeners.on_complete(trial, self.summary(trial))
         missing = {trial: one for trial, one in assignments.items() if self._missing(trial, one)}
         if missing:
-            scorer = self._pool.scorer(check=StartWatch(self._runtime, self._pool).check)
+            scorer = self._pool.scorer(check=StartWatch(self._runtime, self._pool.room).check)
             more = too_many(self._pool.room())
             ready = f"{scorer.backend} on {scorer.device}" + (f"; {more}" if more else "")
             self._runtime.set_condition("WorkersReady", True, "Ready", ready)

@@ -14,6 +14,10 @@ from ropewalk.factors.factor_file import FactorFile
 class Listener:
     def __init__(self) -> None:
         self.refusals: list[Exception] = []
+        self.has_begun = False
+
+    def began(self) -> None:
+        self.has_begun = True
 
     def step_done(self, progress: TrainingProgress) -> None:
         raise AssertionError("no step can be done")

@@ -19,6 +19,7 @@ from workers.errors import ScorerUnavailable, ScoringFailed, WorkerLost
 from workers.factory import check_generator, make_generator
 from workers.generator import Generated, GenerationTask, ReadingTask, ServingTask
 from workers.pool.generation import GenerationPool
+from workers.pool.room import Room
 from workers.vllm_backend import process as vllm_process
 from workers.vllm_backend.generator import VllmGenerator
 
@@ -98,6 +99,24 @@ def test_a_pool_answers_as_a_generator_does(ray_cluster: None, transformers_sett
     expected = {f"g{n}": Generated(token_ids=generator.generate(ROPE, prompt(60, n), 6)) for n in range(3)}
     assert answers == expected
     generator.close()
+
+
+def test_more_workers_than_the_cluster_holds_do_not_keep_tasks_waiting(
+    ray_cluster: None, transformers_settings: ScorerSettings
+) -> None:
+    tasks = [GenerationTask(key=f"{n}", rope=ROPE, token_ids=prompt(8, n), max_new_tokens=1) for n in range(12)]
+    seen: list[Room] = []
+    with GenerationPool(transformers_settings, workers=1000) as pool:
+
+        def check() -> None:
+            seen.append(pool.room())
+            if not pool.is_ready:
+                assert seen[-1].placed <= seen[-1].most < 1000
+
+        answered = [outcome.task_key for outcome in pool.run(tasks, check=check)]
+        assert pool.is_ready
+    assert sorted(answered, key=int) == [task.key for task in tasks]
+    assert seen[-1].placed >= 1
 
 
 def test_a_model_that_cannot_be_opened_ends_the_run(

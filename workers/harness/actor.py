@@ -12,6 +12,10 @@ class HarnessActor:
     """One request at a time; what the harness loads goes with the process."""
 
     @ray.method
+    def here(self) -> None:
+        """Answers once the process has its place."""
+
+    @ray.method
     def run(self, request: HarnessRequest) -> tuple[HarnessScore, ...]:
         """See :func:`workers.harness.run.run_harness`."""
         return run_harness(request)

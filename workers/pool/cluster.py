@@ -8,12 +8,15 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
+from ray.exceptions import RayError
 
 from workers.errors import ScorerUnavailable, WorkerLost
 from workers.pool.ray_start import leaving_nothing, short_directory
+from workers.pool.room import Resources
 
 # Documents and factors are small; Ray's default would take 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 200 * 1024**2
@@ -73,6 +76,25 @@ def ensure_ray(
 def is_any_machine_alive() -> bool:
     """Whether the cluster that this process is connected to has a machine left."""
     return any(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def machines() -> tuple[Mapping[str, float], ...]:
+    """What each machine of the cluster has, in use or not: a worker and its ranks are on one."""
+    return tuple(node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+
+
+def resources() -> Resources:
+    """What the cluster that this process is connected to has now."""
+    return Resources(nodes=machines(), free=ray.available_resources())  # type: ignore[no-untyped-call]
+
+
+def known_resources() -> Resources | None:
+    """The same; None while this process is connected to no cluster, or to one that has died."""
+    try:
+        found = resources() if ray.is_initialized() else None
+    except RayError:
+        return None
+    return found if found is not None and found.nodes else None
 
 
 def _join(wanted: _Joined) -> None:

@@ -18,19 +18,18 @@ from evaluation.errors import EvaluationError
 from evaluation.scores.score import DocumentScore
 from ropewalk.errors import RopewalkError
 from workers.base import ScorerInfo, ScorerSettings, ScoringOutcome, ScoringTask
-from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, ScorerUnavailable, WorkerLost, WorkersError
+from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, WorkerLost, WorkersError
 from workers.pool.actor import Batch, BatchReply, WorkerIdentity
 from workers.pool.batches import TaskBatch, task_batches
-from workers.pool.cluster import ensure_ray, is_any_machine_alive
+from workers.pool.cluster import ensure_ray, is_any_machine_alive, machines, resources
 from workers.pool.nodes import Nodes
-from workers.pool.room import Room, most_workers
-from workers.pool.slots import InFlight, Slot, gpu_share, one_line
+from workers.pool.room import MOST_WAITING, Room, check_holds_one, gpu_share, most_workers
+from workers.pool.slots import InFlight, Slot, one_line
 
 _log = logging.getLogger(__name__)
 
 _BATCHES_PER_WORKER = 1  # what a crash of this process costs: nothing is scored before the last score is accepted
 _TOKENS_PER_BATCH = {"CPU": 1024, "GPU": 4096}  # as many short documents as share a forward pass, no more
-_WAITING_WORKERS = 8  # for which the cluster has no room yet
 _GROW_SECONDS = 10.0  # between two looks whether it has grown
 _POLL_SECONDS = 0.5  # how soon a `close` from another thread is noticed
 
@@ -90,7 +89,7 @@ class ScoringPool:
         self._retries: deque[TaskBatch] = deque()
         self._finished = 0  # batches, over all runs
         self._nodes = Nodes()
-        self._gpus = gpu_share(settings, workers=workers, cluster_gpus=_cluster_resources().get("GPU", 0.0))
+        self._gpus = gpu_share(settings, workers=workers, cluster_gpus=resources().all_of("GPU"))
         self._settings = settings
         self._workers = workers
         self._slots: list[Slot] = []
@@ -125,17 +124,8 @@ class ScoringPool:
 
     def room(self) -> Room:
         """What the workers need, and what the cluster has of it now."""
-        has, free = _cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
-        return Room(
-            workers=self._workers,
-            placed=sum(slot.node is not None for slot in self._slots),
-            most=most_workers(_node_resources(), gpus_each=self._gpus),
-            gpus_each=self._gpus,
-            cpus=has.get("CPU", 0.0),
-            free_cpus=free.get("CPU", 0.0),
-            gpus=has.get("GPU", 0.0),
-            free_gpus=free.get("GPU", 0.0),
-        )
+        placed = sum(slot.node is not None for slot in self._slots)
+        return resources().room(workers=self._workers, gpus_each=self._gpus, placed=placed)
 
     def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
         """What scores here: waits for the first worker to have its model loaded, and scores nothing.
@@ -248,12 +238,9 @@ class ScoringPool:
         self._check_start()
 
     def _grow(self) -> None:
-        """Start the workers that the cluster has room for, and a few more, by which one that grows sees what is wanted.
-
-        Thousands that wait for a place would slow the cluster down.
-        """
+        """Start the workers that the cluster has room for, and a few more."""
         self._grown_at = time.monotonic()
-        count = min(self._workers, most_workers(_node_resources(), gpus_each=self._gpus) + _WAITING_WORKERS)
+        count = min(self._workers, most_workers(machines(), gpus_each=self._gpus) + MOST_WAITING)
         new = range(len(self._slots), count)
         self._slots += [Slot(number=number, settings=self._settings, gpus=self._gpus) for number in new]
 
@@ -311,14 +298,7 @@ class ScoringPool:
             raise WorkerLost("a Ray cluster must have a machine, but none of this one's is alive")
         if max(waited) <= self._start_timeout_seconds:
             return
-        nodes = _node_resources()
-        if not any(node.get("CPU", 0.0) >= 1 and node.get("GPU", 0.0) >= self._gpus for node in nodes):
-            most_cpus, most_gpus = (max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
-            raise ScorerUnavailable(
-                f"a cluster must have a machine with 1 CPU and {self._gpus:g} GPUs for a worker, but after "
-                f"start_timeout_seconds={self._start_timeout_seconds:g} the most of its machines have {most_cpus:g} "
-                f"CPUs and {most_gpus:g} GPUs"
-            )
+        check_holds_one(machines(), gpus_each=self._gpus, after_seconds=self._start_timeout_seconds)
 
     def _cancel(self) -> None:
         """Forget what is in flight, and tell the workers not to begin what they have not begun."""
@@ -340,17 +320,6 @@ def _outcomes(batch: TaskBatch, reply: BatchReply) -> Iterator[ScoringOutcome]:
             worker=reply.worker,
             scorer=reply.scorer,
         )
-
-
-def _cluster_resources() -> dict[str, float]:
-    """All that the cluster has, in use or not."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources
-
-
-def _node_resources() -> list[dict[str, float]]:
-    """What each machine of the cluster has, in use or not: a worker and its ranks are on one."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]] or [{}]  # type: ignore[no-untyped-call]
 
 
 def _at_least(low: int, **values: int) -> None:

@@ -107,19 +107,6 @@ class InFlight:
         return self.slot.epoch == self.epoch
 
 
-def gpu_share(settings: ScorerSettings, *, workers: int, cluster_gpus: float) -> float:
-    """GPUs that each of `workers` reserves: as the settings say, else an even share, at most one per rank."""
-    if settings.gpus is not None:
-        return settings.gpus
-    if settings.backend == "analytic" or cluster_gpus == 0:
-        return 0.0
-    if settings.tensor_parallel > 1:
-        return float(settings.tensor_parallel)
-    if workers <= cluster_gpus:
-        return 1.0
-    return int(10_000 * cluster_gpus / workers) / 10_000  # Ray counts in ten-thousandths
-
-
 def one_line(error: Exception) -> str:
     """What Ray says in paragraphs, as a line that ends where a line should."""
     cause = error.cause if isinstance(error, RayTaskError) else error

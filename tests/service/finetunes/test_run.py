@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
@@ -28,10 +29,13 @@ from service.finetunes import run as finetuning
 from service.finetunes.run import _failure
 from service.runtime.failures import is_infrastructure
 from service.specs.finetune import FinetuneSpec
+from service.specs.search import SearchSpec
 from storage.errors import DatabaseUnreachable
+from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import Job
 from tests.helpers.processes import below
+from tests.helpers.searches import SPEC as SEARCH
 from tests.helpers.searches import controller
 from tests.helpers.tiny_llama import factor_file, tiny_directory, tiny_source
 from tests.helpers.waiting import wait_until
@@ -117,6 +121,43 @@ def test_a_pause_another_controller_and_a_killed_worker_change_nothing(
     assert (progress.fraction, progress.seconds_left) == (1.0, 0.0)
     assert progress.tokens == progress.total_tokens == report.tokens
     assert not states.exists()
+
+
+@pytest.mark.timeout(900)
+def test_a_training_that_waits_says_for_what(
+    ray_cluster: None, database: Database, tmp_path: Path, factor_file: FactorFile
+) -> None:
+    """For CPUs that others hold, then for its model; then it says that it trains. Others see what it holds."""
+    door = Door(database)
+    other = door.submit_search(SearchSpec.model_validate(SEARCH)).job.id
+    claimed = JobStore(database).claim("somebody", 600)
+    assert claimed is not None
+    holders: list[Any] = [ray.remote(num_cpus=1)(Holder).remote() for _ in range(2)]
+    ray.get([holder.held.remote() for holder in holders])
+    job_id = _submit(door, factor_file, steps=2)
+    seen: dict[str, str] = {}
+
+    def saw(reason: str) -> bool:
+        for one in door.job("finetune", job_id).conditions:
+            if one.type == "WorkersReady":
+                seen[one.reason] = one.message
+        return reason in seen
+
+    with controller(database, tmp_path):
+        wait_until(lambda: saw("WaitingForRoom"), ENDS_WITHIN_SECONDS)
+        for holder in holders:
+            ray.kill(holder)
+        wait_until(lambda: saw("Ready"), ENDS_WITHIN_SECONDS)
+        assert _ended(door, job_id).state is JobState.succeeded
+    assert seen["WaitingForRoom"] == (
+        f"a worker needs 1 CPU of one machine, and of the cluster's 0 of 2 CPUs are free; at work: {other}"
+    )
+    assert seen["Ready"] == "1 of 1 workers train on CPUs"
+
+
+class Holder:
+    def held(self) -> None:
+        pass
 
 
 @pytest.mark.timeout(900)

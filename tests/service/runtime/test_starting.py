@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.runtime.starting import too_many, waiting_for
-from workers.pool.room import Room, most_workers
+from workers.errors import ScorerUnavailable
+from workers.pool.room import Room, check_holds_one, most_workers
 
 ROOM = Room(workers=3, placed=0, most=4, gpus_each=0.0, cpus=4.0, free_cpus=0.0, gpus=0.0, free_gpus=0.0)
 GPUS = replace(ROOM, gpus_each=1.0, gpus=2.0, free_gpus=1.0, free_cpus=3.0, most=2)
@@ -20,6 +21,26 @@ def test_what_a_worker_waits_for() -> None:
     assert waiting_for(GPUS) == (
         "a worker needs 1 CPU and 1 GPUs of one machine, and of the cluster's 3 of 4 CPUs and 1 of 2 GPUs are free"
     )
+
+
+def test_workers_that_begin_together_wait_for_all_of_their_places() -> None:
+    assert waiting_for(replace(GPUS, together=True)) == (
+        "each of 3 workers needs 1 CPU and 1 GPUs of one machine, all before any begins, and of the cluster's 3 of 4 "
+        "CPUs and 1 of 2 GPUs are free"
+    )
+    assert waiting_for(replace(ROOM, workers=1, together=True)) == waiting_for(ROOM)
+    assert replace(GPUS, free_gpus=3.0, together=True).is_free
+    assert not replace(GPUS, together=True).is_free
+    assert GPUS.is_free
+    assert not ROOM.is_free
+
+
+def test_a_cluster_that_cannot_hold_a_worker_is_told_after_a_while() -> None:
+    check_holds_one([{"CPU": 2.0}], gpus_each=0.0, after_seconds=1)
+    with pytest.raises(ScorerUnavailable, match="the most of its machines have 2 CPUs and 0 GPUs"):
+        check_holds_one([{"CPU": 2.0}], gpus_each=1.0, after_seconds=1)
+    with pytest.raises(ScorerUnavailable, match="have 0 CPUs and 0 GPUs"):
+        check_holds_one([], gpus_each=0.0, after_seconds=1)
 
 
 def test_more_workers_than_the_cluster_holds_are_told_with_both_numbers() -> None:

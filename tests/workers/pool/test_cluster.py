@@ -15,7 +15,7 @@ from tests.helpers.samples import ORIGINAL_LENGTH, TARGET_LENGTH
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable
 from workers.pool.cluster import ensure_ray
-from workers.pool.slots import gpu_share
+from workers.pool.room import gpu_share
 
 ELSEWHERE = """
 import ray

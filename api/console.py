@@ -14,7 +14,7 @@ WIDE = 200  # columns
 
 def out() -> Console:
     """Standard output, for people; where it is not a terminal, nothing is cut to fit one."""
-    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+    return Console(emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def print_table(table: Table) -> None:
@@ -30,7 +30,7 @@ def print_hanging(line: Text, *, indent: int) -> None:
     if not sys.stdout.isatty():
         print_line(line.plain)
         return
-    console = Console()
+    console = Console(emoji=False)
     first, *rest = line.wrap(console, console.width - indent) if line.cell_len > console.width else [line]
     console.print(first)
     for more in rest:
@@ -39,7 +39,7 @@ def print_hanging(line: Text, *, indent: int) -> None:
 
 def err() -> Console:
     """Standard error: progress and notes."""
-    return Console(stderr=True)
+    return Console(emoji=False, stderr=True)
 
 
 def note(text: str) -> None:

@@ -277,9 +277,16 @@ class Door:
             raise JobNotFound(f"no {kind} has the id {job_id}")
         return job
 
+    def told(self, kind: JobKind, job_id: str) -> Job:
+        """One job of this kind, which says it too where it waits for other jobs of its owner. Raises: JobNotFound."""
+        return self._told(self.job(kind, job_id))
+
+    def _told(self, job: Job) -> Job:
+        return job if job.state.is_final or job.state is JobState.paused else self._limits.held_back(job)
+
     def job_of_any_kind(self, job_id: str) -> Job:
-        """One job. Raises: JobNotFound."""
-        return self._jobs.get(job_id)
+        """One job, as `told` tells it. Raises: JobNotFound."""
+        return self._told(self._jobs.get(job_id))
 
     def owner(self, job_id: str) -> str | None:
         """Who submitted a job, as named then; None where nobody knows."""

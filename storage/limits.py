@@ -3,16 +3,19 @@ controllers; what is stored is looked at when a job is submitted."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from ropewalk.wire.kinds import WAITING_FOR_OWNER as WAITING
 from storage.jobs import audit
+from storage.jobs.claims import held_back
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import EVERY_KEY, LOCAL, jobs, owner_limits
-from storage.records import Limits
+from storage.records import Condition, Job, Limits
 
 
 class OwnerLimits:
@@ -42,6 +45,17 @@ class OwnerLimits:
         with self._database.transaction() as connection:
             found = {row.owner: _limits(row) for row in connection.execute(query)}
         return next((found[name] for name in names if name in found), Limits())
+
+    @retried()
+    def held_back(self, job: Job) -> Job:
+        """The job; where it waits for others of its owner, `Progressing` says so, with both numbers."""
+        with self._database.transaction() as connection:
+            message = held_back(connection, job.id)
+        if message is None:
+            return job
+        why = Condition(type="Progressing", status=False, reason=WAITING, message=message, changed_at=job.updated_at)
+        others = tuple(one for one in job.conditions if one.type != why.type)
+        return replace(job, conditions=tuple(sorted((*others, why), key=lambda one: one.type)))
 
     @retried()
     def all(self) -> dict[str, Limits]:

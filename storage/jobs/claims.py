@@ -141,6 +141,38 @@ _HAS_ROOM = sa.text(f"""
     LEFT JOIN ropewalk.jobs ON jobs.owner = :owner AND {IN_HANDS} AND lease_expires_at > clock_timestamp()
 """)
 
+#: Of a job that nobody holds and that may be claimed: what its owner has at work, and what it may have.
+_HELD_BACK = sa.text(f"""
+    WITH {_RUNNING}
+    SELECT jobs.owner, jobs.workers,
+           coalesce(running.jobs, 0) AS at_work, coalesce(own.running_jobs, rest.running_jobs) AS most_jobs,
+           coalesce(running.workers, 0) AS workers_at_work, coalesce(own.workers, rest.workers) AS most_workers
+    FROM ropewalk.jobs
+    LEFT JOIN running ON running.owner = jobs.owner
+    LEFT JOIN ropewalk.owner_limits AS own ON own.owner = jobs.owner
+    LEFT JOIN ropewalk.owner_limits AS rest
+        ON rest.owner = '{EVERY_KEY}' AND own.owner IS NULL AND jobs.owner <> '{LOCAL}'
+    WHERE jobs.id = :job_id AND {IN_HANDS.replace("state", "jobs.state")} AND jobs.state <> 'cancelling'
+      AND (jobs.lease_expires_at IS NULL OR jobs.lease_expires_at <= clock_timestamp())
+      AND (jobs.retry_at IS NULL OR jobs.retry_at <= clock_timestamp())
+""")
+
+
+def held_back(connection: sa.Connection, job_id: str) -> str | None:
+    """Why the job waits, where that is because of the limits of its owner: with what the owner has at work, and what it
+    may have. None where it does not."""
+    row = connection.execute(_HELD_BACK, {"job_id": job_id}).one_or_none()
+    if row is None:
+        return None
+    if row.most_jobs is not None and row.at_work >= row.most_jobs:
+        return f"waits for jobs of {row.owner}, of which {row.at_work} are at work and {row.most_jobs} may be at once"
+    if row.most_workers is not None and row.workers_at_work + row.workers > row.most_workers:
+        return (
+            f"waits for workers of {row.owner}, of which {row.workers_at_work} are at work and {row.most_workers} may "
+            f"be at once: this job takes {row.workers}"
+        )
+    return None
+
 
 def _next(connection: sa.Connection, kinds: Sequence[JobKind], running: Collection[str]) -> JobRow | None:
     """The row with `db_now`, locked."""

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from ropewalk.wire.jobs import JobResource, ProgressResource
+from ropewalk.wire.kinds import WAITING_FOR_OWNER
 
 POLL_SECONDS = 0.5
 QUIET_SECONDS = 30.0  # a log that says nothing for longer looks like a program that hangs
@@ -63,9 +64,11 @@ def waits_for(job: JobResource) -> str:
     """Why the job does not go on now, as its controller says; empty where it goes on, and once it has ended."""
     if job.is_final:
         return ""
+    resting = next((one for one in job.conditions if one.type == "Progressing" and not one.status), None)
+    if resting is not None and (job.state == "queued" or resting.reason == WAITING_FOR_OWNER):
+        return resting.message
     if job.state == "queued":
-        again = next((one.message for one in job.conditions if one.type == "Progressing" and not one.status), None)
-        return again or "waits for a controller that has room for one more job"
+        return "waits for a controller that has room for one more job"
     return next((one.message for one in job.conditions if one.type == "WorkersReady" and not one.status), "")
 
 

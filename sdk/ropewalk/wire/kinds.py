@@ -95,3 +95,6 @@ KINDS: Registry[KindRow] = Registry(
 JOB_KINDS: tuple[JobKind, ...] = tuple(row.name for row in KINDS.values())
 
 BY_PREFIX: Mapping[str, KindRow] = {row.prefix: row for row in KINDS.values()}
+
+WAITING_FOR_OWNER = "WaitingForOwner"
+"""Reason of the condition `Progressing` of a job that waits because its owner has all at work that it may have."""

@@ -5,6 +5,7 @@ ApiRoomError
 ├── UnsafeBind             an address other machines reach, without any key (start-up)
 ├── PortTaken              somebody else listens on the port (start-up)
 ├── Unauthenticated        no key, or one that is unknown or revoked
+├── IssuerUnreachable      the issuer of tokens does not give its keys
 ├── InsufficientScope      the key may not do this
 ├── HostNotAllowed         the Host header is not a loopback name while no key is needed
 ├── CrossOriginRequest     a web page of another origin asked for a change
@@ -51,6 +52,12 @@ class Unauthenticated(ApiRoomError, PermissionError):
     """No key was sent, or one that is unknown or revoked."""
 
     code = "UNAUTHENTICATED"
+
+
+class IssuerUnreachable(ApiRoomError, ConnectionError):
+    """A token cannot be checked now: its issuer does not answer, or not as one."""
+
+    code = "ISSUER_UNREACHABLE"
 
 
 class InsufficientScope(ApiRoomError, PermissionError):
@@ -130,6 +137,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "MALFORMED_REQUEST": _kind(HTTPStatus.BAD_REQUEST, "The request cannot be read"),
     "VALIDATION_FAILED": _kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The request breaks a rule"),
     "UNAUTHENTICATED": _kind(HTTPStatus.UNAUTHORIZED, "An API key is needed"),
+    "ISSUER_UNREACHABLE": _kind(HTTPStatus.SERVICE_UNAVAILABLE, "The issuer of tokens cannot be reached", 5),
     "INSUFFICIENT_SCOPE": _kind(HTTPStatus.FORBIDDEN, "The API key may not do this"),
     "HOST_NOT_ALLOWED": _kind(HTTPStatus.FORBIDDEN, "The Host header is not allowed"),
     "CROSS_ORIGIN_REQUEST": _kind(HTTPStatus.FORBIDDEN, "Requests of other origins are refused"),

@@ -65,7 +65,7 @@ def run_server(
         store = usable_store(settings, home)
         database = stack.enter_context(open_database(settings))
         keys = ApiKeys(database)
-        check_bind(settings.host, keys)
+        check_bind(settings.host, keys, has_issuer=settings.oidc is not None)
         tell_ray_address(settings)
         if controller:
             # Connections of its own: no request keeps a lease waiting.

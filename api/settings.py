@@ -13,6 +13,11 @@ ROPEWALK_KEEP_ARTIFACTS    files of jobs, after their end, as 90d        (for go
 ROPEWALK_KEEP_STATES       what trainings resume from, after a rest      (for good)
 ROPEWALK_KEEP_SCORE_CACHE  cached document scores                        (for good)
 ROPEWALK_WEBHOOK_NETWORKS  networks that webhooks may lead into, , between  (public ones)
+ROPEWALK_OIDC_ISSUER   whose tokens are taken beside keys; with AUDIENCE  (nobody's)
+ROPEWALK_OIDC_AUDIENCE        for whom they must be
+ROPEWALK_OIDC_OWNER_CLAIM     whose jobs are submitted with one           sub
+ROPEWALK_OIDC_SCOPE_CLAIM     where its scopes are                        scope
+ROPEWALK_OIDC_SCOPE_PREFIX    what ours begin with there                  ropewalk:
 ROPEWALK_ROOT_PATH     prefix under which a proxy shows the server       (none)
 ROPEWALK_LOG_FORMAT    text, or json: one object a line                  text
 RAY_ADDRESS            Ray cluster to join; empty: a local one           (empty)
@@ -25,14 +30,15 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from limits import RateLimitItem
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.errors import InvalidSettings
 from api.logs import LogFormat
+from api.oidc_settings import OidcSettings, is_issuer_url
 from api.rate_limits import parse_rate
 from evaluation.models.user_path import user_path
 from ropewalk.reading.durations import seconds_of
@@ -73,6 +79,11 @@ class Settings(BaseSettings):
     keep_states: str | None = None
     keep_score_cache: str | None = None
     webhook_networks: str = ""
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_owner_claim: str = "sub"
+    oidc_scope_claim: str = "scope"
+    oidc_scope_prefix: str = "ropewalk:"
     root_path: str | None = None
     log_format: LogFormat = "text"
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -128,6 +139,19 @@ class Settings(BaseSettings):
             raise ValueError(f"must be networks such as 10.1.0.0/16,fd00::/8: {error}") from None
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_an_issuer(cls, value: str | None) -> str | None:
+        if value is not None and (not is_issuer_url(value) or "?" in value or "#" in value):
+            raise ValueError("must be the issuer's https:// URL, without a query")
+        return value
+
+    @model_validator(mode="after")
+    def _names_issuer_and_audience(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("ROPEWALK_OIDC_ISSUER and ROPEWALK_OIDC_AUDIENCE must be given together")
+        return self
+
     @field_validator("api_key")
     @classmethod
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
@@ -180,6 +204,19 @@ class Settings(BaseSettings):
         return open_store(self.artifacts, home, s3_endpoint=self.s3_endpoint)
 
     @property
+    def oidc(self) -> OidcSettings | None:
+        """Whose tokens are taken; None: nobody's."""
+        if self.oidc_issuer is None or self.oidc_audience is None:
+            return None
+        return OidcSettings(
+            issuer=self.oidc_issuer,
+            audience=self.oidc_audience,
+            owner_claim=self.oidc_owner_claim,
+            scope_claim=self.oidc_scope_claim,
+            scope_prefix=self.oidc_scope_prefix,
+        )
+
+    @property
     def server_url(self) -> str:
         """Where the client commands find the server: `ROPEWALK_URL`, else the address that `serve` would bind."""
         return self.url or http_url(self.host, self.port)
@@ -213,6 +250,8 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
+        if not first["loc"]:  # of several together
+            raise InvalidSettings(first["msg"].removeprefix("Value error, ")) from None
         raise InvalidSettings(_one_line(str(first["loc"][0]), first["msg"], first["input"])) from None
 
 

@@ -85,6 +85,7 @@ def test_every_setting_is_the_charts_or_a_value(schema: dict[str, Any]) -> None:
         ("ROPEWALK_KEEP_ARTIFACTS", "90d", True),
         ("ROPEWALK_KEEP_STATES", "12h", True),
         ("ROPEWALK_KEEP_SCORE_CACHE", "3 months", False),
+        ("ROPEWALK_OIDC_ISSUER", "http://id.example.com", False),
         ("ROPEWALK_ROOT_PATH", "/team/ropewalk", True),
         ("ROPEWALK_ROOT_PATH", "team", False),
         ("ROPEWALK_LOG_FORMAT", "json", True),

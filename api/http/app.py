@@ -13,6 +13,7 @@ from api.http.fields import no_unknown_query
 from api.http.handlers import install_handlers
 from api.http.metrics import Metrics
 from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from api.http.oidc import Issuer
 from api.http.prefix import PrefixMiddleware
 from api.http.routes import audit, evaluations, finetunes, health, models, pages, plans, searches, webhooks
 from api.rate_limits import RateLimits
@@ -66,7 +67,8 @@ def create_app(
     app.router.routes.append(DashboardRoute(open_optuna_storage))
     app.add_middleware(BodyLimitMiddleware)
     limits = RateLimits(settings.requests)
-    gatekeeper = Gatekeeper(keys, host=settings.host, limits=limits, token=token, owner_of=door.owner)
+    issuer = None if settings.oidc is None else Issuer(settings.oidc)
+    gatekeeper = Gatekeeper(keys, host=settings.host, limits=limits, token=token, issuer=issuer, owner_of=door.owner)
     app.add_middleware(AccessMiddleware, gatekeeper=gatekeeper)
     app.add_middleware(RequestContextMiddleware)
     app.add_middleware(PrefixMiddleware, configured=settings.root_path)  # added last is outermost

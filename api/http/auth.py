@@ -1,6 +1,6 @@
 """Who may do what: bearer keys with scopes, or the token in the server's home.
 
-    bind address   keys exist   then
+    bind address   keys exist   then (a token of ROPEWALK_OIDC_ISSUER is a key, and makes "yes" of "no")
     loopback       no           every request needs the token, and a Host header that is a loopback name
     loopback       yes          every request needs a key, or the token
     other          yes          every request needs a key
@@ -32,6 +32,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import CrossOriginRequest, HostNotAllowed, InsufficientScope, Unauthenticated, UnsafeBind
+from api.http.oidc import Issuer, looks_like_one
 from api.http.prefix import route_path
 from api.rate_limits import RateLimits
 from api.settings import is_loopback
@@ -87,13 +88,13 @@ NOBODY = Principal(name="nobody", scopes=frozenset(), owner="nobody")
 ANYONE_LOCAL = Principal(name="local", scopes=frozenset(SCOPES), owner="local")
 
 
-def check_bind(host: str, keys: ApiKeys) -> None:
-    """Refuse to bind an address that other machines reach while no key exists.
+def check_bind(host: str, keys: ApiKeys, *, has_issuer: bool = False) -> None:
+    """Refuse to bind an address that other machines reach while no key exists, and nobody issues tokens.
 
     Raises:
         UnsafeBind: says the rule and how to make a key.
     """
-    if not is_loopback(host) and not _active(keys):
+    if not is_loopback(host) and not has_issuer and not _active(keys):
         raise UnsafeBind(
             f"without an API key the server binds loopback addresses only, but got host={host}; "
             "make a key first: ropewalk keys create NAME"
@@ -114,12 +115,14 @@ class Gatekeeper:
         host: str,
         limits: RateLimits,
         token: str | None = None,
+        issuer: Issuer | None = None,
         owner_of: Callable[[str], str | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`token`: the home's; None, and on an address that other machines reach, only keys count.
         `owner_of`: whose the job of an id is, as a principal names its owner."""
         self._keys = keys
+        self._issuer = issuer
         self._owner_of = owner_of
         self._limits = limits
         self._verifying = threading.BoundedSemaphore(VERIFIED_AT_ONCE)
@@ -132,7 +135,7 @@ class Gatekeeper:
 
     def needs_key(self) -> bool:
         """Whether requests need a key right now."""
-        if not self._loopback:
+        if not self._loopback or self._issuer is not None:
             return True
         exist, until = self._keys_exist
         if self._clock() >= until:
@@ -209,26 +212,40 @@ class Gatekeeper:
         token = bearer_token(headers.get("authorization", ""))
         if token is None:
             self._limits.count_request(f"address {address}")
-            raise Unauthenticated(NEEDS_KEY if self.needs_key() else NEEDS_TOKEN)
+            raise Unauthenticated(self._needs())
         digest = hashlib.sha256(token.encode()).digest()
         remembered = self._verified.get(digest)
         if remembered is not None and self._clock() < remembered[1]:
             return remembered[0]
-        principal = self._verify(token, address)
+        principal, good_for = self._verify(token, address)
         with self._lock:
             if len(self._verified) >= MAX_REMEMBERED:
                 self._verified.clear()
-            self._verified[digest] = (principal, self._clock() + VERIFIED_SECONDS)
+            self._verified[digest] = (principal, self._clock() + min(good_for, VERIFIED_SECONDS))
         return principal
 
-    def _verify(self, token: str, address: str) -> Principal:
+    def _needs(self) -> str:
+        if not self.needs_key():
+            return NEEDS_TOKEN
+        return NEEDS_KEY if self._issuer is None else f"{NEEDS_KEY}; a token of {self._issuer.url} is as good"
+
+    def _verify(self, token: str, address: str) -> tuple[Principal, float]:
+        """Whose it is, and for how many seconds it is at least."""
         self._limits.check_failures(address)
+        if self._issuer is not None and looks_like_one(token):
+            try:
+                bearer = self._issuer.verify(token)
+            except Unauthenticated:
+                self._limits.count_failure(address)
+                raise
+            left = bearer.expires_at - time.time()
+            return Principal(name=bearer.name, scopes=bearer.scopes, owner=bearer.owner), left
         with self._verifying:
             key = self._keys.verify(token)
         if key is None:
             self._limits.count_failure(address)
             raise Unauthenticated("the API key is unknown or was revoked; clients take it from ROPEWALK_API_KEY")
-        return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes), owner=key.owner)
+        return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes), owner=key.owner), VERIFIED_SECONDS
 
 
 def scope_for(method: str, path: str) -> KeyScope:

@@ -73,6 +73,7 @@ def score(
     as_json: common.AsJson = False,
 ) -> None:
     """Score given factors on needle documents, without a service. NLL is in nats per answer token."""
+    from evaluation.documents.overlap import measure_overlap, told_overlap
     from evaluation.scores.score import summarise
     from workers.factory import check_places_positions
 
@@ -89,7 +90,9 @@ def score(
         check_places_positions(backend)
     built = build_documents(source, target_length, documents, seed, needles, corpus, split, skipping)
     check_reach(source, target_length)
-    warnings = model_warnings(source, target_length)
+    overlap = measure_overlap([document.token_ids for document in built])
+    shared = told_overlap(overlap, "documents")
+    warnings = (*model_warnings(source, target_length), *(() if shared is None else (shared,)))
     for warning in warnings:
         note(warning)
     with _scorer(source, target_length, backend, dtype) as scorer:
@@ -111,6 +114,7 @@ def score(
         "exact_match": summary.exact_match,
         "documents": summary.documents,
         "tokens": summary.tokens,
+        "overlap": {"share": overlap.share, "effective_documents": overlap.effective},
         **({"warnings": list(warnings)} if warnings else {}),
         "scorer": dataclasses.asdict(info),
         "document_scores": [

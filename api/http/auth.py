@@ -52,8 +52,8 @@ NEEDS_TOKEN = (
     "ROPEWALK_HOME: set ROPEWALK_HOME to the server's, or ROPEWALK_API_KEY to the token"
 )
 _COLLECTION = f"/v1/(?:{'|'.join(row.collection for row in KINDS.values())})"
-_JOB_PATH = re.compile(rf"{_COLLECTION}/(?P<id>[^/:]+)(?:[/:]|$)")
-_FOR_ALL = re.compile(rf"{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?")  # of nobody's job alone
+_JOB_PATH = re.compile(rf"(?:{_COLLECTION}|/jobs)/(?P<id>[^/:]+)(?:[/:]|$)")
+_FOR_ALL = re.compile(rf"/|{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?")  # of nobody's job alone
 FORWARDED = ("forwarded", "x-forwarded-for")  # a proxy's, behind which anybody may be
 VERIFIED_SECONDS = 30.0  # a revoked key stops working within this time; verifying costs a scrypt run
 KEYS_EXIST_SECONDS = 5.0  # the first key locks a running loopback server within this time

@@ -7,7 +7,7 @@ spans need no search in a re-tokenised text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -56,7 +56,8 @@ def check_lengths(original_length: int, target_length: int) -> None:
 class DocumentRequest:
     """Which documents: `count` of exactly `target_length` tokens with `needles` needles each, decided by `seed`.
 
-    With `skipping` they have its tokens only, and reach over `target_length` positions.
+    With `skipping` they have its tokens only, and reach over `target_length` positions. length_field: what whoever asks
+    calls the length, for refusals.
     """
 
     target_length: int
@@ -65,11 +66,12 @@ class DocumentRequest:
     split: Split = "validation"
     needles: int = 1
     skipping: Skipping | None = None
+    length_field: str = field(default="target_length", compare=False)
 
     def __post_init__(self) -> None:
         check_split(self.split)
         for name, value, least in (
-            ("target_length", self.target_length, 1),
+            (self.length_field, self.target_length, 1),
             ("count", self.count, 1),
             ("seed", self.seed, 0),
             ("needles", self.needles, 1),
@@ -186,7 +188,7 @@ class DocumentFactory:
         around = sum(len(needle.statement) + len(self._stop) + len(needle.question) for needle in needles)
         length = request.tokens - len(self._bos) - around
         if length < MIN_HAYSTACK_TOKENS:
-            name = "target_length" if request.skipping is None else "skipped tokens"
+            name = request.length_field if request.skipping is None else "skipped tokens"
             raise InvalidDocumentRequest(
                 f"{name} must leave at least {MIN_HAYSTACK_TOKENS} tokens beside the needles and questions, "
                 f"but got {name}={request.tokens}, needles={request.needles}, which leave {length}"

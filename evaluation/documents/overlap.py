@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 GRAM = 8  # tokens in a row
 MOST_GRAMS = 8192  # of a document that are compared: of longer ones a sample, the same grams in each
+_TOLD_BELOW = 0.9  # of independent documents for each document
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
@@ -47,6 +48,16 @@ class Overlap:
         """How many independent documents they are worth at least: as if their scores correlated by the text that they
         share, though needles and depths differ (Kish, Survey Sampling, 1965, 5.4)."""
         return float(self.documents**2 / self.shares.sum())
+
+
+def told_overlap(overlap: Overlap, what: str) -> str | None:
+    """A clause on `what`, documents that share so much text that they are worth fewer; None for others."""
+    if overlap.effective > _TOLD_BELOW * overlap.documents:
+        return None
+    return (
+        f"the {overlap.documents} {what} share text with each other ({overlap.share:.0%} with the one most alike) and "
+        f"are worth at least {overlap.effective:.1f} independent ones: a longer corpus has more"
+    )
 
 
 def measure_overlap(documents: Sequence[Sequence[int]]) -> Overlap:

@@ -1,15 +1,19 @@
 """Tasks of lm-evaluation-harness, on the model as it is and on the fine-tuned one."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from evaluation.models.user_path import user_path
 from ropewalk.wire.evaluation import EvaluationReport, HarnessRow, RetentionRow
+from service.errors import InvalidSpec
 from service.evaluations.contenders import BASE, FINETUNED
 from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluation
 from service.evaluations.progress import EvaluationProgress
 from service.evaluations.retention import kept
 from service.runtime.job import Runtime
 from service.specs.evaluation import EvaluationSpec
+from workers.errors import ScorerUnavailable
+from workers.harness.names import check_tasks
 from workers.harness.run import HarnessRequest, check_harness
 
 
@@ -50,7 +54,12 @@ def _path(spec: EvaluationSpec) -> str | None:
 
 
 def _check_machine(spec: EvaluationSpec) -> None:
-    check_harness(_path(spec))
+    path = _path(spec)
+    check_harness(path)
+    try:
+        check_tasks(spec.harness, None if path is None else Path(path))
+    except ScorerUnavailable as error:
+        raise InvalidSpec(str(error), pointer="/harness") from error
 
 
 def _note(report: EvaluationReport) -> str:

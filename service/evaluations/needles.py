@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation.documents.needle import NeedleDocument
+from evaluation.documents.overlap import Overlap, measure_overlap, told_overlap
 from evaluation.scores.score import DocumentScore, summarise
-from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow, RetentionRow
+from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow, OverlapRow, RetentionRow
 from service.evaluations.contenders import Setup, setups_at
 from service.evaluations.figure import Figure
 from service.evaluations.measure import Found, Measure, OwnWork, PreparedEvaluation
@@ -12,6 +13,7 @@ from service.evaluations.progress import EvaluationProgress
 from service.evaluations.retention import kept_within
 from service.runtime.job import Runtime
 from service.runtime.starting import StartWatch, tell_limits
+from service.runtime.warnings import WARNING, untold_warnings
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import ScoringFailed
 
@@ -35,6 +37,9 @@ class NeedleWork(OwnWork):
         """A row for each contender at each length."""
         prepared = self._prepared
         documents = {length: self._documents(length) for length in prepared.lengths}
+        overlaps = {length: measure_overlap([one.token_ids for one in documents[length]]) for length in documents}
+        for length, overlap in overlaps.items():
+            _tell(runtime, length, overlap)
         known: dict[Setup, tuple[DocumentScore, ...]] = {}
         for model, opened in prepared.settings().items():
             ours = [one for one in prepared.contenders if one.model == model]
@@ -49,7 +54,8 @@ class NeedleWork(OwnWork):
                 _row(one.name, length, documents[length], known[one.at(length)])
                 for one in prepared.contenders
                 for length in prepared.lengths
-            )
+            ),
+            "overlap": tuple(_overlap_row(length, overlap) for length, overlap in overlaps.items()),
         }
 
     def _documents(self, length: int) -> tuple[NeedleDocument, ...]:
@@ -60,7 +66,28 @@ class NeedleWork(OwnWork):
             count=prepared.spec.documents,
             needles=prepared.spec.needles_per_document,
             seed=prepared.seed,
+            length_field="lengths" if prepared.spec.lengths else "target_length",
         )
+
+
+def _overlap_row(length: int, overlap: Overlap) -> OverlapRow:
+    return OverlapRow(
+        length=length, documents=overlap.documents, share=overlap.share, effective_documents=overlap.effective
+    )
+
+
+def _tell(runtime: Runtime, length: int, overlap: Overlap) -> None:
+    """As a search's history has it, and as a warning of the job where it counts."""
+    runtime.event(
+        "documents.overlap",
+        length=length,
+        documents=overlap.documents,
+        share=round(overlap.share, 4),
+        effective_documents=round(overlap.effective, 1),
+    )
+    if (told := told_overlap(overlap, f"documents of {length} tokens")) is not None:
+        for warning in untold_warnings(runtime.jobs, runtime.job.id, (told,)):
+            runtime.event(WARNING, text=warning)
 
 
 def _tasks(wanted: Sequence[Setup], documents: Documents) -> Iterator[ScoringTask]:
@@ -135,7 +162,14 @@ def _note(report: EvaluationReport) -> str:
     return (
         f"{max(row.documents for row in report.rows)} held-out documents per length with needles at stratified depths. "
         "NLL is of the answer's tokens, sum over count; a document is exact when each of them is the model's first "
-        "choice."
+        f"choice.{''.join(map(_shared, report.overlap))}"
+    )
+
+
+def _shared(row: OverlapRow) -> str:
+    return (
+        f" Those of {row.length} tokens have {row.share:.0%} of their text in common with the one most alike, and are "
+        f"worth at least {row.effective_documents:.1f} independent ones."
     )
 
 
@@ -149,7 +183,7 @@ ROW = Measure(
     "answer token is the first choice; by length and depth",
     asked_by=None,
     fields=("documents", "needles_per_document"),
-    results=("rows",),
+    results=("rows", "overlap"),
     title="Needles",
     note=_note,
     figures=(NLL, EXACT),

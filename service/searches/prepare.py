@@ -81,11 +81,25 @@ class PreparedModel:
         return round(len(text) / len(sample) * len(self.factory.tokenizer.encode(sample)))
 
     def documents(
-        self, *, split: Split, length: int, count: int, needles: int, seed: int, skipping: Skipping | None = None
+        self,
+        *,
+        split: Split,
+        length: int,
+        count: int,
+        needles: int,
+        seed: int,
+        skipping: Skipping | None = None,
+        length_field: str = "target_length",
     ) -> tuple[NeedleDocument, ...]:
-        """`count` needle documents that reach over `length` tokens."""
+        """`count` needle documents that reach over `length` tokens, a spec's `length_field`."""
         request = DocumentRequest(
-            target_length=length, count=count, seed=seed, split=split, needles=needles, skipping=skipping
+            target_length=length,
+            count=count,
+            seed=seed,
+            split=split,
+            needles=needles,
+            skipping=skipping,
+            length_field=length_field,
         )
         return self.factory.build(request)
 

@@ -20,11 +20,13 @@ _OF_EACH_KIND = 50
 
 @router.get("/")
 def show_jobs(request: Request, who: deps.Who, door: deps.TheDoor) -> Response:
-    """The newest jobs; who shows neither key nor token is sent to the documentation, which is open."""
+    """The newest jobs that the key may see; who shows none is sent to the documentation, which is open."""
     prefix = request.scope.get("root_path", "")
     if who is NOBODY:
         return RedirectResponse(f"{prefix}/docs")
-    found = [job for kind in JOB_KINDS for job in page_of_jobs(door.jobs(kind, limit=_OF_EACH_KIND)).items]
+    found = [
+        job for kind in JOB_KINDS for job in page_of_jobs(door.jobs(kind, owner=who.sees, limit=_OF_EACH_KIND)).items
+    ]
     found.sort(key=lambda job: job.created_at, reverse=True)
     return _page(jobs_page(found, prefix=prefix))
 

@@ -19,6 +19,17 @@ class EvaluationRow(Report):
     """(depth in [0, 1], nats per answer token, exact) of each document."""
 
 
+class OverlapRow(Report):
+    """How much text the needle documents of one length have in common."""
+
+    length: int
+    documents: int
+    share: float
+    """Of a document's 8-grams that the one most like it has too, a mean over documents."""
+    effective_documents: float
+    """Independent documents that they are worth at least."""
+
+
 class RulerRow(Report):
     """One contender at one length: percent by RULER task, and their mean."""
 
@@ -74,6 +85,9 @@ class EvaluationReport(Report):
         None, exclude_if=lambda tokens: tokens is None, description="read for it; prompts are counted as their length"
     )
     rows: tuple[EvaluationRow, ...]
+    overlap: tuple[OverlapRow, ...] = Field(
+        (), exclude_if=lambda rows: not rows, description="of the needle documents, by length"
+    )
     ruler: tuple[RulerRow, ...] = ()
     effective_lengths: dict[str, int | None] = Field(default_factory=dict)
     """By contender: the longest length whose RULER average reaches the threshold."""

@@ -54,6 +54,19 @@ def test_score_a_baseline_and_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
     assert baseline("yarn", ROPE, 512).scaling.factors.values != factor_file().long_factor.values
 
 
+def test_what_documents_share_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = tmp_path / "same.txt"
+    words = [f"word{number}" for number in range(60)]
+    lines = [" ".join(words[at:] + words[:at]) + "." for at in range(60)]
+    text.write_text("\n\n".join(lines * 30))
+    assert run([*SCORE, *SHORT, "--factors", "yarn", "--backend", "analytic"]) == 0
+    assert _json(capsys)["overlap"]["effective_documents"] == pytest.approx(3.0, abs=0.3)
+    assert run([*SCORE, *SHORT, "--factors", "yarn", "--backend", "analytic", "--corpus", str(text)]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["overlap"]["share"] > 0.5
+    assert "note: the 3 documents share text with each other" in told.err
+
+
 def test_skipped_documents_are_scored_at_their_positions(capsys: pytest.CaptureFixture[str]) -> None:
     skips = ["--skip-tokens", "100", "--skip-gaps", "1"]
     assert run([*SCORE, *SHORT, "--factors", "yarn", *skips]) == 0

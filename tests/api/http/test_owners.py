@@ -67,6 +67,13 @@ def test_a_key_for_ones_own_jobs_sees_no_others(open_server: RunningServer) -> N
         assert mine.plan(POCKET_SPEC) is not None
         assert mine.inspect_model("pocket") is not None
         assert mine.webhooks().items == []
+        headers = {"Authorization": f"Bearer {alice}"}
+        with open_server.stranger as browser:
+            page = browser.get("/", headers=headers)
+            assert (page.status_code, job.id in page.text, theirs.id in page.text) == (200, True, False)
+            assert browser.get(f"/jobs/{job.id}", headers=headers).status_code == 200
+            assert browser.get(f"/jobs/{theirs.id}", headers=headers).status_code == 404
+            assert browser.get("/jobs/srch_00", headers=headers).status_code == 404
         mine.cancel(job.id)
     with open_server.http as http:
         dashboard = http.get("/dashboard", headers={"Authorization": f"Bearer {alice}"})

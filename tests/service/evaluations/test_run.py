@@ -19,6 +19,7 @@ from finetune.language_model import load_model
 from finetune.output.checkpoint import write_checkpoint
 from ropewalk.errors import FactorsDoNotFit
 from ropewalk.factors.factor_file import FactorFile
+from ropewalk.wire.evaluation import EvaluationReport
 from ropewalk.wire.kinds import JobState
 from ropewalk.wire.reports import FinetuneReport
 from search_space.candidates.baselines import baseline
@@ -32,6 +33,7 @@ from tests.helpers.searches import controller
 from tests.helpers.tiny_llama import make_factor_file
 from tests.helpers.waiting import wait_until
 from workers.errors import ScorerUnavailable
+from workers.harness.names import check_tasks
 
 LENGTH = 512
 ENDS_WITHIN_SECONDS = 300.0
@@ -114,10 +116,35 @@ def test_everything_is_measured_for_everyone(
     assert [(row["name"], row["length"]) for row in result["ruler"]] == [(name, LENGTH) for name in names]
     for row in result["ruler"]:
         assert 0.0 <= row["scores"]["niah_single_1"] == row["average"] <= 100.0
+    (overlap,) = result["overlap"]
+    assert (overlap["length"], overlap["documents"]) == (LENGTH, 2)
     assert result["effective_lengths"] == dict.fromkeys(names, LENGTH), "every average reaches a threshold of 0"
     kept = {(one["name"], one["measure"]): one["kept"] for one in result["retention"]}
     assert kept["found factors", "perplexity"] == 100.0
     assert kept["fine-tuned", "next-token accuracy"] == pytest.approx(100.0, abs=1.0)
+
+
+def test_what_documents_share_is_told(database: Database, tmp_path: Path) -> None:
+    """Of a text that says little: the job's history, its result and its warnings have it."""
+    words = [f"word{number}" for number in range(60)]
+    lines = [" ".join(words[at:] + words[:at]) + "." for at in range(60)]
+    (tmp_path / "same.txt").write_text("\n\n".join(lines * 30))
+    spec = {"model": "pocket", "target_length": 512, "documents": 6, "corpus": str(tmp_path / "same.txt")}
+    door = Door(database)
+    given = EvaluationSpec.model_validate({**spec, "scorer": {"backend": "analytic"}})
+    job = door.submit_evaluation(given).job
+    with controller(database, tmp_path, lease_seconds=60.0):
+        wait_until(lambda: door.job("evaluation", job.id).state.is_final)
+    result = door.job("evaluation", job.id).result_json
+    assert result is not None
+    short, long = EvaluationReport.from_json(result).overlap
+    assert (short.length, long.length, long.documents) == (256, 512, 6)
+    assert long.share > 0.5
+    assert 1.0 <= long.effective_documents < 3.0
+    told = [warning for warning in door.warnings(job.id) if "share text with each other" in warning]
+    assert any("6 documents of 512 tokens share text" in one for one in told)
+    events = [event for event in door.events("evaluation", job.id) if event.type == "documents.overlap"]
+    assert [json.loads(event.data_json)["length"] for event in events] == [256, 512]
 
 
 def test_a_checkpoint_directory_is_evaluated_as_the_job_that_wrote_it(
@@ -211,14 +238,19 @@ def test_harness_tasks_of_ones_own(
     ]
     (kept,) = result["retention"]
     assert (kept["name"], kept["measure"], kept["length"]) == ("fine-tuned", "own_task: acc", None)
-    spec["harness"] = ["no_such_task"]
-    job = Door(database).submit_evaluation(EvaluationSpec.model_validate(spec)).job
-    with controller(database, tmp_path):
-        wait_until(lambda: Door(database).job("evaluation", job.id).state.is_final, ENDS_WITHIN_SECONDS)
-    ended = Door(database).job("evaluation", job.id)
-    assert ended.state is JobState.failed
-    assert "no_such_task" in (ended.error_message or "")
-    assert ended.progress.document_passes == 0, "it is told before anything is scored"
+    for named, told in (
+        ("no_such_task", f"tasks of lm-evaluation-harness or of {tmp_path}, but got 'no_such_task'"),
+        ("own_tsak", "but got 'own_tsak'; did you mean 'own_task'?"),
+        ("hellaswg", "but got 'hellaswg'; did you mean 'hellaswag'?"),
+    ):
+        with pytest.raises(InvalidSpec, match=told) as no:
+            Door(database).submit_evaluation(EvaluationSpec.model_validate({**spec, "harness": [named]}))
+        assert no.value.pointer == "/harness"
+
+
+@pytest.mark.skipif(not HAS_HARNESS, reason="lm-eval is not installed")
+def test_tasks_of_the_harness_itself_are_known_in_no_time() -> None:
+    check_tasks(["hellaswag", "gsm8k", "mmlu", "flores_afr-eng", "bertaqa", "RC_tasks"], None)
 
 
 def test_tasks_are_named_or_all(tmp_path: Path) -> None:
@@ -247,6 +279,11 @@ def test_what_is_wrong_with_a_spec_is_said(fields: dict[str, Any], told: str) ->
 @pytest.mark.parametrize(
     ("fields", "error", "told"),
     [
+        (
+            {"lengths": [2]},
+            InvalidDocumentRequest,
+            "^lengths must leave at least 8 tokens .* but got lengths=2, needles=1",
+        ),
         ({"tasks": ["cwe"], "lengths": [600]}, InvalidDocumentRequest, r"at least \d+ tokens .* RULER's cwe"),
         ({"tasks": ["vt"], "scorer": {"backend": "analytic"}}, ScorerUnavailable, "backend=transformers"),
         ({"tasks": ["qa_1"], "squad": "/nowhere/dev-v2.0.json"}, CorpusNotFound, "must exist"),

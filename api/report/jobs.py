@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import importlib.resources
-import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from api.report.curves import best_chart, factors_chart, loss_chart
 from ropewalk.client.progress import best, done, large, time_left, waits_for
 from ropewalk.factors.exports.registry import EXPORTS
 from ropewalk.names import short_name
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.jobs import EventResource, JobResource, JobSummary
 from ropewalk.wire.kinds import KINDS
-from ropewalk.wire.pictures import FactorsPicture
+from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.reports import FinetuneReport, SearchReport
 
+_SHOWN_EVENTS = 200
 AGAIN_SECONDS = 5  # until a browser asks again for what is not final
-_WIDTH, _HEIGHT, _EDGE = 640.0, 260.0, 34.0
 _EXTRA = (
     "progress { width: 100%; height: 14px; } a { color: var(--finetuned); } "
     ".curve { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 3; } "
+    ".curve.loss { stroke: var(--finetuned); } .curve.through { stroke-dasharray: none; } "
+    ".curve.dashed { stroke-dasharray: 7 4; } .curve.dotted { stroke-dasharray: 2 3; } "
+    ".curve.mixed { stroke-dasharray: 10 3 2 3; } "
     ".curve.found { stroke: var(--found); stroke-width: 2.5; stroke-dasharray: none; } "
-    "h2, td { overflow-wrap: anywhere; } svg text { fill: var(--soft); font-size: 18px; } "
+    "h2, td { overflow-wrap: anywhere; } svg text { text-anchor: start; fill: var(--soft); font-size: 18px; } "
     "svg { max-width: 100%; height: auto; }"
 )
 
@@ -49,8 +52,15 @@ def jobs_page(jobs: Sequence[JobSummary], *, prefix: str) -> str:
     return _page("Jobs", f"<section>{told}</section>{more}", moving=moving)
 
 
-def job_page(job: JobResource, *, events: Sequence[EventResource], factors: FactorsPicture | None, prefix: str) -> str:
-    """One job: state, progress, what it waits for, its verdict, what can be downloaded, and its history."""
+def job_page(
+    job: JobResource,
+    *,
+    events: Sequence[EventResource],
+    pictures: SearchPictures | None,
+    prefix: str,
+) -> str:
+    """One job: state, progress, what it waits for, its verdict, what can be downloaded, curves, and its history.
+    `events`: all that is drawn of; the newest are shown."""
     spec, progress = job.spec, job.progress
     model, length = _name(spec.get("model")), spec.get("target_length")
     title = f"{model or job.kind}{'' if length is None else f' to {length:,} tokens'}"
@@ -58,15 +68,16 @@ def job_page(job: JobResource, *, events: Sequence[EventResource], factors: Fact
     passes = f"{progress.document_passes:,} document passes, {large(progress.tokens or 0)} tokens"
     facts = [job.state.value, progress.stage if progress.stage != job.state else "", progress.note, passes]
     facts += [best(progress), waits, " ".join(f"{name}={value}" for name, value in job.labels.items())]
-    share = done(job)
+    share, newest = done(job), reversed(events[-_SHOWN_EVENTS:])
     parts = [
         f'<p><a href="{prefix}/">all jobs</a></p>',
         f"<section><h2>{escape(job.id)}</h2><p>{escape('; '.join(fact for fact in facts if fact))}</p>"
         f'<progress max="1" value="{share:.3f}" aria-label="done">{100 * share:.0f} %</progress>'
         f"{''.join(f'<p>{escape(warning)}</p>' for warning in job.warnings)}</section>",
         _ending(job, prefix),
-        "" if factors is None or factors.leader is None else _curves(factors),
-        f"<section><h2>History</h2>{_table(('UTC', 'event', 'data'), map(_event, reversed(events)))}</section>",
+        "" if pictures is None else best_chart(pictures.best_so_far) + factors_chart(pictures.factors),
+        loss_chart(events),
+        f"<section><h2>History</h2>{_table(('UTC', 'event', 'data'), map(_event, newest))}</section>",
     ]
     return _page(title, "".join(parts), moving=not job.is_final)
 
@@ -93,32 +104,6 @@ def _ending(job: JobResource, prefix: str) -> str:
             return f"<section><h2>Checkpoint</h2><p><code>{escape(checkpoint)}</code> on the server</p></section>"
         case _:
             return f'<section><h2>Report</h2><p><a href="{address}/report">tables and charts</a></p></section>'
-
-
-def _curves(picture: FactorsPicture) -> str:
-    """Rescale factor over pair index: the leader drawn through, baselines broken, each named at its end."""
-    assert picture.leader is not None
-    curves = [*((one, "curve") for one in picture.baselines), (picture.leader, "curve found")]
-    most = max(max(one.factors) for one, _ in curves)
-    last = max(len(picture.leader.factors) - 1, 1)
-
-    def place(pair: int, factor: float) -> str:
-        x = _EDGE + pair / last * (_WIDTH - 4 * _EDGE)
-        return f"{x:.1f},{_HEIGHT - _EDGE - math.log(factor) / max(math.log(most), 1e-9) * (_HEIGHT - 2 * _EDGE):.1f}"
-
-    drawn = "".join(
-        f'<polyline class="{mark}" points="{" ".join(place(*point) for point in enumerate(one.factors))}">'
-        f"<title>{escape(one.name)}</title></polyline>"
-        for one, mark in curves
-    )
-    return (
-        "<section><h2>Factors</h2><p>Rescale factor over pair index, fast pairs first, on a log axis: "
-        f"{escape(picture.leader.name)} drawn through, {len(picture.baselines)} analytic baselines broken.</p>"
-        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="rescale factors by pair">{drawn}'
-        f'<text x="2" y="{_EDGE - 8:g}">{most:.3g}</text><text x="2" y="{_HEIGHT - _EDGE:g}">1</text>'
-        f'<text x="{_EDGE:g}" y="{_HEIGHT - 10:g}">pair 0</text>'
-        f'<text x="{_WIDTH - 4 * _EDGE:g}" y="{_HEIGHT - 10:g}">pair {last}</text></svg></section>'
-    )
 
 
 def _event(event: EventResource) -> tuple[str, ...]:

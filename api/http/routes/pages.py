@@ -10,12 +10,15 @@ from api.http.routes.evaluations import PAGE_POLICY
 from api.report.jobs import job_page, jobs_page
 from api.wire.jobs import event_resource, job_resource
 from api.wire.jobs import job_page as page_of_jobs
+from ropewalk.wire.jobs import EventResource
 from ropewalk.wire.kinds import JOB_KINDS
+from service.door import Door
 from storage.records import Job
 
 router = APIRouter(include_in_schema=False)
 
 _OF_EACH_KIND = 50
+_MOST_EVENTS = 20_000
 
 
 @router.get("/")
@@ -35,10 +38,22 @@ def show_jobs(request: Request, who: deps.Who, door: deps.TheDoor) -> Response:
 def show_job(job_id: str, request: Request, door: deps.TheDoor) -> Response:
     """One job of any kind."""
     job: Job = door.job_of_any_kind(job_id)
-    picture = door.pictures(job.id).factors if job.kind == "search" and job.started_at is not None else None
-    events = [event_resource(event) for event in door.events(job.kind, job.id, limit=MAX_EVENTS)]
+    pictures = door.pictures(job.id) if job.kind == "search" and job.started_at is not None else None
+    events = _all_events(door, job)
     shown = job_resource(job, door.warnings(job.id))
-    return _page(job_page(shown, events=events, factors=picture, prefix=request.scope.get("root_path", "")))
+    prefix = request.scope.get("root_path", "")
+    return _page(job_page(shown, events=events, pictures=pictures, prefix=prefix))
+
+
+def _all_events(door: Door, job: Job) -> list[EventResource]:
+    """Up to a bound: a training has one for each step."""
+    found: list[EventResource] = []
+    while len(found) < _MOST_EVENTS:
+        page = door.events(job.kind, job.id, after=found[-1].id if found else 0, limit=MAX_EVENTS)
+        found += [event_resource(event) for event in page]
+        if len(page) < MAX_EVENTS:
+            break
+    return found
 
 
 def _page(text: str) -> HTMLResponse:

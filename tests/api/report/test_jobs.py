@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.report.curves import loss_chart
+from ropewalk.wire.kinds import JobState
+from storage.postgres.database import Database
 from storage.records import Progress
-from tests.helpers.http_server import RunningServer, add_trials, claimed_search, finish_search
+from tests.helpers.http_server import RunningServer, add_trials, claimed_search, finish_search, running_server
+from tests.helpers.searches import SPEC, run_to_end
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr")
@@ -68,6 +73,50 @@ def test_a_running_search_says_how_far_it_is_and_comes_again(server: RunningServ
     assert "7 document passes" in page
     assert "best NLL 0.5000" in page
     assert "<polyline" in page
+
+
+def test_a_finished_search_has_its_pictures(database: Database, tmp_path: Path) -> None:
+    with running_server(database) as server:
+        job = run_to_end(database, tmp_path, SPEC)
+        with server.http as http:
+            page = http.get(f"/jobs/{job.id}").text
+    assert job.state == "succeeded"
+    assert (
+        page.index("<h2>Verdict") < page.index("<h2>Best so far") < page.index("<h2>Factors") < page.index("<h2>Hist")
+    )
+    assert "<title>best so far</title>" in page
+    assert page.count("<svg") == 2
+    _check_points(page)
+
+
+def test_a_training_has_its_loss_curve(server: RunningServer) -> None:
+    created = server.jobs.create("finetune", json.dumps({"factors": {}})).job
+    claimed = server.jobs.claim("test", 60)
+    assert claimed is not None
+    for state in (JobState.preparing, JobState.training):
+        server.jobs.transition(claimed[1], state)
+    for step in (*range(1, 700), *range(600, 1200)):  # an interruption did a hundred steps again
+        data = {"step": step, "steps": 1199, "loss_long": 3.0 / step, "loss_short": 2.0 / step, "loss_middle": None}
+        server.jobs.append_event(claimed[1], "training.step", json.dumps(data))
+    with server.http as http:
+        page = http.get(f"/jobs/{created.id}").text
+    assert "<h2>Loss" in page
+    assert "by kind of rows: long drawn through, short drawn dotted." in page
+    assert "step 1<" in page
+    assert "step 1199<" in page, "all of them, however many pages of events they are"
+    assert page.count("<polyline") == 2
+    assert page.count("training.step") == 200, "the history shows the newest"
+    _check_points(page)
+    assert loss_chart(()) == ""
+
+
+def _check_points(page: str) -> None:
+    """Every curve lies within its picture."""
+    for curve in re.findall(r'points="([^"]+)"', page):
+        for point in curve.split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= 640
+            assert 0 <= y <= 260
 
 
 def test_links_lead_below_the_prefix_of_a_proxy(server: RunningServer) -> None:

@@ -56,7 +56,7 @@ def factor_contents(file: FactorFile, base: BaseModel) -> tuple[list[Content], d
             text = row.write(file)
         except InvalidFactorFile:  # the family's class in that program cannot hold factors
             continue
-        path = FACTORS_NAME if name == "json" else f"{name}.{'csv' if row.media_type == CSV else 'json'}"
+        path = FACTORS_NAME if name == "json" else "factors.csv" if row.media_type == CSV else f"{name}.json"
         contents.append(Content(path, text))
         about[path] = row.summary
     return contents, about

@@ -158,7 +158,7 @@ def test_the_factors_of_a_search(capsys: pytest.CaptureFixture[str], hub: str, s
     api = HfApi(endpoint=hub, token="hf_writer")
     files = set(api.list_repo_files("lab/factors"))
     assert files - {".gitattributes"} == set(done["files"])
-    assert {"README.md", "factors.json", "hf.json", "vllm.json"} <= files
+    assert {"README.md", "factors.json", "factors.csv", "hf.json", "vllm.json"} <= files
     assert done["url"].endswith(f"lab/factors/commit/{done['commit']}")
 
     card = read(hub, "lab/factors", "README.md")

@@ -12,7 +12,7 @@ import threading
 from typing import TextIO
 
 STDERR = 2
-_END = os.urandom(16)  # the last line of the pipe
+_END = os.urandom(16).hex().encode()  # the last line of the pipe, and one line
 _EXIT_SECONDS = 2.0
 _LEVELS = {
     "D": logging.DEBUG,

@@ -93,9 +93,9 @@ def score(
     overlap = measure_overlap([document.token_ids for document in built])
     shared = told_overlap(overlap, "documents")
     warnings = (*model_warnings(source, target_length), *(() if shared is None else (shared,)))
-    for warning in warnings:
-        note(warning)
     with _scorer(source, target_length, backend, dtype) as scorer:
+        for warning in warnings:  # what is refused is told alone
+            note(warning)
         scores = _score_all(scorer, given, built, quiet=as_json)
         info = scorer.info
     summary = summarise(scores)

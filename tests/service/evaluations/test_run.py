@@ -38,6 +38,7 @@ from workers.harness.names import check_tasks
 LENGTH = 512
 ENDS_WITHIN_SECONDS = 300.0
 HAS_HARNESS = importlib.util.find_spec("lm_eval") is not None
+needs_harness = pytest.mark.skipif(not HAS_HARNESS, reason="needs lm-evaluation-harness (the extra eval)")
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_without_the_harness_its_tasks_are_refused(database: Database) -> None:
         Door(database).submit_evaluation(spec)
 
 
-@pytest.mark.skipif(not HAS_HARNESS, reason="needs lm-evaluation-harness (the extra eval)")
+@needs_harness
 def test_harness_tasks_of_ones_own(
     ray_cluster: None, database: Database, tmp_path: Path, factors: FactorFile, checkpoint: Path
 ) -> None:
@@ -248,7 +249,7 @@ def test_harness_tasks_of_ones_own(
         assert no.value.pointer == "/harness"
 
 
-@pytest.mark.skipif(not HAS_HARNESS, reason="lm-eval is not installed")
+@needs_harness
 def test_tasks_of_the_harness_itself_are_known_in_no_time() -> None:
     check_tasks(["hellaswag", "gsm8k", "mmlu", "flores_afr-eng", "bertaqa", "RC_tasks"], None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -36,7 +37,7 @@ def test_every_public_name_and_method_has_its_place_in_the_reference(site: Path)
     }
     names = {f"ropewalk.{name}" for name in ropewalk.__all__ if name != "__version__"}
     for name in ("Client", "AsyncClient", "Factors"):
-        methods = {key for key, value in vars(getattr(ropewalk, name)).items() if key[0] != "_" and callable(value)}
+        methods = {key for key, _ in inspect.getmembers(getattr(ropewalk, name), callable) if key[0] != "_"}
         names |= {f"ropewalk.{name}.{method}" for method in methods}
     assert names <= found, names - found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -117,5 +118,5 @@ def test_the_page_names_what_there_is() -> None:
     assert {"Client", "AsyncClient", "generate", "find_factors"} <= names
     assert sorted(names - set(ropewalk.__all__)) == []
     methods = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`.*?) \|", page, flags=re.MULTILINE))))
-    public = {name for name, value in vars(Client).items() if callable(value) and not name.startswith("_")}
+    public = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")}
     assert public - methods == {"close"}

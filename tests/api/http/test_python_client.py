@@ -36,13 +36,19 @@ from tests.helpers.waiting import free_port
 def _public(of: type) -> dict[str, str]:
     return {
         name: str(inspect.signature(value)).replace("AsyncIterator", "Iterator")
-        for name, value in vars(of).items()
-        if inspect.isfunction(value) and not name.startswith("_")
+        for name, value in inspect.getmembers(of, inspect.isfunction)
+        if not name.startswith("_")
     }
 
 
 def test_both_clients_have_the_same_calls() -> None:
     assert _public(AsyncClient) == _public(Client)
+    assert _public(Client)["cancel"] == "(self, job_id: str) -> ropewalk.wire.jobs.JobResource"
+
+
+def test_one_client_blocks_and_the_other_is_awaited() -> None:
+    assert inspect.iscoroutinefunction(AsyncClient.cancel)
+    assert not inspect.iscoroutinefunction(Client.cancel)
 
 
 def test_a_search_from_submission_to_factors(server: RunningServer) -> None:

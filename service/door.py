@@ -1,16 +1,11 @@
 """What clients may do: submit, inspect, pause, resume, cancel and delete. No HTTP here, no Ray."""
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from evaluation.models.source import ModelSource
-from finetune.config import FinetuneSettings
-from finetune.errors import InvalidFinetuneSettings
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.inspection import Inspection
 from ropewalk.wire.kinds import JobKind, JobState
@@ -19,26 +14,22 @@ from ropewalk.wire.plan import Plan
 from ropewalk.wire.reports import SearchReport
 from service.artifacts.copies import StoredModels
 from service.artifacts.store import ArtifactStore, verified
-from service.errors import FileMissing, InvalidSpec, LimitReached
-from service.evaluations.prepare import prepare_evaluation
+from service.errors import FileMissing
 from service.files import Files
-from service.finetunes.prepare import check_room, factor_file_of, prepare_finetune, training_room
+from service.finetunes.prepare import factor_file_of
 from service.inspection.making import inspect_model
 from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
-from service.runtime.starting import too_many
-from service.runtime.warnings import WARNING, told_warnings
-from service.searches.prepare import finetune_settings, prepare_search
-from service.searches.starts import starts_of
-from service.searches.validation import FINALISTS, most_passes
+from service.runtime.warnings import told_warnings
 from service.specs.base import with_labels
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.inspection import InspectionSpec
 from service.specs.plan import PlanOptions
 from service.specs.search import SearchSpec
+from service.submissions import Submissions
 from service.webhooks.addresses import Network
 from service.webhooks.desk import WebhookDesk
 from storage.artifacts import Artifacts
@@ -52,47 +43,19 @@ from storage.postgres.database import Database
 from storage.records import (
     Artifact,
     AuditEntry,
-    Created,
     Event,
-    IdempotencyRequest,
     Job,
     Page,
     StoredScore,
     TrialRecord,
-    Turn,
 )
 from storage.scores.store import ScoreStore
 from storage.study.reading import trial_page
-from workers.base import ScorerSettings
 from workers.pool.room import Resources
 
 Action = Literal["cancel", "pause", "resume"]
 
-AnySpec = TypeVar("AnySpec", SearchSpec, FinetuneSpec, EvaluationSpec)
-
 logger = logging.getLogger("ropewalk.api")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchEstimate:
-    """What a valid spec will cost at most."""
-
-    spec: SearchSpec
-    candidates: int
-    baselines: int
-    document_passes: int
-    """Over search documents."""
-    tokens: int
-    """Of those passes."""
-    validation_document_passes: int
-    validation_tokens: int
-    warnings: tuple[str, ...]
-    """What the user must know of the model."""
-
-
-def _at_commit(spec: AnySpec, source: ModelSource) -> AnySpec:
-    """With the commit of a Hub's model in its name: branches and tags move while a job waits, is paused or retried."""
-    return spec if source.revision is None else spec.model_copy(update={"model": source.reference})
 
 
 class Door:
@@ -111,7 +74,6 @@ class Door:
         `webhook_networks`: where webhooks may lead beside the public internet. `resources`: what the cluster has that
         jobs run on, as of now; None where this process does not know it."""
         self._database = database
-        self._resources = resources
         self._jobs = JobStore(database)
         self._scores = ScoreStore(database)
         self._deletion = Deletion(database)
@@ -120,7 +82,8 @@ class Door:
         self._files = None if home is None else Files(home, store)
         self._rows = Artifacts(database)
         store = store if self._files is None else self._files.store
-        self._stored = None if home is None or store is None else StoredModels(database, store, home)
+        stored = None if home is None or store is None else StoredModels(database, store, home)
+        self.submissions = Submissions(database, files=self._files, stored=stored, resources=resources)
 
     def inspect_model(self, spec: InspectionSpec) -> Inspection:
         """What a model is; no database is asked.
@@ -129,33 +92,6 @@ class Door:
             EvaluationError, RopewalkError: the model cannot be found, read or extended; says why.
         """
         return inspect_model(spec.model, target_length=spec.target_length, original_length=spec.original_length)
-
-    def validate_search(self, spec: SearchSpec) -> SearchEstimate:
-        """Check a spec without submitting it.
-
-        Raises:
-            JobNotFound, FactorsNotReady: of the search that it begins with.
-            InvalidSpec, EvaluationError, RopewalkError, WorkersError: what the spec got wrong.
-        """
-        spec = spec.with_corpus()
-        prepared = prepare_search(spec, weights=False, starts=starts_of(spec, self._database))
-        spec = _at_commit(spec, prepared.model.source)
-        if spec.finetune is not None:
-            settings = finetune_settings(spec.finetune, prepared.model.source, spec.target_length)
-            self._check_training(settings, "/finetune/workers")
-        validation = most_passes(
-            prepared.num_baselines + FINALISTS, prepared.num_baselines, spec.objective.validation_documents
-        )
-        return SearchEstimate(
-            spec=spec,
-            candidates=prepared.strategy.max_candidates,
-            baselines=prepared.num_baselines,
-            document_passes=prepared.strategy.max_document_passes,
-            tokens=prepared.strategy.max_tokens,
-            validation_document_passes=validation,
-            validation_tokens=validation * spec.target_length,
-            warnings=(*prepared.warnings, *self._too_many(prepared.scorer_settings(), spec.workers)),
-        )
 
     def plan_search(self, spec: SearchSpec, options: PlanOptions) -> Plan:
         """What a search would cost; errors as `service.plans.making.plan_search`."""
@@ -168,103 +104,6 @@ class Door:
     def plan_evaluation(self, spec: EvaluationSpec, options: PlanOptions) -> Plan:
         """What an evaluation would cost; errors as `service.plans.making.plan_evaluation`."""
         return plan_evaluation(spec, Device.of(options), jobs=self._jobs)
-
-    def submit_search(
-        self,
-        spec: SearchSpec,
-        *,
-        idempotency: IdempotencyRequest | None = None,
-        creator: str | None = None,
-        owner: str | None = None,
-        priority: int = 0,
-    ) -> Created:
-        """Accept a search; errors as `validate_search`, LimitReached and IdempotencyConflict."""
-        estimate = self.validate_search(spec)
-        turn = Turn(priority=priority, workers=spec.workers, owner=owner)
-        return self._create("search", estimate.spec, idempotency, creator, turn, estimate.warnings)
-
-    def submit_finetune(
-        self,
-        spec: FinetuneSpec,
-        *,
-        idempotency: IdempotencyRequest | None = None,
-        creator: str | None = None,
-        owner: str | None = None,
-        priority: int = 0,
-    ) -> Created:
-        """Accept a fine-tuning job; errors as `prepare_finetune`, LimitReached and IdempotencyConflict."""
-        prepared = prepare_finetune(spec, self._jobs, quickly=True)
-        self._check_training(prepared.settings, "/settings/workers")
-        spec = _at_commit(spec, prepared.source)
-        turn = Turn(priority=priority, workers=spec.settings.workers or 1, owner=owner)
-        return self._create("finetune", spec, idempotency, creator, turn)
-
-    def submit_evaluation(
-        self,
-        spec: EvaluationSpec,
-        *,
-        idempotency: IdempotencyRequest | None = None,
-        creator: str | None = None,
-        owner: str | None = None,
-        priority: int = 0,
-    ) -> Created:
-        """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
-        prepared = prepare_evaluation(spec, self._jobs, stored=self._stored, quickly=True)
-        turn = Turn(priority=priority, workers=spec.workers, owner=owner)
-        spec = _at_commit(prepared.spec, prepared.model.source)
-        told = {line: None for one in prepared.settings().values() for line in self._too_many(one, spec.workers)}
-        return self._create("evaluation", spec, idempotency, creator, turn, (*prepared.warnings, *told))
-
-    def _too_many(self, settings: ScorerSettings, workers: int) -> tuple[str, ...]:
-        """What is told of more workers than the cluster has room for."""
-        known = self._resources()
-        more = None if known is None else too_many(known.room_for_scoring(settings, workers=workers))
-        return () if more is None else (more,)
-
-    def _check_training(self, settings: FinetuneSettings, pointer: str) -> None:
-        """Raise InvalidSpec for a training that the cluster cannot hold."""
-        if (known := self._resources()) is None:
-            return
-        try:
-            check_room(training_room(known, settings))
-        except InvalidFinetuneSettings as error:
-            raise InvalidSpec(str(error), pointer=pointer) from error
-
-    def _create(
-        self,
-        kind: JobKind,
-        spec: SearchSpec | FinetuneSpec | EvaluationSpec,
-        idempotency: IdempotencyRequest | None,
-        creator: str | None,
-        turn: Turn,
-        warnings: Sequence[str] = (),
-    ) -> Created:
-        owner = turn.owner or creator
-        if owner is not None:
-            self._check_limits(owner, turn)
-        return self._jobs.create(
-            kind,
-            spec.canonical_json(),
-            tuple(sorted(spec.labels.items())),
-            idempotency=idempotency,
-            creator=creator,
-            first_events=[(WARNING, json.dumps({"text": warning})) for warning in warnings],
-            turn=turn,
-        )
-
-    def _check_limits(self, owner: str, turn: Turn) -> None:
-        """What no waiting would make right; jobs at work are counted when one is claimed."""
-        limits = self._limits.of(owner)
-        if limits.workers is not None and turn.workers > limits.workers:
-            raise LimitReached(f"workers must be at most {limits.workers} for {owner}, but got workers={turn.workers}")
-        if limits.stored_bytes is None or self._files is None:
-            return
-        stored = self._files.size(self._limits.owned(owner, self._files.job_ids()))
-        if stored >= limits.stored_bytes:
-            raise LimitReached(
-                f"files of {owner} must be less than {limits.stored_bytes} bytes, but its jobs have {stored}: "
-                "have some of them deleted first"
-            )
 
     def job(self, kind: JobKind, job_id: str) -> Job:
         """One job of this kind.

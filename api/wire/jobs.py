@@ -21,7 +21,7 @@ from storage.records import Artifact, Condition, Event, Job, Page
 
 if TYPE_CHECKING:
     # These bring the database drivers along.
-    from service.door import SearchEstimate
+    from service.submissions import SearchEstimate
     from storage.jobs.deletion import Deleted
 
 

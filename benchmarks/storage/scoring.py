@@ -109,7 +109,7 @@ def run_search_here(
     """Run one search to its end in this thread."""
     watch = Stopwatch()
     jobs = JobStore(database)
-    submitted = Door(database).submit_search(spec).job.id
+    submitted = Door(database).submissions.submit_search(spec).job.id
     claimed = jobs.claim("benchmark", LEASE_SECONDS, ["search"])
     assert claimed is not None
     job, lease = claimed

@@ -74,7 +74,7 @@ def controller(
 
 def run_to_end(database: Database, home: Path, spec: dict[str, Any], open_pool: OpenPool | None = None) -> Job:
     door = Door(database)
-    job = door.submit_search(SearchSpec.model_validate(spec)).job
+    job = door.submissions.submit_search(SearchSpec.model_validate(spec)).job
     with controller(database, home, open_pool, lease_seconds=60.0):  # nobody dies, however busy the machine
         wait_until(lambda: door.job("search", job.id).state.is_final)
     return door.job("search", job.id)

@@ -30,10 +30,12 @@ def search(**changes: Any) -> SearchSpec:
 
 def test_a_search_is_told_and_runs_to_its_end(database: Database, tmp_path: Path) -> None:
     door = Door(database, resources=lambda: TWO_CPUS)
-    assert door.validate_search(search()).warnings == (TOLD,)
-    assert door.validate_search(search(workers=2)).warnings == ()
-    assert Door(database).validate_search(search()).warnings == (), "a server without a controller does not know"
-    job = door.submit_search(search()).job
+    assert door.submissions.validate_search(search()).warnings == (TOLD,)
+    assert door.submissions.validate_search(search(workers=2)).warnings == ()
+    assert Door(database).submissions.validate_search(search()).warnings == (), (
+        "a server without a controller does not know"
+    )
+    job = door.submissions.submit_search(search()).job
     assert door.warnings(job.id) == (TOLD,)
     with controller(database, tmp_path, lease_seconds=60.0):
         wait_until(lambda: door.job("search", job.id).state.is_final)
@@ -46,7 +48,7 @@ def test_an_evaluation_is_told(database: Database) -> None:
         {"model": "pocket", "target_length": 512, "documents": 4, "workers": 1000, "scorer": {"backend": "analytic"}}
     )
     door = Door(database, resources=lambda: TWO_CPUS)
-    assert door.warnings(door.submit_evaluation(spec).job.id) == (TOLD,)
+    assert door.warnings(door.submissions.submit_evaluation(spec).job.id) == (TOLD,)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +62,12 @@ def test_a_training_is_refused(database: Database, cluster: Resources, workers: 
     door = Door(database, resources=lambda: cluster)
     settings = {"steps": 1, "workers": workers}
     with pytest.raises(InvalidSpec, match=message) as no:
-        door.submit_finetune(FinetuneSpec.model_validate({"factors": _factors(), "settings": settings}))
+        door.submissions.submit_finetune(FinetuneSpec.model_validate({"factors": _factors(), "settings": settings}))
     assert no.value.pointer == "/settings/workers"
     with pytest.raises(InvalidSpec, match=message) as no:
-        door.validate_search(search(workers=1, target_length=1024, finetune=settings))
+        door.submissions.validate_search(search(workers=1, target_length=1024, finetune=settings))
     assert no.value.pointer == "/finetune/workers"
-    door.submit_finetune(FinetuneSpec.model_validate({"factors": _factors(), "settings": {"steps": 1}}))
+    door.submissions.submit_finetune(FinetuneSpec.model_validate({"factors": _factors(), "settings": {"steps": 1}}))
 
 
 def _factors() -> Any:

@@ -102,7 +102,7 @@ class Submission:
         self.readable.check(spec)
 
     def accept(self, spec: Spec, submit: Callable[..., Created]) -> JobResource:
-        """The 202 of a creation by a `submit_` of the door, or of its replay: the same principal, key, path and spec
+        """The 202 of a creation by one of `Submissions`, or of its replay: the same principal, key, path and spec
         (defaults filled in) make the same job."""
         created = submit(
             spec,

@@ -52,7 +52,7 @@ SpecBody = Annotated[
 def create_evaluation(spec: SpecBody, door: deps.TheDoor, submission: common.TheSubmission) -> JobResource:
     """Submit an evaluation."""
     submission.check(spec)
-    return submission.accept(spec, door.submit_evaluation)
+    return submission.accept(spec, door.submissions.submit_evaluation)
 
 
 add_job_routes(

@@ -32,7 +32,7 @@ SpecBody = Annotated[
 def create_finetune(spec: SpecBody, door: deps.TheDoor, submission: common.TheSubmission) -> JobResource:
     """Submit a fine-tuning job."""
     submission.check(spec)
-    return submission.accept(spec, door.submit_finetune)
+    return submission.accept(spec, door.submissions.submit_finetune)
 
 
 add_job_routes(

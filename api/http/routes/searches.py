@@ -75,9 +75,9 @@ def create_search(
     """Submit a search. Everything that can be wrong with the spec is refused here, before the job exists."""
     submission.check(spec)
     if validate_only:
-        estimate = estimate_resource(door.validate_search(spec))
+        estimate = estimate_resource(door.submissions.validate_search(spec))
         return Response(estimate.model_dump_json(), media_type="application/json")
-    return submission.accept(spec, door.submit_search)
+    return submission.accept(spec, door.submissions.submit_search)
 
 
 add_job_routes(

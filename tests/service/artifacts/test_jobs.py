@@ -56,7 +56,7 @@ def claimed(jobs: JobStore, kind: str = "finetune") -> Lease:
 
 def test_a_search_leaves_its_factors_in_the_bucket(database: Database, bucket: ArtifactStore, tmp_path: Path) -> None:
     door = Door(database, home=tmp_path / "home", store=bucket)
-    job_id = door.submit_search(SearchSpec.model_validate(SPEC)).job.id
+    job_id = door.submissions.submit_search(SearchSpec.model_validate(SPEC)).job.id
     with controller(database, tmp_path / "home", store=bucket, lease_seconds=60.0):
         wait_until(lambda: door.job("search", job_id).state.is_final)
     text = door.factor_file(job_id).to_json().encode()
@@ -155,20 +155,20 @@ def test_a_store_that_is_away_costs_no_search_and_is_told(
     OwnerLimits(database).set("team", Limits(stored_bytes=10), actor="a")
     s3.stop()
     try:
-        job_id = door.submit_search(SearchSpec.model_validate(SPEC)).job.id
+        job_id = door.submissions.submit_search(SearchSpec.model_validate(SPEC)).job.id
         with controller(database, tmp_path / "home", store=bucket, lease_seconds=60.0):
             wait_until(lambda: door.job("search", job_id).state.is_final)
         (failed,) = [one for one in door.events("search", job_id, limit=1000) if one.type == "artifact.failed"]
         assert "the store must answer, but does not" in failed.data_json
         assert door.job("search", job_id).state is JobState.succeeded
         with pytest.raises(FilesUnreachable):
-            door.submit_search(SearchSpec.model_validate(SPEC), owner="team")
+            door.submissions.submit_search(SearchSpec.model_validate(SPEC), owner="team")
         with pytest.raises(FilesUnreachable):
             Housekeeper(database, tmp_path, store=bucket).clean()
     finally:
         s3.start()
     Housekeeper(database, tmp_path, store=bucket).clean()
-    door.submit_search(SearchSpec.model_validate(SPEC), owner="team")
+    door.submissions.submit_search(SearchSpec.model_validate(SPEC), owner="team")
 
 
 KILLED = """

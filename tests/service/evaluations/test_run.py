@@ -78,7 +78,7 @@ def finished_finetune(jobs: JobStore, checkpoint: Path, factors: FactorFile) -> 
 
 def evaluate(database: Database, home: Path, spec: dict[str, Any]) -> dict[str, Any]:
     door = Door(database)
-    job = door.submit_evaluation(EvaluationSpec.model_validate(spec)).job
+    job = door.submissions.submit_evaluation(EvaluationSpec.model_validate(spec)).job
     with controller(database, home):
         wait_until(lambda: door.job("evaluation", job.id).state.is_final, ENDS_WITHIN_SECONDS)
     ended = door.job("evaluation", job.id)
@@ -133,7 +133,7 @@ def test_what_documents_share_is_told(database: Database, tmp_path: Path) -> Non
     spec = {"model": "pocket", "target_length": 512, "documents": 6, "corpus": str(tmp_path / "same.txt")}
     door = Door(database)
     given = EvaluationSpec.model_validate({**spec, "scorer": {"backend": "analytic"}})
-    job = door.submit_evaluation(given).job
+    job = door.submissions.submit_evaluation(given).job
     with controller(database, tmp_path, lease_seconds=60.0):
         wait_until(lambda: door.job("evaluation", job.id).state.is_final)
     result = door.job("evaluation", job.id).result_json
@@ -190,13 +190,13 @@ def test_an_adapter_is_merged_first(database: Database, factors: FactorFile, tmp
     (tmp_path / "adapter_config.json").write_text("{}")
     door, jobs = Door(database), JobStore(database)
     with pytest.raises(InvalidSpec, match=r"finetune_id must .* `ropewalk merge .*checkpoint=DIRECTORY") as refused:
-        door.submit_evaluation(EvaluationSpec(finetune_id=finished_finetune(jobs, tmp_path, factors)))
+        door.submissions.submit_evaluation(EvaluationSpec(finetune_id=finished_finetune(jobs, tmp_path, factors)))
     assert refused.value.pointer == "/finetune_id"
     with pytest.raises(InvalidSpec, match=r"checkpoint must .* `ropewalk merge ") as refused:
-        door.submit_evaluation(EvaluationSpec(checkpoint=str(tmp_path)))
+        door.submissions.submit_evaluation(EvaluationSpec(checkpoint=str(tmp_path)))
     assert refused.value.pointer == "/checkpoint"
     with pytest.raises(InvalidSpec, match=r"checkpoint must be a directory that holds config.json and factors.json"):
-        door.submit_evaluation(EvaluationSpec(checkpoint=str(tmp_path / "nothing")))
+        door.submissions.submit_evaluation(EvaluationSpec(checkpoint=str(tmp_path / "nothing")))
     with pytest.raises(ValidationError, match="at most one of finetune_id and checkpoint"):
         EvaluationSpec(checkpoint=str(tmp_path), finetune_id="ft_1")
 
@@ -205,7 +205,7 @@ def test_an_adapter_is_merged_first(database: Database, factors: FactorFile, tmp
 def test_without_the_harness_its_tasks_are_refused(database: Database) -> None:
     spec = EvaluationSpec(target_length=LENGTH, harness=("hellaswag",))
     with pytest.raises(ScorerUnavailable, match=r"pip install '\.\[eval\]'"):
-        Door(database).submit_evaluation(spec)
+        Door(database).submissions.submit_evaluation(spec)
 
 
 @needs_harness
@@ -245,7 +245,7 @@ def test_harness_tasks_of_ones_own(
         ("hellaswg", "but got 'hellaswg'; did you mean 'hellaswag'?"),
     ):
         with pytest.raises(InvalidSpec, match=told) as no:
-            Door(database).submit_evaluation(EvaluationSpec.model_validate({**spec, "harness": [named]}))
+            Door(database).submissions.submit_evaluation(EvaluationSpec.model_validate({**spec, "harness": [named]}))
         assert no.value.pointer == "/harness"
 
 
@@ -295,4 +295,4 @@ def test_what_cannot_run_here_is_refused_before_the_job(
 ) -> None:
     spec = EvaluationSpec.model_validate({"target_length": 1024, "documents": 2, **fields})
     with pytest.raises(error, match=told):
-        Door(database).submit_evaluation(spec)
+        Door(database).submissions.submit_evaluation(spec)

@@ -57,7 +57,7 @@ def expected(tiny_source: ModelSource, factor_file: FactorFile, tmp_path_factory
 
 def _submit(door: Door, file: FactorFile, **settings: Any) -> str:
     spec = {"factors": json.loads(file.to_json()), "settings": {**SETTINGS, **settings}}
-    return door.submit_finetune(FinetuneSpec.model_validate(spec)).job.id
+    return door.submissions.submit_finetune(FinetuneSpec.model_validate(spec)).job.id
 
 
 def _seen(door: Door, job_id: str, type: str) -> list[int]:
@@ -129,7 +129,7 @@ def test_a_training_that_waits_says_for_what(
 ) -> None:
     """For CPUs that others hold, then for its model; then it says that it trains. Others see what it holds."""
     door = Door(database)
-    other = door.submit_search(SearchSpec.model_validate(SEARCH)).job.id
+    other = door.submissions.submit_search(SearchSpec.model_validate(SEARCH)).job.id
     claimed = JobStore(database).claim("somebody", 600)
     assert claimed is not None
     holders: list[Any] = [ray.remote(num_cpus=1)(Holder).remote() for _ in range(2)]

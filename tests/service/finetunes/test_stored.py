@@ -67,7 +67,7 @@ def test_pauses_kills_and_an_outage_change_nothing(
     store = open_store(f"s3://{BUCKET}/{tmp_path.name}", tmp_path, s3_endpoint=s3.url)
     door = Door(database, home=tmp_path / "api", store=store)
     spec = {"factors": json.loads(factor_file.to_json()), "settings": SETTINGS}
-    job_id = door.submit_finetune(FinetuneSpec.model_validate(spec)).job.id
+    job_id = door.submissions.submit_finetune(FinetuneSpec.model_validate(spec)).job.id
     with controller(database, tmp_path / "one", store=store):
         wait_until(lambda: max(_steps(door, job_id, "training.step"), default=0) > KEPT_EVERY, ENDS_WITHIN_SECONDS)
         door.request("finetune", job_id, "pause")

@@ -56,7 +56,7 @@ def raising(error: Exception, *, at: Callable[[int], bool]) -> OpenPool:
 
 
 def submitted(database: Database, **changes: Any) -> str:
-    return Door(database).submit_search(SearchSpec.model_validate(EVOLUTION | changes)).job.id
+    return Door(database).submissions.submit_search(SearchSpec.model_validate(EVOLUTION | changes)).job.id
 
 
 def job_of(database: Database, search_id: str) -> Job:

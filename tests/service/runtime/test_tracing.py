@@ -46,7 +46,7 @@ def test_a_search_leaves_a_span_per_stage_generation_and_document_score(
     listener = Listener()
     logging.getLogger("ropewalk.controller").addHandler(listener)
     door = Door(database)
-    search_id = door.submit_search(SearchSpec.model_validate(SPEC)).job.id
+    search_id = door.submissions.submit_search(SearchSpec.model_validate(SPEC)).job.id
     with controller(database, tmp_path, lambda settings, workers: LocalPool(settings, refuse=refuse)):
         wait_until(lambda: door.job("search", search_id).state.is_final)
     logging.getLogger("ropewalk.controller").removeHandler(listener)

@@ -42,9 +42,9 @@ def test_a_search_of_a_branch_stays_at_the_commit_that_it_was_submitted_with(
         first = _push(api, POCKET)
         door = Door(database)
         spec = SearchSpec.model_validate({**SPEC, "model": "lab/pocket@main"})
-        assert door.validate_search(spec).spec.model == f"lab/pocket@{first}"
+        assert door.submissions.validate_search(spec).spec.model == f"lab/pocket@{first}"
         assert door.plan_search(spec, PlanOptions()).model == "lab/pocket"
-        job = door.submit_search(spec).job
+        job = door.submissions.submit_search(spec).job
         moved = _push(api, POCKET, max_position_embeddings=384)
         use_hub(url, tmp_path / "another machine", monkeypatch)
         with controller(database, tmp_path, lease_seconds=60.0):
@@ -56,8 +56,10 @@ def test_a_search_of_a_branch_stays_at_the_commit_that_it_was_submitted_with(
         assert factors.original_max_position_embeddings == 256
 
         assert resolve_model("lab/pocket@main", weights=False).revision == moved
-        finetune = door.submit_finetune(FinetuneSpec.model_validate({"search_id": job.id, "settings": {"steps": 1}}))
-        evaluation = door.submit_evaluation(
+        finetune = door.submissions.submit_finetune(
+            FinetuneSpec.model_validate({"search_id": job.id, "settings": {"steps": 1}})
+        )
+        evaluation = door.submissions.submit_evaluation(
             EvaluationSpec.model_validate({"search_id": job.id, "documents": 4, "scorer": {"backend": "analytic"}})
         )
         for created in (finetune, evaluation):

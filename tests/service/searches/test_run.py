@@ -177,7 +177,7 @@ def test_a_killed_controller_is_replaced_and_nothing_changes(
     undisturbed = undisturbed_end(spec)
     monkeypatch.setattr(threading, "excepthook", lambda args: None)  # the thread that "dies"
     door = Door(database)
-    job = door.submit_search(SearchSpec.model_validate(spec)).job
+    job = door.submissions.submit_search(SearchSpec.model_validate(spec)).job
     with controller(database, tmp_path, lambda settings, _: LocalPool(settings, die_after=die_after)):
         wait_until(lambda: door.job("search", job.id).lease_epoch >= 1)
         wait_until(lambda: not any(thread.name == f"job-{job.id}" for thread in threading.enumerate()))
@@ -193,7 +193,7 @@ def test_a_killed_controller_is_replaced_and_nothing_changes(
 
 def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Path, undisturbed_end: EndOf) -> None:
     door = Door(database)
-    job = door.submit_search(SearchSpec.model_validate(SPEC)).job
+    job = door.submissions.submit_search(SearchSpec.model_validate(SPEC)).job
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
         wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)
@@ -208,7 +208,7 @@ def test_pause_and_resume_give_the_same_factors(database: Database, tmp_path: Pa
 
 def test_cancel_keeps_the_trials(database: Database, tmp_path: Path) -> None:
     door = Door(database)
-    job = door.submit_search(SearchSpec.model_validate(SPEC)).job
+    job = door.submissions.submit_search(SearchSpec.model_validate(SPEC)).job
 
     with controller(database, tmp_path, lambda settings, _: Slow(settings)):
         wait_until(lambda: door.job("search", job.id).progress.document_passes > 12)

@@ -42,18 +42,18 @@ def test_a_search_at_another_length_begins_with_the_best_shapes(database: Databa
 def test_what_cannot_be_begun_with_is_refused(database: Database, tmp_path: Path) -> None:
     door = Door(database)
     with pytest.raises(JobNotFound):
-        door.submit_search(spec_of("srch_00"))
-    queued = door.submit_search(spec_of())
+        door.submissions.submit_search(spec_of("srch_00"))
+    queued = door.submissions.submit_search(spec_of())
     with pytest.raises(FactorsNotReady, match=f"ended with factors, but {queued.job.id} is queued"):
-        door.submit_search(spec_of(queued.job.id))
+        door.submissions.submit_search(spec_of(queued.job.id))
     door.request("search", queued.job.id, "cancel")
     source = run_to_end(database, tmp_path, RACING)
     with pytest.raises(
         InvalidSpec, match="strategies that take starts, such as auto, but got strategy evolution"
     ) as no:
-        door.submit_search(spec_of(source.id, strategy=SPEC["strategy"]))
+        door.submissions.submit_search(spec_of(source.id, strategy=SPEC["strategy"]))
     assert no.value.pointer == "/start_from"
-    waiting = door.submit_search(spec_of(source.id))
+    waiting = door.submissions.submit_search(spec_of(source.id))
     with pytest.raises(JobInUse, match=waiting.job.id):
         door.delete("search", source.id, actor="a")
 

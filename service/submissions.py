@@ -16,8 +16,9 @@ from service.files import Files
 from service.finetunes.prepare import check_room, prepare_finetune, training_room
 from service.runtime.starting import too_many
 from service.runtime.warnings import WARNING
-from service.searches.prepare import finetune_settings, prepare_search
+from service.searches.prepare import prepare_search
 from service.searches.starts import starts_of
+from service.searches.training import finetune_settings
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec

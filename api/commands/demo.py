@@ -20,6 +20,6 @@ def demo(
     as_json: common.AsJson = False,
 ) -> int:
     """Search, validate, fine-tune and evaluate the pocket model over REST, against a server that this starts."""
-    from api.demo import run_demo
+    from api.demo.run import run_demo
 
     return run_demo(load_settings(), output=output, seed=seed, as_json=as_json)

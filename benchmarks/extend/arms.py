@@ -14,7 +14,7 @@ from benchmarks.extend.stability import Stability
 from benchmarks.measuring import Measured
 from benchmarks.search.pocket_scorer import ORIGINAL_LENGTH
 from service.ablations.cells import write_whole
-from service.searches.prepare import PreparedModel, prepare_model
+from service.searches.model import PreparedModel, prepare_model
 
 LENGTHS = (ORIGINAL_LENGTH, 1024, 2048)
 SEEDS = (0, 1, 2)

@@ -18,7 +18,7 @@ from evaluation.models.source import config_sha256, model_sha256
 from evaluation.scores.score import DocumentScore
 from evaluation.scores.served_rope import ServedRope
 from ropewalk.rope.scaling import Scaling
-from service.searches.prepare import PreparedModel
+from service.searches.model import PreparedModel
 from workers.base import ScorerInfo, ScorerSettings
 from workers.transformers_backend.generator import TransformersGenerator
 

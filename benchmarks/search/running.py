@@ -37,7 +37,8 @@ from search_space.strategies.seeds import seed_baselines
 from service.ablations.cells import write_whole
 from service.searches.books import InMemoryBook
 from service.searches.loop import FinishedSearch, SearchLoop
-from service.searches.prepare import prepare_model, prepare_search
+from service.searches.model import prepare_model
+from service.searches.prepare import prepare_search
 from service.searches.results import decide
 
 CHECKPOINTS = (16, 32, 64, 128, 256, 537, 1344, 5000, 13440)  # full documents' tokens, at which the leader is looked at

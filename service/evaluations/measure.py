@@ -18,7 +18,7 @@ from service.evaluations.contenders import Contender, Setup, setups_at
 from service.evaluations.figure import Figure
 from service.evaluations.progress import EvaluationProgress
 from service.runtime.job import Runtime
-from service.searches.prepare import PreparedModel, scorer_settings
+from service.searches.model import PreparedModel, scorer_settings
 from service.specs.evaluation import EvaluationSpec
 from workers.base import ScorerSettings
 from workers.generator import Generated, ServingTask

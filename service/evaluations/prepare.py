@@ -18,7 +18,7 @@ from service.evaluations.contenders import Checkpoint, contenders
 from service.evaluations.measure import Measure, PreparedEvaluation
 from service.evaluations.measures import MEASURES
 from service.finetunes.prepare import factor_file_of
-from service.searches.prepare import prepare_model
+from service.searches.model import prepare_model
 from service.specs.evaluation import EvaluationSpec
 from storage.jobs.store import JobStore
 from workers.factory import check_generator, check_model_fits, check_scorer

@@ -14,7 +14,7 @@ from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.reports import FinetuneReport, SearchReport
 from service.errors import FactorsNotReady, InvalidSpec
 from service.finetunes.upload import Trained
-from service.searches.prepare import check_training_data, finetune_settings
+from service.searches.training import check_training_data, finetune_settings
 from service.specs.finetune import FinetuneSpec
 from storage.jobs.store import JobStore
 from workers.pool.room import Resources, Room

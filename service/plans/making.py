@@ -19,7 +19,8 @@ from service.plans.model import PlannedModel
 from service.plans.text import text_notes
 from service.plans.training import training_notes, training_work
 from service.plans.work import GIB, Device, Work
-from service.searches.prepare import finetune_settings, strategy_of
+from service.searches.strategy import strategy_of
+from service.searches.training import finetune_settings
 from service.searches.validation import FINALISTS, most_passes
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec

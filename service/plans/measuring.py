@@ -9,7 +9,7 @@ from evaluation.documents.needle import NeedleDocument
 from ropewalk.rope.scaling import Scaling
 from service.plans.model import PlannedModel
 from service.plans.work import GIB, Device
-from service.searches.prepare import prepare_model, scorer_settings
+from service.searches.model import prepare_model, scorer_settings
 from service.specs.search import SearchSpec
 from workers.arithmetic import choose_device, device_name
 from workers.base import Scorer

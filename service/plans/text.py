@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evaluation.errors import EvaluationError
-from service.searches.prepare import prepare_model
+from service.searches.model import prepare_model
 from service.specs.search import SearchSpec
 
 _HELD_OUT = 0.4

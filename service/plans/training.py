@@ -11,7 +11,7 @@ from finetune.rows import row_tokens
 from search_space.candidates.cost import GRADIENT_COST, Spent
 from service.plans.model import PlannedModel
 from service.plans.work import Device, Work
-from service.searches.prepare import finetune_settings
+from service.searches.training import finetune_settings
 from service.specs.finetune import FinetuneOptions
 
 _BF16_BYTES = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.demo import SPEC, plan_lines
+from api.demo.run import SPEC, plan_lines
 from ropewalk.client.progress import large
 from service.plans.making import plan_search
 from service.plans.work import Device

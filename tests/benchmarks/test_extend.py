@@ -13,7 +13,7 @@ from evaluation.documents.windows import WindowScore
 from evaluation.scores.score import DocumentScore
 from ropewalk.rope.rescale_factors import RescaleFactors
 from ropewalk.rope.scaling import Scaling
-from service.searches.prepare import prepare_model
+from service.searches.model import prepare_model
 
 LENGTH = 320
 

@@ -11,7 +11,7 @@ from evaluation.documents.skipping import Skipping
 from ropewalk.rope.rescale_factors import RescaleFactors
 from ropewalk.rope.scaling import Scaling
 from search_space.candidates.baselines import baseline
-from service.searches.prepare import prepare_model
+from service.searches.model import prepare_model
 from workers.base import ScorerSettings
 from workers.transformers_backend.scorer import TransformersScorer
 

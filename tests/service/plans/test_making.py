@@ -21,7 +21,8 @@ from service.evaluations.measures import MEASURES
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
 from service.searches.offline import run_offline
-from service.searches.prepare import finetune_settings, prepare_search
+from service.searches.prepare import prepare_search
+from service.searches.training import finetune_settings
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.plan import PlanOptions

@@ -14,6 +14,21 @@ import pytest
 from tests.helpers.paths import ROOT
 
 FILES = sorted((ROOT / "tests").rglob("*.py"))
+ROOMS = (
+    "api",
+    "benchmarks",
+    "evaluation",
+    "examples",
+    "finetune",
+    "scripts",
+    "sdk",
+    "search_space",
+    "service",
+    "storage",
+    "workers",
+)
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 356, 73  # at most; near 250 and 10 is where they should be
 HEAVY = {"psycopg", "ray", "sqlalchemy", "torch", "transformers"}
 COLLECT = """
 import json
@@ -56,6 +71,20 @@ def test_what_tests_share_is_a_helper(path: Path) -> None:
 )
 def test_the_rule_finds_what_it_forbids(code: str) -> None:
     assert not all(_shared(name) for name in _imported(ast.parse(code)))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    """Tests may be longer: a file of them is read one by one."""
+    text = path.read_text()
+    long = {
+        node.name: lines
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > LINES_OF_A_FUNCTION
+    }
+    assert long == {}
+    assert text.count("\n") <= LINES_OF_A_FILE, "split it by what its parts are"
 
 
 def _collected(*arguments: str) -> tuple[set[str], dict[str, list[str]]]:

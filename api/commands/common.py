@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -205,18 +205,22 @@ def local_path(given: str) -> str:
     return f"{found.resolve()}{separator}{column}" if exists(found) else given
 
 
-def put(spec: dict[str, Any], path: str, value: object) -> None:
-    """Set `a.b` of a spec to an option's value; options that were not given (None) change nothing.
+def put(spec: dict[str, Any], options: Mapping[str, object]) -> None:
+    """Set each `a.b` of a spec to its option's value; options that were not given (None) change nothing.
 
     Raises:
         BadInput: the spec has something other than an object on the way.
     """
-    if value is None:
-        return
-    *way, name = path.split(".")
+    for path, value in options.items():
+        if value is not None:
+            *way, name = path.split(".")
+            _object_at(spec, way)[name] = value
+
+
+def _object_at(spec: dict[str, Any], way: Sequence[str]) -> dict[str, Any]:
     for part in way:
         inner = spec.setdefault(part, {})
         if not isinstance(inner, dict):
             raise BadInput(f"{part} must be an object in the spec, but got {inner!r}")
         spec = inner
-    spec[name] = value
+    return spec

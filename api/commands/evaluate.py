@@ -6,14 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from api.commands import common, live
-from api.commands.jobs import FactorsOption, SearchOption, after_submission
-from api.commands.searches import finish
-from api.console import err, print_line
+from api.commands.jobs import FactorsOption, SearchOption
+from api.console import err
 from evaluation.ruler.tasks import TASKS
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
 from ropewalk.reading.lengths import tokens_of
-from ropewalk.wire.kinds import JobState
 
 
 def register(app: typer.Typer) -> None:
@@ -63,11 +61,10 @@ def evaluate(
     as_json: common.AsJson = False,
 ) -> int:
     """Evaluate a model at several lengths with given factors and the baselines: needles, RULER, text, harness."""
-    given_factors = None if factors is None else common.factors_to_send(factors)
     spec: dict[str, Any] = {"labels": common.labels_of(label), "baselines": baselines}
-    options = {
+    given = {
         "search_id": search,
-        "factors": given_factors,
+        "factors": None if factors is None else common.factors_to_send(factors),
         "finetune_id": finetune,
         "checkpoint": common.server_path(checkpoint),
         "model": common.server_path(model),
@@ -88,25 +85,20 @@ def evaluate(
         "workers": workers,
         "seed": seed,
     }
-    for path, value in options.items():
-        common.put(spec, path, value)
+    common.put(spec, given)
     if html is not None:
         common.make_place(html)
     with common.client() as client:
         job = client.submit_evaluation(spec, idempotency_key=idempotency_key, priority=priority)
-        if html is None:
-            return after_submission(client, job, wait=wait, as_json=as_json)
-        return _write_report(client, job.id, html, as_json=as_json)
+        code = live.after_submission(client, job, wait=wait or html is not None, as_json=as_json)
+        return code if html is None else _write_report(client, job.id, html, code)
 
 
-def _write_report(client: Client, job_id: str, html: Path, *, as_json: bool) -> int:
-    if not as_json:
-        print_line(job_id)
-    job = live.follow(client, job_id, as_json=as_json)
-    if job.state is JobState.succeeded:
+def _write_report(client: Client, job_id: str, html: Path, code: int) -> int:
+    if code == 0:
         common.write_text(html, client.report(job_id))
         err().print(f"report written to {html}", soft_wrap=True)
-    return finish(job, as_json=as_json)
+    return code
 
 
 def _lengths(text: str | None) -> list[int] | None:

@@ -6,11 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from api.commands import common, live
-from api.commands.searches import finish
 from api.console import print_json, print_line
 from ropewalk.client.errors import BadInput
-from ropewalk.client.sync import Client
-from ropewalk.wire.jobs import JobResource
 
 SearchOption = Annotated[str | None, typer.Option("--search", help="Use the factors of this search.")]
 FactorsOption = Annotated[str | None, typer.Option("--factors", help="A factor file; - for stdin.")]
@@ -46,7 +43,7 @@ def finetune(
     if (search is None) == (factors is None):
         raise BadInput("exactly one of --search and --factors must be given")
     spec: dict[str, Any] = {"labels": common.labels_of(label)}
-    options = {
+    given = {
         "search_id": search,
         "factors": None if factors is None else common.factors_to_send(factors),
         "model": common.server_path(model),
@@ -59,11 +56,10 @@ def finetune(
         "settings.lora_rank": lora_rank,
         "settings.seed": seed,
     }
-    for path, value in options.items():
-        common.put(spec, path, value)
+    common.put(spec, given)
     with common.client() as client:
         job = client.submit_finetune(spec, idempotency_key=idempotency_key, priority=priority)
-        return after_submission(client, job, wait=wait, as_json=as_json)
+        return live.after_submission(client, job, wait=wait, as_json=as_json)
 
 
 def merge(
@@ -81,13 +77,3 @@ def merge(
         raise BadInput(f"the adapter must be readable and the output writable, but {error}") from error
     result = {"path": str(output), "model": file.model.name, "target_length": file.target_length}
     print_json(result) if as_json else print_line(str(output))
-
-
-def after_submission(client: Client, job: JobResource, *, wait: bool, as_json: bool) -> int:
-    """Print the job, or follow it to its end; the exit code."""
-    if not wait:
-        print_json(job) if as_json else print_line(job.id)
-        return 0
-    if not as_json:
-        print_line(job.id)
-    return finish(live.follow(client, job.id, as_json=as_json), as_json=as_json)

@@ -11,12 +11,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api.console import err, note, out, print_json, print_table
+from api.console import err, note, out, print_json, print_line, print_table
 from ropewalk.client.errors import ApiError, ServerUnreachable
 from ropewalk.client.progress import Moment, ProgressLines, best, done, large, passes, time_left, waits_for
 from ropewalk.client.sync import Client
 from ropewalk.wire.evaluation import EvaluationReport
 from ropewalk.wire.jobs import EventResource, JobResource
+from ropewalk.wire.kinds import JobState
 from ropewalk.wire.reports import FinetuneReport, Report, SearchReport
 
 _SCORES = ("nll", "perplexity", "exact_match", "documents")
@@ -37,6 +38,26 @@ def follow(client: Client, job_id: str, *, as_json: bool) -> JobResource:
     """Wait for a job's end; live bars unless only JSON is wanted."""
     with _telling_how_to_come_back(job_id):
         return client.wait(job_id) if as_json else _view(client, job_id).run()
+
+
+def after_submission(client: Client, job: JobResource, *, wait: bool, as_json: bool) -> int:
+    """Print the job and its warnings, or follow it to its end; the exit code."""
+    for warning in job.warnings:
+        note(warning)
+    if not as_json:
+        print_line(job.id)
+    elif not wait:
+        print_json(job)
+    return finish(follow(client, job.id, as_json=as_json), as_json=as_json) if wait else 0
+
+
+def finish(job: JobResource, *, as_json: bool) -> int:
+    """Tell how a job ended; 0 only if it succeeded."""
+    if as_json:
+        print_json(job)
+    else:
+        print_result(job)
+    return 0 if job.state is JobState.succeeded else 1
 
 
 @contextmanager

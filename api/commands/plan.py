@@ -56,8 +56,7 @@ def plan(
         "target_length": target_length,
         "finetune": {} if finetune and not spec.get("finetune") else None,
     }
-    for path, value in given.items():
-        common.put(spec, path, value)
+    common.put(spec, given)
     options = options_of(gpu, gpus, utilisation, price)
     print_plan(_planned(kind, spec, options, file=spec_file, measure=measure), as_json=as_json)
 

@@ -38,7 +38,7 @@ from search_space.candidates.baselines import BASELINE_NAMES, baseline
 
 if TYPE_CHECKING:
     from evaluation.documents.needle import NeedleDocument
-    from evaluation.scores.score import DocumentScore
+    from evaluation.scores.score import DocumentScore, ScoreSummary
     from workers.base import Scorer
 
 DOCUMENTS_PER_CALL = 16  # scored between two steps of the progress bar
@@ -98,43 +98,16 @@ def score(
             note(warning)
         scores = _score_all(scorer, given, built, quiet=as_json)
         info = scorer.info
-    summary = summarise(scores)
-    result: dict[str, object] = {
-        "model": source.name,
-        "revision": source.revision,
-        "factors": given.name,
-        "target_length": target_length,
-        "attention_factor": given.scaling.attention_factor,
-        "split": split,
-        "seed": seed,
-        **({} if skipping is None else {"skipped": dataclasses.asdict(skipping)}),
-        "nll": summary.nll,
-        "nll_standard_error": summary.nll_standard_error,
-        "perplexity": summary.perplexity,
-        "exact_match": summary.exact_match,
-        "documents": summary.documents,
-        "tokens": summary.tokens,
-        "overlap": {"share": overlap.share, "effective_documents": overlap.effective},
-        **({"warnings": list(warnings)} if warnings else {}),
-        "scorer": dataclasses.asdict(info),
-        "document_scores": [
-            {"id": one.document_id, "nats": one.nats, "tokens": one.tokens, "exact": one.exact} for one in scores
-        ],
-    }
-    if as_json:
-        print_json(result)
+    if not as_json:
+        _show(given, summarise(scores))
         return
-    error = summary.nll_standard_error  # None for a single document
-    table = Table("factors", "attention factor", "NLL", "perplexity", "exact match", "documents")
-    table.add_row(
-        given.name,
-        f"{given.scaling.attention_factor:.4g}",
-        f"{summary.nll:.4f}" + ("" if error is None else f" +- {error:.4f}"),
-        f"{summary.perplexity:.4f}",
-        f"{summary.exact_match:.1%}",
-        str(summary.documents),
-    )
-    print_table(table)
+    how: dict[str, object] = {"split": split, "seed": seed}
+    if skipping is not None:
+        how["skipped"] = dataclasses.asdict(skipping)
+    more: dict[str, object] = {"overlap": {"share": overlap.share, "effective_documents": overlap.effective}}
+    if warnings:
+        more["warnings"] = list(warnings)
+    print_json(_result(given, how, scores, more | {"scorer": dataclasses.asdict(info)}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,6 +168,46 @@ def _model_for(file: FactorFile, model: str, *, other_model: bool) -> ModelSourc
     same = source.rope.original_max_position_embeddings == file.original_max_position_embeddings
     served = source.served_length if same else file.model.served_length
     return dataclasses.replace(source, rope=file.rope, served_length=served)
+
+
+def _result(
+    given: _Given, how: dict[str, object], scores: "Sequence[DocumentScore]", more: dict[str, object]
+) -> dict[str, object]:
+    from evaluation.scores.score import summarise
+
+    summary = summarise(scores)
+    return {
+        "model": given.source.name,
+        "revision": given.source.revision,
+        "factors": given.name,
+        "target_length": given.target_length,
+        "attention_factor": given.scaling.attention_factor,
+        **how,
+        "nll": summary.nll,
+        "nll_standard_error": summary.nll_standard_error,
+        "perplexity": summary.perplexity,
+        "exact_match": summary.exact_match,
+        "documents": summary.documents,
+        "tokens": summary.tokens,
+        **more,
+        "document_scores": [
+            {"id": one.document_id, "nats": one.nats, "tokens": one.tokens, "exact": one.exact} for one in scores
+        ],
+    }
+
+
+def _show(given: _Given, summary: "ScoreSummary") -> None:
+    error = summary.nll_standard_error  # None for a single document
+    table = Table("factors", "attention factor", "NLL", "perplexity", "exact match", "documents")
+    table.add_row(
+        given.name,
+        f"{given.scaling.attention_factor:.4g}",
+        f"{summary.nll:.4f}" + ("" if error is None else f" +- {error:.4f}"),
+        f"{summary.perplexity:.4f}",
+        f"{summary.exact_match:.1%}",
+        str(summary.documents),
+    )
+    print_table(table)
 
 
 @contextmanager

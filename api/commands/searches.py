@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from api.commands import common, live, spec_files
 from api.commands.offline import SkipGaps, SkipPlaces, SkipTokens
 from api.commands.plan import print_plan
-from api.console import err, note, print_json, print_line, print_table
+from api.console import err, print_json, print_line, print_table
 from ropewalk.client.errors import BadInput
 from ropewalk.client.progress import large
 from ropewalk.client.sync import Client
@@ -73,10 +73,8 @@ def submit(
     as_json: common.AsJson = False,
 ) -> int:
     """Submit a search: a spec file, or flags, which win over the file. Prints the search's id."""
-    spec: dict[str, Any] = {} if spec_file is None else spec_files.read_object(spec_file)
-    if spec_file is None and (model is None or target_length is None):
-        raise BadInput("either a spec file or --model and --target-length must be given")
-    options = {
+    spec = _begun(spec_file, model, target_length)
+    given = {
         "model": common.server_path(model),
         "target_length": target_length,
         "original_length": original_length,
@@ -99,8 +97,7 @@ def submit(
         "finetune": {} if finetune and not spec.get("finetune") else None,
         "labels": {**spec.get("labels", {}), **common.labels_of(label)} if label else None,
     }
-    for path, value in options.items():
-        common.put(spec, path, value)
+    common.put(spec, given)
     with common.client() as client:
         if validate_only:
             print_json(client.validate(spec))
@@ -109,23 +106,15 @@ def submit(
             print_plan(client.plan(spec), as_json=as_json)
             return 0
         job = client.submit(spec, idempotency_key=idempotency_key, priority=priority)
-        for warning in job.warnings:
-            note(warning)
-        if not wait:
-            print_json(job) if as_json else print_line(job.id)
-            return 0
-        if not as_json:
-            print_line(job.id)
-        return finish(live.follow(client, job.id, as_json=as_json), as_json=as_json)
+        return live.after_submission(client, job, wait=wait, as_json=as_json)
 
 
-def finish(job: JobResource, *, as_json: bool) -> int:
-    """Tell how a job ended; 0 only if it succeeded."""
-    if as_json:
-        print_json(job)
-    else:
-        live.print_result(job)
-    return 0 if job.state is JobState.succeeded else 1
+def _begun(spec_file: str | None, model: str | None, target_length: int | None) -> dict[str, Any]:
+    if spec_file is not None:
+        return spec_files.read_object(spec_file)
+    if model is None or target_length is None:
+        raise BadInput("either a spec file or --model and --target-length must be given")
+    return {}
 
 
 def _number_or_text(text: str | None) -> float | str | None:

@@ -45,9 +45,7 @@ def prepare_evaluation(
     target = spec.target_length or (file.target_length if file is not None else None)
     if target is None:
         raise InvalidSpec("target_length must be given when no factors say it", pointer="/target_length")
-    for field, data in spec.ruler_files.items():
-        if not is_file(user_path(data)):
-            raise CorpusNotFound(f"a question answering file must exist, but got {field}={data!r}")
+    _check_files(spec)
     asked = tuple(measure for measure in MEASURES.values() if measure.is_asked(spec))
     _check_machine(spec, asked)
     if file is not None:
@@ -60,10 +58,10 @@ def prepare_evaluation(
         original_length=file.original_max_position_embeddings if file is not None else None,
         target_length=target,
     )
-    for given in (found, None if trained is None else trained.file):
-        if given is not None:
-            check_model(model.source, given)
+    if found is not None:
+        check_model(model.source, found)
     if trained is not None:
+        check_model(model.source, trained.file)
         check_model(locate_model(str(trained.path), rope=trained.file.rope), trained.file)
     lengths = spec.lengths or (model.rope.original_max_position_embeddings, target)
     prepared = PreparedEvaluation(
@@ -91,6 +89,12 @@ def prepare_evaluation(
         for work in works.values():
             work.check()
     return replace(prepared, works=works)
+
+
+def _check_files(spec: EvaluationSpec) -> None:
+    for field, data in spec.ruler_files.items():
+        if not is_file(user_path(data)):
+            raise CorpusNotFound(f"a question answering file must exist, but got {field}={data!r}")
 
 
 def _check_machine(spec: EvaluationSpec, asked: Sequence[Measure]) -> None:

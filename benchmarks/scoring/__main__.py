@@ -1,13 +1,13 @@
 """What scoring a candidate costs: tokens per second, memory, the hot swap, and workers, as ratios timed in turns.
 
     python -m benchmarks.scoring [--model pocket] [--target-length 1024] [--documents 4] [--repeats 5]
-    python -m benchmarks.gpu.scoring --gguf PART [PART ...] --report PATH
-    python -m benchmarks.gpu.scoring --small --device cpu
+    python -m benchmarks.scoring --device auto --gguf PART [PART ...] --report PATH
+    python -m benchmarks.scoring --small
 
 The first form takes the pocket model on the CPU, in float32 on one thread: seconds are of the machine at hand and are
 there to be divided. The second takes bfloat16 on a GPU and documents of 8k to 128k tokens; benchmarks/gpu/README.md
-says what must be on the machine. Medians of `--repeats`. Rows of vLLM are there where it is installed, those of
-workers where the machine has no GPU and Ray is installed.
+says what must be on the machine. The third shows whether it runs. Medians of `--repeats`. Rows of vLLM are there where
+it is installed, those of workers where the device is the CPU and Ray is installed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _GPU_LENGTHS, _GPU_TOKENS = (8192, 16384, 32768, 65536, 131072), 131072
 _SMALL_LENGTHS, _SMALL_TOKENS = (256, 512), 1024
 
 
-def parse(arguments: Sequence[str] | None, *, gpu: bool) -> argparse.Namespace:
-    """The command line. `gpu`: a model must be named, and the defaults are those of a GPU."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line. On a GPU a model must be named; the defaults are those of the device."""
     parser = parser_of(__doc__)
     parser.add_argument(
         "--lengths", "--target-length", type=int, nargs="+", help=f"of the documents; default {_LENGTH}, {_GPU_LENGTHS}"
@@ -33,22 +33,24 @@ def parse(arguments: Sequence[str] | None, *, gpu: bool) -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=_GPU_TOKENS, help="in the documents of one length, together")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peak-tflops", type=float, help="dense bf16 of the device, where it is not in the table")
-    if not gpu:
-        parser.set_defaults(device="cpu", model="pocket", max_seconds=3600.0)
+    parser.set_defaults(device="cpu")
+    on_cpu = parser.parse_known_args(arguments)[0].device == "cpu"
+    if on_cpu:
+        parser.set_defaults(model="pocket", max_seconds=3600.0)
     given = start(parser, arguments)
-    given.threads = None if gpu else 1
+    given.threads = 1 if on_cpu else None
     if given.small:
         given.lengths, given.tokens = given.lengths or _SMALL_LENGTHS, _SMALL_TOKENS
-    elif gpu:
-        given.lengths = given.lengths or _GPU_LENGTHS
-    else:
+    elif on_cpu:
         given.lengths, given.documents = given.lengths or [_LENGTH], given.documents or _DOCUMENTS
+    else:
+        given.lengths = given.lengths or _GPU_LENGTHS
     return given
 
 
-def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    given = parse(arguments, gpu=gpu)
+    given = parse(arguments)
     with scratch_directory() as scratch:
         from benchmarks.scoring.bare import Workload
         from benchmarks.scoring.transformers import TransformersRows, measure_processes
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> None:
         rows.ratios()
         rows.swap()
         rows.close()
-        if not (gpu or given.small):
+        if given.device == "cpu" and not given.small:
             measure_processes(workload)
         if importlib.util.find_spec("vllm") is not None and session.has_time("the rows of vLLM"):
             from benchmarks.scoring.vllm import measure_vllm

@@ -30,11 +30,12 @@ PROGRAM = f"""
 import sys
 sys.modules |= dict.fromkeys({MISSING})
 import benchmarks.scoring.vllm
-from benchmarks.gpu import extend, scoring
+from benchmarks.extend import once
+from benchmarks.scoring import __main__ as scoring
 from workers.gpus import bf16_tflops
 small = ["--small", "--device", "cpu"]
 scoring.main([*small, "--repeats", "1", "--peak-tflops", "1", "--report", sys.argv[1] + "/reports/scoring.md"])
-extend.main([*small, "--steps", "1", "--report", sys.argv[1] + "/extend.md"])
+once.main([*small, "--steps", "1", "--report", sys.argv[1] + "/extend.md"])
 from benchmarks.agreement.__main__ import main
 forms = ["--forms", "128x1h", "100x2a"]
 kept = ["--store", sys.argv[1] + "/scores", "--report", sys.argv[1] + "/agreement.md"]
@@ -157,7 +158,7 @@ def test_what_is_missing_is_named_in_one_line() -> None:
     program = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'wonderwords' else find(name, *rest)\n"
-        "from benchmarks.gpu import scoring; scoring.main(['--small'])"
+        "from benchmarks.scoring.__main__ import main; main(['--small'])"
     )
     done = run(program)
     assert done.returncode == 1

@@ -1,7 +1,7 @@
 """SmolLM2-135M from 8k to 32k on one GPU: baselines, a search, a short fine-tuning, and the table that compares them.
 
-    python -m benchmarks.gpu.extend --gguf PART [PART ...] --report PATH
-    python -m benchmarks.gpu.extend --small --device cpu
+    python -m benchmarks.extend.once --gguf PART [PART ...] --report PATH
+    python -m benchmarks.extend.once --small --device cpu
 
 The search is the default strategy on needle documents of the target length, scored by vLLM or transformers; the winner
 is chosen on held-out documents; then the model is trained with its factors for as long as `--finetune-seconds` allows,
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Search, train, compare."""
     given = parse(arguments)
     with scratch_directory() as scratch:
-        from benchmarks.gpu.extension import Extension, original_length
+        from benchmarks.extend.extension import Extension, original_length
         from benchmarks.session import open_session
 
         model = model_directory(given, scratch)

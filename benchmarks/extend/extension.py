@@ -1,4 +1,4 @@
-"""The steps of `benchmarks/gpu/extend.py`."""
+"""The steps of `benchmarks/extend/once.py`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a job will cost, before it starts; without a service and without weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -9,7 +9,7 @@ from rich.table import Table
 from api.commands import common, spec_files
 from api.console import note, print_json, print_table
 from ropewalk.client.errors import BadInput
-from ropewalk.client.progress import large
+from ropewalk.client.progress import duration, large
 from ropewalk.wire.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _measured(search: Any, options: "PlanOptions") -> "Device":
 
     from service.plans.measuring import measured_device
 
-    return replace(measured_device(search), price_per_hour=options.price_per_gpu_hour)
+    return replace(measured_device(search, note), price_per_hour=options.price_per_gpu_hour)
 
 
 def print_plan(found: "Plan", *, as_json: bool) -> None:
@@ -130,7 +130,7 @@ def print_plan(found: "Plan", *, as_json: bool) -> None:
         print_json(TypeAdapter(Plan).dump_python(found, mode="json"))
         return
     priced = any(row.price is not None for row in found.rows)
-    names = ("work", "passes", "tokens", "PFLOP", "GPUs", "GiB each", "hours", *(("price",) if priced else ()))
+    names = ("work", "passes", "tokens", "PFLOP", "GPUs", "GiB each", "time", *(("price",) if priced else ()))
     lengths = f"from {found.original_length} to {found.target_length} tokens"
     table = Table(*names, title=f"{found.model}, {lengths}, on {found.device}")
     for row in found.rows:
@@ -142,10 +142,18 @@ def print_plan(found: "Plan", *, as_json: bool) -> None:
         note(text)
 
 
+def _number(value: float) -> str:
+    return large(value) if value >= 1 else f"{value:.2g}"
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else "under 1 s"
+
+
 def _cells(row: "PlanRow", *, priced: bool) -> tuple[str, ...]:
-    def both(expected: float, most: float) -> str:
-        shown, bound = (large(value) if value >= 1 else f"{value:.2g}" for value in (expected, most))
-        return bound if row.bound == "exactly" else f"{shown} / {bound}"
+    def both(expected: float, most: float, of: Callable[[float], str] = _number) -> str:
+        shown, bound = of(expected), of(most)
+        return bound if row.bound == "exactly" or shown == bound else f"{shown} / {bound}"
 
     return (
         row.work,
@@ -154,6 +162,6 @@ def _cells(row: "PlanRow", *, priced: bool) -> tuple[str, ...]:
         both(row.expected_pflop, row.pflop),
         str(row.gpus),
         f"{row.memory_gib:.3g}{'' if row.fits else ', does not fit'}",
-        both(row.expected_hours, row.hours),
+        both(3600 * row.expected_hours, 3600 * row.hours, _time),
         *((both(row.expected_price or 0.0, row.price or 0.0),) if priced else ()),
     )

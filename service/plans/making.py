@@ -21,7 +21,7 @@ from service.plans.training import training_notes, training_work
 from service.plans.work import GIB, Device, Work
 from service.searches.strategy import strategy_of
 from service.searches.training import finetune_settings
-from service.searches.validation import FINALISTS, most_passes
+from service.searches.validation import FINALISTS, FIRST_ROUND, most_passes
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
@@ -93,8 +93,10 @@ def _search_works(spec: SearchSpec, model: PlannedModel) -> Iterator[Work]:
     most = Spent(passes=strategy.max_document_passes, tokens=strategy.max_tokens)
     first = strategy.propose(0, ())
     baselines = len(first.candidates) - len(first.bred)
-    held_out = most_passes(baselines + FINALISTS, baselines, spec.objective.validation_documents)
-    likely_held_out = round(_RACED * held_out)  # validation drops finalists by their scores, whatever the strategy
+    finalists = baselines + min(FINALISTS, strategy.max_candidates)
+    held_out = most_passes(finalists, baselines, spec.objective.validation_documents)
+    # Validation drops finalists by their scores, whatever the strategy, but none before the first round.
+    likely_held_out = max(round(_RACED * held_out), finalists * min(FIRST_ROUND, spec.objective.validation_documents))
     races = _races(strategy)
     searched = _raced(spec, model, most) if races else most
     bound: Bound = "at most" if races or spec.budget.patience is not None else "exactly"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from evaluation.documents.needle import NeedleDocument
 from ropewalk.rope.scaling import Scaling
@@ -20,21 +20,23 @@ _PASSES = 2  # timed, after one that is not
 _MOST_TOKENS = 4096  # of a pass: a longer one is not waited for
 
 
-def measured_device(spec: SearchSpec) -> Device:
+def measured_device(spec: SearchSpec, tell: Callable[[str], None]) -> Device:
     """One worker of this machine, at the speed of a few passes without scaling over documents as the search has them.
+    `tell` hears what is done before each pass: on a CPU one may take a minute.
 
     Raises:
         EvaluationError, RopewalkError, WorkersError: the model cannot be read or scored here; its weights must be.
     """
     prepared = prepare_model(spec.model, corpus=spec.objective.corpus, original_length=spec.original_length)
     model, longest = PlannedModel.of(prepared.source), min(spec.target_length, _MOST_TOKENS)
-    shortest = min(longest, prepared.rope.original_max_position_embeddings)
+    shortest = min(longest, model.source.rope.original_max_position_embeddings)
     rates: list[tuple[int, float]] = []
-    scorer = make_scorer(scorer_settings(spec.scorer, prepared.worker_name, prepared.rope, longest))
+    tell("measuring: the model is loaded")
+    scorer = make_scorer(scorer_settings(spec.scorer, prepared.worker_name, prepared.rope, spec.target_length))
     try:
         for tokens in sorted({shortest, longest}):
             documents = prepared.documents(split="search", length=tokens, count=_PASSES + 1, needles=1, seed=spec.seed)
-            seconds = _seconds(scorer, Scaling.identity(prepared.rope.num_pairs), documents)
+            seconds = _seconds(scorer, Scaling.identity(prepared.rope.num_pairs), documents, tell)
             rates.append((tokens, model.outline.flops.of(tokens) / seconds))
     finally:
         scorer.close()
@@ -47,9 +49,15 @@ def measured_device(spec: SearchSpec) -> Device:
     )
 
 
-def _seconds(scorer: Scorer, scaling: Scaling, documents: Sequence[NeedleDocument]) -> float:
+def _seconds(
+    scorer: Scorer, scaling: Scaling, documents: Sequence[NeedleDocument], tell: Callable[[str], None]
+) -> float:
     """Of one pass, the first one not counted."""
-    scorer.score(scaling, documents[:1])
-    begun = time.perf_counter()
-    scorer.score(scaling, documents[1:])
-    return (time.perf_counter() - begun) / len(documents[1:])
+    spent: list[float] = []
+    for number, document in enumerate(documents):
+        last = f", the last one took {spent[-1]:.1f} s" if spent else ""
+        tell(f"measuring: pass {number + 1} of {len(documents)} over {len(document.token_ids)} tokens{last}")
+        begun = time.perf_counter()
+        scorer.score(scaling, (document,))
+        spent.append(time.perf_counter() - begun)
+    return sum(spent[1:]) / len(spent[1:])

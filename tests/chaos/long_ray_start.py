@@ -20,10 +20,10 @@ services.RAYLET_EXECUTABLE = sys.argv[1]
 from api.cli import run
 sys.exit(run(["serve"]))
 """
-SECONDS = 150.0  # Ray waits half a minute for its raylet; on a busy machine everything before takes long
+SECONDS = 270.0  # Ray waits half a minute for its raylet, three times; on a busy machine everything before takes long
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_ray_that_does_not_start_ends_the_server_soon_and_leaves_nothing(tmp_path: Path) -> None:
     raylet = tmp_path / "raylet"
     raylet.write_text("#!/bin/sh\nexec sleep 3600\n")
@@ -41,7 +41,7 @@ def test_a_ray_that_does_not_start_ends_the_server_soon_and_leaves_nothing(tmp_p
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert "Ray must be reachable" in done.stderr.splitlines()[-1]
+    assert "Ray must start on this machine, but did not in 3 attempts" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     entry = f"ROPEWALK_HOME={home}".encode()
     left = [path.parent for path in Path("/proc").glob("[0-9]*/environ") if entry in _bytes(path).split(b"\0")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from workers.errors import ScorerUnavailable, WorkerLost
-from workers.pool.ray_start import leaving_nothing, short_directory
+from workers.pool.ray_start import short_directory, start_patiently
 from workers.pool.room import Resources
 
 # Documents and factors are small; Ray's default would take 30 % of the machine's memory.
@@ -103,13 +102,15 @@ def _join(wanted: _Joined) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's next default; silences its notice
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        with contextlib.nullcontext() if address else leaving_nothing():
+        if address:
             _init(wanted)
+        else:
+            start_patiently(lambda: _init(wanted))
     except ScorerUnavailable:
         raise
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its own
         raise ScorerUnavailable(
-            f"Ray must be reachable, but connecting to address={address!r} gave {type(error).__name__}: {error}"
+            f"Ray must be reachable, but connecting to RAY_ADDRESS={address!r} gave {type(error).__name__}: {error}"
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own there, and servers have theirs
@@ -138,6 +139,7 @@ def _init(wanted: _Joined) -> None:
     if address:
         _check_answers(address)
     directory = None if address else short_directory()
+    ray.shutdown()  # of an attempt that failed half way
     ray.init(
         address=address or "local",
         num_cpus=None if address else wanted.num_cpus,

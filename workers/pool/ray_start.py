@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from workers.errors import ScorerUnavailable
@@ -18,6 +18,7 @@ MARK = "ROPEWALK_RAY_START"  # in the environment of every process that a start 
 #: Bytes: "/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store" follows, and 107 are allowed.
 MAX_DIRECTORY = 42
 START_SECONDS = 240.0  # past which a start is ended; Ray itself gives up after half a minute of waiting for one process
+START_ATTEMPTS = 3  # a machine at its limits needs more than one of Ray's half minutes
 END_SECONDS = 10.0  # for the processes of a failed start to be gone
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,45 @@ def short_directory() -> str | None:
         raise ScorerUnavailable(f"Ray's directory must be ours, but {directory} is another user's: set RAY_TMPDIR")
     directory.chmod(0o700)
     return str(directory / "ray")  # Ray opens its own to everybody
+
+
+def start_patiently(start: Callable[[], None]) -> None:
+    """Start Ray on this machine, again where it did not come up in time; every attempt leaves nothing but the last one
+    that succeeds.
+
+    Raises:
+        ScorerUnavailable: none did, or Ray refuses what it was asked for.
+    """
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            with leaving_nothing():
+                start()
+            return
+        except ScorerUnavailable:
+            raise
+        except Exception as error:  # Ray raises Exception itself, ConnectionError, RuntimeError, ValueError and its own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if attempt == START_ATTEMPTS or isinstance(error, ValueError):
+                raise ScorerUnavailable(_did_not_start(reason, attempt)) from error
+            _log.warning(
+                "Ray did not start (%s): attempt %d of %d, as a machine at its limits needs more time",
+                reason.rstrip("."),
+                attempt + 1,
+                START_ATTEMPTS,
+            )
+
+
+def _did_not_start(reason: str, attempts: int) -> str:
+    tried = "" if attempts == 1 else f" in {attempts} attempts"
+    return (
+        f"Ray must start on this machine, but did not{tried}: {reason.rstrip('.')}; its logs are in "
+        f"{_logs()}; see whether the machine has CPU, memory and disk left (`ropewalk doctor`), set RAY_TMPDIR where "
+        "it cannot write there, or set RAY_ADDRESS to a cluster that runs"
+    )
+
+
+def _logs() -> str:
+    return f"{short_directory() or Path(os.environ.get('RAY_TMPDIR') or '/tmp') / 'ray'}/session_latest/logs"
 
 
 @contextlib.contextmanager

@@ -30,7 +30,9 @@ def duration(seconds: float) -> str:
     """Seconds, minutes or hours, two digits of what matters."""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.3g} h"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 999 * 3600 else f"{seconds / 3600:,.0f} h"
 
 
 def done(job: JobResource) -> float:

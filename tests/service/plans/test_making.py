@@ -88,6 +88,15 @@ def test_a_race_has_a_bound_and_an_expectation() -> None:
     assert row(planned(limited), "search").expected_tokens <= 110 * 512
 
 
+def test_nobody_is_dropped_from_validation_before_its_first_round() -> None:
+    few = {**SPEC, "objective": {**SPEC["objective"], "validation_documents": 4}, "budget": {"max_trials": 6}}
+    validation = row(planned(few), "validation")
+    assert validation.expected_passes == validation.passes
+    assert validation.passes == 4 * len(
+        prepare_search(SearchSpec.model_validate(few)).strategy.propose(0, ()).candidates
+    )
+
+
 def test_operations_hours_and_money_follow_from_the_tokens() -> None:
     flops = read_outline(json.loads((resolve_model("pocket").path / "config.json").read_text())).flops
     spec = {**SPEC, "workers": 4}

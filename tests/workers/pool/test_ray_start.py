@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.waiting import is_alive, wait_until
+from workers.errors import ScorerUnavailable
 from workers.pool import ray_start
-from workers.pool.ray_start import MARK, MAX_DIRECTORY, leaving_nothing, short_directory
+from workers.pool.ray_start import (
+    MARK,
+    MAX_DIRECTORY,
+    START_ATTEMPTS,
+    leaving_nothing,
+    short_directory,
+    start_patiently,
+)
 
 # A child, and a grandchild in a session of its own whose parent ends at once.
 ORPHAN = """
@@ -59,6 +67,36 @@ def test_a_start_that_succeeds_is_left_alone() -> None:
     assert all(map(is_alive, started))
     for pid in started:
         os.kill(pid, 9)
+
+
+@pytest.mark.parametrize("failures", range(START_ATTEMPTS + 1))
+def test_a_ray_that_is_late_is_started_again_and_said_to_be(failures: int, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[int] = []
+
+    def start() -> None:
+        calls.append(len(calls))
+        if len(calls) <= failures:
+            raise Exception("The current node timed out\nduring startup.")
+
+    if failures < START_ATTEMPTS:
+        start_patiently(start)
+    else:
+        with pytest.raises(ScorerUnavailable, match=r"did not in 3 attempts: The current node timed out .* RAY_TMPDIR"):
+            start_patiently(start)
+    assert len(calls) == min(failures + 1, START_ATTEMPTS)
+    assert [record.message.split(", as")[0][-6:] for record in caplog.records] == ["2 of 3", "3 of 3"][:failures]
+
+
+def test_what_ray_refuses_is_not_asked_again() -> None:
+    calls: list[int] = []
+
+    def start() -> None:
+        calls.append(1)
+        raise ValueError("num_cpus must be at least 0")
+
+    with pytest.raises(ScorerUnavailable, match="but did not: num_cpus"):
+        start_patiently(start)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])

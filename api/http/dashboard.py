@@ -1,7 +1,7 @@
 """The Optuna dashboard on our port, read-only.
 
-Its pages ask for fixed paths (`/dashboard`, `/api`, `/static`), so it takes these paths of the root, behind every other
-route, and no others. It has no notion of users: whoever reaches it could rename, delete and tell; therefore
+Its pages ask for fixed paths (`/dashboard`, `/api`, `/static`, `/csv`), so it takes these paths of the root, behind
+every other route, and no others. It has no notion of users: whoever reaches it could rename, delete and tell; therefore
 nothing but GET and HEAD passes, whatever the key's scope.
 """
 
@@ -22,9 +22,10 @@ from api.http.prefix import route_path
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-PREFIXES = ("/dashboard/", "/api/", "/static/")
+PREFIXES = ("/dashboard/", "/api/", "/static/", "/csv/")
 METHODS = ("GET", "HEAD")
 _MOVED_TYPES = ("text/html", "text/javascript", "application/javascript")
+_MOVED_PATHS = ((b'url_prefix:"', b"/dashboard"), (b"`", b"/csv/"))  # of its router, and of a link that is no fetch
 _FETCH = b"{const f=window.fetch;window.fetch=(u,...r)=>f(typeof u==='string'&&u.startsWith('/')?'PREFIX'+u:u,...r);}\n"
 WORKERS = 4  # threads: the dashboard's pages poll every few seconds, its answers come from a cache
 
@@ -94,11 +95,12 @@ class _Moved:
         headers = MutableHeaders(raw=list(start["headers"]))
         body = self._body
         if headers["content-type"].startswith("text/html"):
-            body = body.replace(b'src="/static/', b'src="' + self._prefix + b"/static/")
+            icon = b'<link rel="icon" href="' + self._prefix + b'/favicon.ico"></head>'
+            body = body.replace(b'src="/static/', b'src="' + self._prefix + b"/static/").replace(b"</head>", icon, 1)
         elif body:
-            body = _FETCH.replace(b"PREFIX", self._prefix) + body.replace(
-                b'url_prefix:"/dashboard"', b'url_prefix:"' + self._prefix + b'/dashboard"'
-            )
+            for before, path in _MOVED_PATHS:
+                body = body.replace(before + path, before + self._prefix + path)
+            body = _FETCH.replace(b"PREFIX", self._prefix) + body
         headers["content-length"] = str(len(body))
         await self._send({**start, "headers": headers.raw})
         await self._send({"type": "http.response.body", "body": body})

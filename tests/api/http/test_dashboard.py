@@ -25,6 +25,9 @@ def test_the_dashboard_shows_a_search(server: RunningServer) -> None:
         assert http.get("/api/meta").status_code == 200
         assert http.get("/favicon.ico").status_code == 200
         assert http.head("/dashboard").status_code == 200
+        table = http.get(f"/csv/{studies[0]['study_id']}")
+        assert table.headers["content-disposition"] == f"attachment; filename={lease.job_id}.csv"
+        assert len(table.text.splitlines()) == 1 + 8
 
 
 def test_studies_are_named_by_what_people_know_them_by(server: RunningServer) -> None:
@@ -50,6 +53,7 @@ def test_studies_are_named_by_what_people_know_them_by(server: RunningServer) ->
         ("POST", "/api/trials/1/user-attrs"),
         ("PATCH", "/dashboard"),
         ("POST", "/static/bundle.js"),
+        ("POST", "/csv/1"),
     ],
 )
 def test_nothing_can_be_changed(quiet_server: RunningServer, method: str, path: str) -> None:
@@ -60,7 +64,7 @@ def test_nothing_can_be_changed(quiet_server: RunningServer, method: str, path: 
     assert response.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/csv/1", "/dashboards", "/static", "/artifacts/1", "/gradio"])
+@pytest.mark.parametrize("path", ["/csv", "/dashboards", "/static", "/artifacts/1", "/gradio"])
 def test_other_paths_do_not_reach_it(quiet_server: RunningServer, path: str) -> None:
     with quiet_server.http as http:
         response = http.get(path)

@@ -76,6 +76,8 @@ def test_under_a_prefix_every_address_has_it(
         assert int(script.headers["content-length"]) == len(script.content)
         assert 'url_prefix:"/team/ropewalk/dashboard"' in script.text
         assert 'url_prefix:"/dashboard"' not in script.text
+        assert "`/team/ropewalk/csv/" in script.text
+        assert "`/csv/" not in script.text
         assert http.get("api/studies").status_code == 200
         kept = http.get("dashboard", params={"token": server.token})
         assert (kept.status_code, kept.headers["location"]) == (303, "/team/ropewalk/dashboard")

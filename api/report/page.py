@@ -37,7 +37,9 @@ def evaluation_page(job: JobResource) -> str:
     names = tuple(dict.fromkeys(row.name for row in report.rows))
     parts = [_summary(report, names)]
     for measure in MEASURES.values():
-        parts += [_measured(measure, report, names), *(more(report, names) for more in _AFTER.get(measure.name, ()))]
+        parts.append(_measured(measure, report, names))
+        if (section := _extras(measure).section) is not None:
+            parts.append(section(report, names))
     style = importlib.resources.files("api.report").joinpath("page.css").read_text(encoding="utf-8")
     title = f"{report.model}: {tokens(report.original_length)} to {tokens(report.target_length)} tokens"
     when = "" if job.finished_at is None else f", {job.finished_at:%Y-%m-%d %H:%M} UTC"
@@ -124,7 +126,8 @@ def _summary(report: EvaluationReport, names: Sequence[str]) -> str:
             if figure.glance is not None:
                 longest = max(length for _, length in figure.values(report))
                 columns.append(_column(figure, report, longest, f"{figure.glance} at {tokens(longest)}"))
-        columns += [column(report) for column in _GLANCES.get(measure.name, ())]
+        if (column := _extras(measure).summary) is not None:
+            columns.append(column(report))
     return _section("At a glance", "Best in green. NLL is in nats per answer token.", table(names, columns))
 
 
@@ -138,13 +141,15 @@ def _accuracy_kept(report: EvaluationReport) -> Column:
 
 
 def _measured(measure: Measure, report: EvaluationReport, names: Sequence[str]) -> str:
-    """A measure's section: its figures, and what `_INSIDE` and `_BESIDE` add; nothing where it was not asked for."""
+    """A measure's section, its figures and its extras; nothing where it was not asked for."""
     if not getattr(report, measure.results[0]):
         return ""
     parts = [_figure(figure, report, names) for figure in measure.figures]
-    parts += [part(report, names) for part in _BESIDE.get(measure.name, ())]
-    inside = [part(report, names) for part in _INSIDE.get(measure.name, ())]
-    return _section(measure.title, measure.note(report), *([_beside(parts, names)] if parts else []), *inside)
+    extras = _extras(measure)
+    if extras.panel is not None:
+        parts.append(extras.panel(report, names))
+    details = "" if extras.details is None else extras.details(report, names)
+    return _section(measure.title, measure.note(report), _beside(parts, names) if parts else "", details)
 
 
 def _effective_lengths(report: EvaluationReport, names: Sequence[str]) -> tuple[str, str]:
@@ -235,14 +240,30 @@ def _harness(report: EvaluationReport, names: Sequence[str]) -> str:
     return table(measured, columns)
 
 
-#: What measures have beside their figures, by name: columns of the summary, parts of their sections, sections after.
-_GLANCES: Mapping[str, tuple[Callable[[EvaluationReport], Column], ...]] = {
-    "ruler": (_effective,),
-    "text": (_accuracy_kept,),
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Extras:
+    """What the page shows of a measure in addition to its figures."""
+
+    summary: Callable[[EvaluationReport], Column] | None = None
+    """A column of the table at a glance."""
+    panel: Callable[[EvaluationReport, Sequence[str]], tuple[str, str]] | None = None
+    """A title and a part beside the figures."""
+    details: Callable[[EvaluationReport, Sequence[str]], str] | None = None
+    """At the end of the measure's section."""
+    section: Callable[[EvaluationReport, Sequence[str]], str] | None = None
+    """A section of its own after the measure's."""
+
+
+_EXTRAS: Mapping[str, _Extras] = {
+    "needles": _Extras(section=_heat_maps),
+    "ruler": _Extras(summary=_effective, panel=_effective_lengths, details=_every_task),
+    "text": _Extras(summary=_accuracy_kept, section=_retention),
+    "harness": _Extras(details=_harness),
 }
-_BESIDE = {"ruler": (_effective_lengths,)}
-_INSIDE = {"ruler": (_every_task,), "harness": (_harness,)}
-_AFTER = {"needles": (_heat_maps,), "text": (_retention,)}
+
+
+def _extras(measure: Measure) -> _Extras:
+    return _EXTRAS.get(measure.name, _Extras())
 
 
 def _settings(job: JobResource) -> str:

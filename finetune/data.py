@@ -24,7 +24,7 @@ from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.mix import check_long_text, demands
 from finetune.parallel import Ranks
 from finetune.rotary import Window
-from finetune.rows import Leap, check_rows, draw_leap, least_short_tokens, least_skipped_tokens, row_tokens
+from finetune.rows import DrawnSkip, check_rows, draw_skip, least_short_tokens, least_skipped_tokens, row_tokens
 from finetune.token_store import TokenStore
 
 _STREAMS: dict[Kind, int] = {"long": 0, "short": 1, "middle": 2, "skipped": 3}
@@ -116,11 +116,11 @@ class TrainingData:
 
     def batches(self, step: int, ranks: Ranks) -> Iterator[MicroBatch]:
         """This worker's part of a step, at most `rows_per_pass` rows at a time. Rows go round over all kinds."""
-        dealt = 0
+        before = 0
         for kind in KINDS:
             rows = self._settings.rows_of(kind)
-            mine = [row for row in range(rows) if (dealt + row) % ranks.world == ranks.rank]
-            dealt += rows
+            mine = [row for row in range(rows) if (before + row) % ranks.world == ranks.rank]
+            before += rows
             for start in range(0, len(mine), self._settings.rows_per_pass):
                 chosen = mine[start : start + self._settings.rows_per_pass]
                 documents = [self._row(kind, step * rows + row) for row in chosen]
@@ -182,8 +182,8 @@ class TrainingData:
         room = self._row_tokens("skipped")
         most = room // least + 1
         if self._rng("skipped", number * most, 0).random() < self._settings.needle_fraction:
-            leap = self._leap(number * most, room)
-            return [self._needle_document("skipped", number * most, leap.reach, leap)]
+            skip = self._skip(number * most, room)
+            return [self._needle_document("skipped", number * most, skip.reach, skip)]
         documents: Row = []
         while room >= least:
             documents.append(self._skipped_text(number * most + len(documents), least, room))
@@ -193,14 +193,14 @@ class TrainingData:
     def _skipped_text(self, index: int, least: int, most: int) -> TrainingDocument:
         document = self._text_document(self._rng("skipped", index, 2), least, most)
         tokens = tuple(document.token_ids.tolist())
-        leap = self._leap(index, len(tokens))
+        skip = self._skip(index, len(tokens))
         tail = min(self._settings.skipped_tail_tokens, len(tokens) - 1)
         body = Body(tokens=tokens, depths=(), statements=(), questions=len(tokens) - tail)
-        jumps = body.jumps(leap.skipping, leap.reach, self._rng("skipped", index, 3))
+        jumps = body.jumps(skip.skipping, skip.reach, self._rng("skipped", index, 3))
         return dataclasses.replace(document, jumps=jumps)
 
-    def _leap(self, index: int, tokens: int) -> Leap:
-        return draw_leap(
+    def _skip(self, index: int, tokens: int) -> DrawnSkip:
+        return draw_skip(
             self._settings,
             self._rng("skipped", index, 1),
             tokens=tokens,
@@ -224,7 +224,7 @@ class TrainingData:
                 # The rest of a row may be too small for a needle and its question: it is filled with text.
         return self._text_document(rng, length, length)
 
-    def _needle_document(self, kind: Kind, index: int, length: int, leap: Leap | None = None) -> TrainingDocument:
+    def _needle_document(self, kind: Kind, index: int, length: int, skip: DrawnSkip | None = None) -> TrainingDocument:
         step, first = _NEEDLE_NUMBERS[kind]
         number = first + step * index
         request = DocumentRequest(
@@ -233,7 +233,7 @@ class TrainingData:
             seed=self._settings.seed,
             split="train",
             needles=self._settings.needles_per_document,
-            skipping=leap.skipping if leap else None,
+            skipping=skip.skipping if skip else None,
         )
         needle = self._factory.document(request, number)
         weights = np.ones(request.tokens, dtype=np.float32)

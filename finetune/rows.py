@@ -19,7 +19,7 @@ _SHORTEST_SKIPPED = 32  # tokens of text that a gap is worth; less of a row is p
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Leap:
+class DrawnSkip:
     """How one document skips, and the positions that it reaches over."""
 
     skipping: Skipping
@@ -104,9 +104,9 @@ def skippings(settings: FinetuneSettings, *, original_length: int) -> Iterator[S
         yield Skipping(tokens=tokens, gaps=settings.skipped_gaps, places=settings.skipped_places)
 
 
-def draw_leap(
+def draw_skip(
     settings: FinetuneSettings, rng: np.random.Generator, *, tokens: int, original_length: int, target_length: int
-) -> Leap:
+) -> DrawnSkip:
     """How a document of `tokens` tokens skips: its gaps, and a reach past L, as it is seen with the long factors."""
     if rng.random() < settings.skipped_tail_share:
         skipping = Skipping(tokens=tokens, gaps=1, places="tail")
@@ -118,7 +118,7 @@ def draw_leap(
     reach = farthest
     if rng.random() >= settings.skipped_full_reach_share:
         reach = int(rng.integers(nearest, farthest + 1))
-    return Leap(skipping=skipping, reach=reach)
+    return DrawnSkip(skipping=skipping, reach=reach)
 
 
 def _reach(settings: FinetuneSettings, target_length: int) -> int:

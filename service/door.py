@@ -22,7 +22,7 @@ from service.pictures.plots import drawn_pictures
 from service.pictures.reading import PictureReader
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
 from service.plans.work import Device
-from service.runtime.warnings import told_warnings
+from service.runtime.warnings import warnings_of
 from service.specs.base import with_labels
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
@@ -116,16 +116,16 @@ class Door:
             raise JobNotFound(f"no {kind} has the id {job_id}")
         return job
 
-    def told(self, kind: JobKind, job_id: str) -> Job:
+    def job_with_conditions(self, kind: JobKind, job_id: str) -> Job:
         """One job of this kind, which says it too where it waits for other jobs of its owner. Raises: JobNotFound."""
-        return self._told(self.job(kind, job_id))
+        return self._with_conditions(self.job(kind, job_id))
 
-    def _told(self, job: Job) -> Job:
+    def _with_conditions(self, job: Job) -> Job:
         return job if job.state.is_final or job.state is JobState.paused else self._limits.held_back(job)
 
     def job_of_any_kind(self, job_id: str) -> Job:
-        """One job, as `told` tells it. Raises: JobNotFound."""
-        return self._told(self._jobs.get(job_id))
+        """One job, as `job_with_conditions` returns it. Raises: JobNotFound."""
+        return self._with_conditions(self._jobs.get(job_id))
 
     def owner(self, job_id: str) -> str | None:
         """Who submitted a job, as named then; None where nobody knows."""
@@ -133,7 +133,7 @@ class Door:
 
     def warnings(self, job_id: str) -> tuple[str, ...]:
         """What the job's submitter must know of its model. Raises: JobNotFound."""
-        return told_warnings(self._jobs, job_id)
+        return warnings_of(self._jobs, job_id)
 
     def jobs(
         self,

@@ -19,7 +19,7 @@ from service.runtime.artifacts import write_artifact
 from service.runtime.failures import RetryPolicy, condition_of, is_infrastructure
 from service.runtime.job import Runtime
 from service.runtime.tracing import span
-from service.runtime.warnings import WARNING, untold_warnings
+from service.runtime.warnings import WARNING, new_warnings
 from service.searches.prepare import USER_ERRORS, prepare_search
 from service.searches.run import run_search
 from service.searches.starts import starts_of
@@ -103,7 +103,7 @@ def _put_back(runtime: Runtime, error: Exception, retry: RetryPolicy) -> None:
 def _search(runtime: Runtime, spec: SearchSpec) -> None:
     with span("preparing"):
         prepared = prepare_search(spec, starts=starts_of(spec, runtime.database))
-    for warning in untold_warnings(runtime.jobs, runtime.job.id, prepared.warnings):
+    for warning in new_warnings(runtime.jobs, runtime.job.id, prepared.warnings):
         runtime.event(WARNING, text=warning)
     result = run_search(runtime, prepared)
     write_artifact(runtime, "factors.json", result.factor_file.to_json())

@@ -26,7 +26,7 @@ from service.specs.search import SearchSpec
 from storage.jobs.store import JobStore
 from storage.limits import OwnerLimits
 from storage.postgres.database import Database
-from storage.records import Created, IdempotencyRequest, Turn
+from storage.records import Created, IdempotencyRequest, Scheduling
 from workers.base import ScorerSettings
 from workers.pool.room import Resources
 
@@ -109,8 +109,8 @@ class Submissions:
     ) -> Created:
         """Accept a search; errors as `validate_search`, LimitReached and IdempotencyConflict."""
         estimate = self.validate_search(spec)
-        turn = Turn(priority=priority, workers=spec.workers, owner=owner)
-        return self._create("search", estimate.spec, idempotency, creator, turn, estimate.warnings)
+        scheduling = Scheduling(priority=priority, workers=spec.workers, owner=owner)
+        return self._create("search", estimate.spec, idempotency, creator, scheduling, estimate.warnings)
 
     def submit_finetune(
         self,
@@ -125,8 +125,8 @@ class Submissions:
         prepared = prepare_finetune(spec, self._jobs, quickly=True)
         self._check_training(prepared.settings, "/settings/workers")
         spec = _at_commit(spec, prepared.source)
-        turn = Turn(priority=priority, workers=spec.settings.workers or 1, owner=owner)
-        return self._create("finetune", spec, idempotency, creator, turn)
+        scheduling = Scheduling(priority=priority, workers=spec.settings.workers or 1, owner=owner)
+        return self._create("finetune", spec, idempotency, creator, scheduling)
 
     def submit_evaluation(
         self,
@@ -139,10 +139,10 @@ class Submissions:
     ) -> Created:
         """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
         prepared = prepare_evaluation(spec, self._jobs, stored=self._stored, quickly=True)
-        turn = Turn(priority=priority, workers=spec.workers, owner=owner)
+        scheduling = Scheduling(priority=priority, workers=spec.workers, owner=owner)
         spec = _at_commit(prepared.spec, prepared.model.source)
         told = {line: None for one in prepared.settings().values() for line in self._too_many(one, spec.workers)}
-        return self._create("evaluation", spec, idempotency, creator, turn, (*prepared.warnings, *told))
+        return self._create("evaluation", spec, idempotency, creator, scheduling, (*prepared.warnings, *told))
 
     def _too_many(self, settings: ScorerSettings, workers: int) -> tuple[str, ...]:
         """What is told of more workers than the cluster has room for."""
@@ -165,12 +165,12 @@ class Submissions:
         spec: SearchSpec | FinetuneSpec | EvaluationSpec,
         idempotency: IdempotencyRequest | None,
         creator: str | None,
-        turn: Turn,
+        scheduling: Scheduling,
         warnings: Sequence[str] = (),
     ) -> Created:
-        owner = turn.owner or creator
+        owner = scheduling.owner or creator
         if owner is not None:
-            self._check_limits(owner, turn)
+            self._check_limits(owner, scheduling)
         return self._jobs.create(
             kind,
             spec.canonical_json(),
@@ -178,14 +178,16 @@ class Submissions:
             idempotency=idempotency,
             creator=creator,
             first_events=[(WARNING, json.dumps({"text": warning})) for warning in warnings],
-            turn=turn,
+            scheduling=scheduling,
         )
 
-    def _check_limits(self, owner: str, turn: Turn) -> None:
+    def _check_limits(self, owner: str, scheduling: Scheduling) -> None:
         """What no waiting would make right; jobs at work are counted when one is claimed."""
         limits = self._limits.of(owner)
-        if limits.workers is not None and turn.workers > limits.workers:
-            raise LimitReached(f"workers must be at most {limits.workers} for {owner}, but got workers={turn.workers}")
+        if limits.workers is not None and scheduling.workers > limits.workers:
+            raise LimitReached(
+                f"workers must be at most {limits.workers} for {owner}, but got workers={scheduling.workers}"
+            )
         if limits.stored_bytes is None or self._files is None:
             return
         stored = self._files.size(self._limits.owned(owner, self._files.job_ids()))

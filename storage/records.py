@@ -312,8 +312,8 @@ class Due:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
-    """What decides when a new job's turn is, beside the time of its creation."""
+class Scheduling:
+    """What decides when a new job is claimed, beside the time of its creation."""
 
     #: in PRIORITIES
     priority: int = 0

@@ -35,7 +35,7 @@ def factors(
     if model_gguf is not None and row.write is not None:
         raise BadInput(f"--model-gguf is for --format gguf only, but got --format {format}")
     file = _factor_file(source)
-    notes = row.told(file)
+    notes = row.all_notes(file)
     if row.write is None:
         output = _write_gguf(file, model_gguf, output)
     elif output is not None:

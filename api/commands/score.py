@@ -73,7 +73,7 @@ def score(
     as_json: common.AsJson = False,
 ) -> None:
     """Score given factors on needle documents, without a service. NLL is in nats per answer token."""
-    from evaluation.documents.overlap import measure_overlap, told_overlap
+    from evaluation.documents.overlap import measure_overlap, overlap_warning
     from evaluation.scores.score import summarise
     from workers.factory import check_places_positions
 
@@ -91,7 +91,7 @@ def score(
     built = build_documents(source, target_length, documents, seed, needles, corpus, split, skipping)
     check_reach(source, target_length)
     overlap = measure_overlap([document.token_ids for document in built])
-    shared = told_overlap(overlap, "documents")
+    shared = overlap_warning(overlap, "documents")
     warnings = (*model_warnings(source, target_length), *(() if shared is None else (shared,)))
     with _scorer(source, target_length, backend, dtype) as scorer:
         for warning in warnings:  # what is refused is told alone

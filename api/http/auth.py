@@ -14,78 +14,39 @@ HTTP Basic; everything else sends `Authorization: Bearer rw_...`. An address wit
 token as a cookie.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
-import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
-from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import CrossOriginRequest, HostNotAllowed, InsufficientScope, Unauthenticated, UnsafeBind
+from api.errors import InsufficientScope, Unauthenticated, UnsafeBind
+from api.http.credentials import bearer_token, check_host, check_origin, cookie_name, kept_as_cookie, token_in_address
 from api.http.oidc import Issuer, looks_like_one
 from api.http.prefix import route_path
+from api.http.scopes import ANYONE_LOCAL, FOR_ALL, JOB_PATH, NOBODY, Principal, scope_for
 from api.rate_limits import RateLimits
 from api.settings import is_loopback
-from ropewalk.wire.kinds import KINDS
 from storage.api_keys import ApiKeys
 from storage.errors import JobNotFound
-from storage.records import SCOPES, ApiKey
-from storage.records import Scope as KeyScope
+from storage.records import ApiKey
 
-READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DOCS_ASSETS = "/docs-assets"  # scripts and styles of /docs
-WEBHOOKS, AUDIT = "/v1/webhooks", "/v1/audit"
 NEEDS_KEY = "this server needs an API key: send Authorization: Bearer rw_..., which clients take from ROPEWALK_API_KEY"
 NEEDS_TOKEN = (
     "this server needs its token, which clients on its machine read by themselves from the file `token` in its "
     "ROPEWALK_HOME: set ROPEWALK_HOME to the server's, or ROPEWALK_API_KEY to the token"
 )
-_COLLECTION = f"/v1/(?:{'|'.join(row.collection for row in KINDS.values())})"
-_JOB_PATH = re.compile(rf"(?:{_COLLECTION}|/jobs)/(?P<id>[^/:]+)(?:[/:]|$)")
-_FOR_ALL = re.compile(rf"/|{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?")  # of nobody's job alone
-FORWARDED = ("forwarded", "x-forwarded-for")  # a proxy's, behind which anybody may be
 VERIFIED_SECONDS = 30.0  # a revoked key stops working within this time; verifying costs a scrypt run
 KEYS_EXIST_SECONDS = 5.0  # the first key locks a running loopback server within this time
 MAX_REMEMBERED = 1024
 VERIFIED_AT_ONCE = 4  # scrypt takes 16 MiB and a core
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Principal:
-    """Who sent a request. Idempotency keys belong to a principal, jobs to its owner."""
-
-    name: str
-    scopes: frozenset[KeyScope]
-    owner: str
-
-    def may(self, scope: KeyScope) -> bool:
-        """Whether this principal has `scope`; admin has every scope."""
-        return scope in self.scopes or "admin" in self.scopes
-
-    @property
-    def sees(self) -> str | None:
-        """Whose jobs it sees in lists: its own, or None: all."""
-        return None if self.may("read") else self.owner
-
-    @property
-    def names(self) -> str | None:
-        """Whose jobs its specs may name: its own, or None: all."""
-        return None if self.may("read") or self.may("submit") else self.owner
-
-
-NOBODY = Principal(name="nobody", scopes=frozenset(), owner="nobody")
-ANYONE_LOCAL = Principal(name="local", scopes=frozenset(SCOPES), owner="local")
 
 
 def check_bind(host: str, keys: ApiKeys, *, has_issuer: bool = False) -> None:
@@ -153,13 +114,13 @@ class Gatekeeper:
         needed = scope_for(method, path)
         if principal.may(needed):
             return
-        job = _JOB_PATH.match(path)
+        job = JOB_PATH.match(path)
         if needed == "read" and principal.may("submit") and job is not None and self._is_own(principal, job["id"]):
             return  # what may be submitted may be followed, too
         if principal.may("own") and needed in ("read", "submit"):
             if job is not None and not self._is_own(principal, job["id"]):
                 raise JobNotFound(f"a job must exist and be your own, but there is no {job['id']!r}")
-            if job is not None or _FOR_ALL.fullmatch(path):
+            if job is not None or FOR_ALL.fullmatch(path):
                 return
         raise InsufficientScope(
             f"{method} needs a key with scope {needed}, "
@@ -187,7 +148,7 @@ class Gatekeeper:
             Unauthenticated, InsufficientScope, JobNotFound, HostNotAllowed, CrossOriginRequest, TooManyRequests: why it
                 may not.
         """
-        _check_origin(method, headers)
+        check_origin(method, headers)
         if self._is_open(path, headers):
             # Without asking the database, which may be what is being checked.
             if not self._loopback:
@@ -195,7 +156,7 @@ class Gatekeeper:
             return NOBODY
         if self._is_by_operator(headers):
             if not self.needs_key():
-                _check_host(headers)
+                check_host(headers)
             return ANYONE_LOCAL
         principal = self._identify(headers, address)
         self._limits.count_request(principal.name)
@@ -248,55 +209,6 @@ class Gatekeeper:
         return Principal(name=f"key:{key.id}", scopes=frozenset(key.scopes), owner=key.owner), VERIFIED_SECONDS
 
 
-def scope_for(method: str, path: str) -> KeyScope:
-    """What a request needs: what is deleted nobody brings back. Webhooks are those of who submits."""
-    if path == AUDIT:
-        return "admin"
-    if path == WEBHOOKS or path.startswith(f"{WEBHOOKS}/"):
-        return "submit"
-    if method in READING_METHODS:
-        return "read"
-    return "admin" if method == "DELETE" else "submit"
-
-
-def bearer_token(authorization: str) -> str | None:
-    """The key in an Authorization header: the bearer token, or the password of HTTP Basic."""
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip() or None
-    if scheme.lower() == "basic":
-        try:
-            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None
-        return password or None
-    return None
-
-
-def cookie_name(token: str) -> str:
-    """Of its own for each server of this machine: a browser keeps cookies by the host alone, whatever the port."""
-    return f"ropewalk_{hashlib.sha256(token.encode()).hexdigest()[:8]}"
-
-
-def _check_host(headers: Headers) -> None:
-    host = headers.get("host", "")
-    name = urlsplit(f"//{host}").hostname or ""
-    if not is_loopback(name):
-        raise HostNotAllowed(
-            f"a server without API keys answers to loopback names only, but got Host: {host or '(none)'}"
-        )
-    if found := [name for name in FORWARDED if name in headers]:
-        raise HostNotAllowed(f"a server without API keys answers no proxy, but got {found[0]}; make a key first")
-
-
-def _check_origin(method: str, headers: Headers) -> None:
-    origin = headers.get("origin")
-    if method in READING_METHODS or origin is None:
-        return
-    if urlsplit(origin).netloc != headers.get("host"):
-        raise CrossOriginRequest(f"a page of {origin} may not change anything here")
-
-
 class AccessMiddleware:
     """Lets a request in with `state.principal` set, or raises why not."""
 
@@ -307,25 +219,12 @@ class AccessMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers, address = Headers(scope=scope), (scope.get("client") or ("unknown",))[0]
-            token = _token_in_address(scope)
+            token = token_in_address(scope)
             if token is not None and self._gatekeeper.is_operator(token):
-                await _kept_as_cookie(scope, token)(scope, receive, send)
+                await kept_as_cookie(scope, token)(scope, receive, send)
                 return
             principal = await run_in_threadpool(
                 self._gatekeeper.admit, scope["method"], route_path(scope), headers, address=address
             )
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
-
-
-def _token_in_address(scope: Scope) -> str | None:
-    query = QueryParams(scope["query_string"])
-    return query.get("token") if scope["method"] == "GET" else None
-
-
-def _kept_as_cookie(scope: Scope, token: str) -> RedirectResponse:
-    """To the same address without the token, which stays neither in the history nor in a Referer header."""
-    query = QueryParams([pair for pair in QueryParams(scope["query_string"]).multi_items() if pair[0] != "token"])
-    response = RedirectResponse(scope["path"] + (f"?{query}" if query else ""), status_code=303)
-    response.set_cookie(cookie_name(token), token, httponly=True, samesite="lax")
-    return response

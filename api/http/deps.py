@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Header, Query, Request
 
 from api.errors import InsufficientScope, MalformedRequest
-from api.http.auth import Principal
+from api.http.scopes import Principal
 from ropewalk.wire.kinds import JobState
 from service.door import Door
 from service.specs.base import Spec

@@ -34,7 +34,7 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
+class HeatCell:
     """One cell of a heat map. share: in [0, 1], None without documents; title: what pointing at it tells."""
 
     share: float | None
@@ -64,7 +64,7 @@ def line_chart(lines: Sequence[Line], axis: Axis, *, switch: int | None = None) 
     )
 
 
-def heat_map(columns: Mapping[str, Sequence[Cell]], rows: Sequence[str]) -> str:
+def heat_map(columns: Mapping[str, Sequence[HeatCell]], rows: Sequence[str]) -> str:
     """Cells by column (a length) and row (a depth); the more, the stronger the colour."""
     left, top = 66.0, 22.0
     width, height = left + CELL_WIDTH * len(columns), top + CELL_HEIGHT * len(rows)
@@ -85,7 +85,7 @@ def tokens(length: int) -> str:
     return f"{length // 1024}k" if length >= 4096 and length % 1024 == 0 else str(length)
 
 
-def _cell(cell: Cell, x: float, y: float) -> str:
+def _cell(cell: HeatCell, x: float, y: float) -> str:
     strength = 0.0 if cell.share is None else 0.08 + 0.92 * cell.share
     ink = "over" if strength > 0.55 else "under"
     box = f'x="{x + 1:.1f}" y="{y + 1:.1f}" width="{CELL_WIDTH - 2:g}" height="{CELL_HEIGHT - 2:g}" rx="4"'

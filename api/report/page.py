@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from api.report.charts import Axis, Cell, Line, heat_map, line_chart, tokens
+from api.report.charts import Axis, HeatCell, Line, heat_map, line_chart, tokens
 from api.report.tables import (
     HIGHLIGHTED,
     NOTHING,
@@ -173,14 +173,14 @@ def _heat_map(rows: Sequence[EvaluationRow]) -> str:
     return heat_map(columns, bins)
 
 
-def _cell(row: EvaluationRow, place: int) -> Cell:
+def _cell(row: EvaluationRow, place: int) -> HeatCell:
     inside = [(nll, exact) for depth, nll, exact in row.by_depth if _bin(depth) == place]
     if not inside:
-        return Cell(share=None, text="", title="no document")
+        return HeatCell(share=None, text="", title="no document")
     exact_share = sum(exact for _, exact in inside) / len(inside)
     mean = sum(nll for nll, _ in inside) / len(inside)
     title = f"{row.length} tokens: {len(inside)} documents, {share(exact_share)} exact, NLL {nats(mean)}"
-    return Cell(share=exact_share, text=f"{100 * exact_share:.0f}", title=title)
+    return HeatCell(share=exact_share, text=f"{100 * exact_share:.0f}", title=title)
 
 
 def _bin(depth: float) -> int:

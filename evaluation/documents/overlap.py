@@ -50,7 +50,7 @@ class Overlap:
         return float(self.documents**2 / self.shares.sum())
 
 
-def told_overlap(overlap: Overlap, what: str) -> str | None:
+def overlap_warning(overlap: Overlap, what: str) -> str | None:
     """A clause on `what`, documents that share so much text that they are worth fewer; None for others."""
     if overlap.effective > _TOLD_BELOW * overlap.documents:
         return None

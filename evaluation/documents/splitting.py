@@ -16,7 +16,7 @@ WINDOW = 40  # no run of this many characters may be in two splits
 BLOCK_CHARACTERS = 6_000
 _MIN_BLOCK_CHARACTERS = 400
 # Train 20 %, search 40 %, validation 40 %; the two that are compared lie next to each other everywhere.
-_DEAL: tuple[Split, ...] = ("validation", "search", "train", "search", "validation")
+_CYCLE: tuple[Split, ...] = ("validation", "search", "train", "search", "validation")
 # Which split keeps a text that several hold. Validation is the one that claims rest on.
 _KEEPERS: tuple[Split, ...] = ("validation", "search", "train")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -24,14 +24,14 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 def split_lines(text: str) -> dict[Split, str]:
     """Deal `text` out: no window of WINDOW characters is in two of the texts given back."""
-    dealt: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    lines: dict[Split, list[str]] = {split: [] for split in SPLITS}
     for index, block in enumerate(_blocks(_without_repeats(text))):
-        dealt[_DEAL[index % len(_DEAL)]].extend(block)
+        lines[_CYCLE[index % len(_CYCLE)]].extend(block)
     kept = np.zeros(0, dtype=np.uint64)
     for split in _KEEPERS:
-        dealt[split] = without_windows(dealt[split], kept)
-        kept = np.sort(np.concatenate([kept, window_hashes("".join(dealt[split]))]))
-    return {split: "".join(lines) for split, lines in dealt.items()}
+        lines[split] = without_windows(lines[split], kept)
+        kept = np.sort(np.concatenate([kept, window_hashes("".join(lines[split]))]))
+    return {split: "".join(mine) for split, mine in lines.items()}
 
 
 def window_hashes(text: str) -> NDArray[np.uint64]:
@@ -63,7 +63,7 @@ def _without_repeats(text: str) -> list[str]:
 def _blocks(lines: list[str]) -> list[list[str]]:
     """Contiguous runs of lines of about BLOCK_CHARACTERS, shorter in a short text so that every split gets some."""
     total = sum(map(len, lines))
-    size = min(BLOCK_CHARACTERS, max(_MIN_BLOCK_CHARACTERS, total // (4 * len(_DEAL))))
+    size = min(BLOCK_CHARACTERS, max(_MIN_BLOCK_CHARACTERS, total // (4 * len(_CYCLE))))
     blocks: list[list[str]] = [[]]
     filled = 0
     for line in _cut_long(lines, size):

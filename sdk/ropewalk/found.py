@@ -90,7 +90,7 @@ class Factors:
         Raises:
             InvalidFactorFile: `format` is unknown.
         """
-        return EXPORTS.find(format).told(self.file)
+        return EXPORTS.find(format).all_notes(self.file)
 
     def write(self, path: str | os.PathLike[str], *, format: str = "json") -> None:
         """Write them to a file in `format`.

@@ -14,7 +14,7 @@ _NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Purse:
+class RemainingBudget:
     """What is left of a budget, in passes and in tokens."""
 
     passes: int
@@ -22,7 +22,7 @@ class Purse:
     cost: PassCost
 
     @classmethod
-    def of(cls, context: StrategyContext, earlier: Sequence[ScoredCandidate] = ()) -> Purse:
+    def of(cls, context: StrategyContext, earlier: Sequence[ScoredCandidate] = ()) -> RemainingBudget:
         """After the scores of `earlier` candidates."""
         budget, cost = context.budget, context.cost
         return cls(
@@ -35,7 +35,7 @@ class Purse:
         """How often it pays for a pass over each of `documents`, at least 0."""
         return max(min(self.passes // len(documents), self.tokens // self.cost.of(documents)), 0)
 
-    def after(self, step: Step) -> Purse:
+    def after(self, step: Step) -> RemainingBudget:
         """What `step` leaves."""
         return replace(self, passes=self.passes - step.cost(PASSES), tokens=self.tokens - step.cost(self.cost))
 
@@ -52,15 +52,15 @@ def most_candidates(own: int, budget: Budget) -> int:
 def passes_within(passes: int, documents: int, context: StrategyContext) -> int:
     """`passes` over any of the first `documents`, or as many as the budget pays for at most."""
     cheapest, _ = context.cost.extremes(documents)
-    purse = Purse.of(context)
-    return min(passes, purse.passes, purse.tokens // cheapest)
+    remaining = RemainingBudget.of(context)
+    return min(passes, remaining.passes, remaining.tokens // cheapest)
 
 
 def tokens_within(tokens: int, documents: int, context: StrategyContext) -> int:
     """`tokens` of passes over any of the first `documents`, or as many as the budget pays for at most."""
     _, dearest = context.cost.extremes(documents)
-    purse = Purse.of(context)
-    return min(tokens, purse.tokens, purse.passes * dearest)
+    remaining = RemainingBudget.of(context)
+    return min(tokens, remaining.tokens, remaining.passes * dearest)
 
 
 def most_document_passes(candidates: int, context: StrategyContext) -> int:
@@ -81,7 +81,7 @@ def candidates_left(most: int, earlier: Sequence[ScoredCandidate], context: Stra
     document too: a candidate that failed has its share spent.
     """
     left = most - sum(scored.candidate.baseline_name is None for scored in earlier)
-    paid_for = Purse.of(context).times(range(context.documents)) - len(earlier)
+    paid_for = RemainingBudget.of(context).times(range(context.documents)) - len(earlier)
     return max(min(left, paid_for), 0)
 
 

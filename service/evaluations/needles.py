@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation.documents.needle import NeedleDocument
-from evaluation.documents.overlap import Overlap, measure_overlap, told_overlap
+from evaluation.documents.overlap import Overlap, measure_overlap, overlap_warning
 from evaluation.scores.score import DocumentScore, summarise
 from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow, OverlapRow, RetentionRow
 from service.evaluations.contenders import Setup, setups_at
@@ -13,7 +13,7 @@ from service.evaluations.progress import EvaluationProgress
 from service.evaluations.retention import kept_within
 from service.runtime.job import Runtime
 from service.runtime.starting import StartWatch, tell_limits
-from service.runtime.warnings import WARNING, untold_warnings
+from service.runtime.warnings import WARNING, new_warnings
 from workers.base import ScorerSettings, ScoringTask
 from workers.errors import ScoringFailed
 
@@ -85,8 +85,8 @@ def _tell(runtime: Runtime, length: int, overlap: Overlap) -> None:
         share=round(overlap.share, 4),
         effective_documents=round(overlap.effective, 1),
     )
-    if (told := told_overlap(overlap, f"documents of {length} tokens")) is not None:
-        for warning in untold_warnings(runtime.jobs, runtime.job.id, (told,)):
+    if (told := overlap_warning(overlap, f"documents of {length} tokens")) is not None:
+        for warning in new_warnings(runtime.jobs, runtime.job.id, (told,)):
             runtime.event(WARNING, text=warning)
 
 

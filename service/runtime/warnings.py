@@ -10,13 +10,13 @@ _FIRST_EVENTS = 32
 """Warnings are among these: they are told when a job is created, or when it is prepared first."""
 
 
-def told_warnings(jobs: JobStore, job_id: str) -> tuple[str, ...]:
+def warnings_of(jobs: JobStore, job_id: str) -> tuple[str, ...]:
     """Those that the job's history tells. Raises: JobNotFound."""
     first = jobs.events(job_id, limit=_FIRST_EVENTS)
     return tuple(json.loads(event.data_json)["text"] for event in first if event.type == WARNING)
 
 
-def untold_warnings(jobs: JobStore, job_id: str, warnings: Iterable[str]) -> Iterator[str]:
+def new_warnings(jobs: JobStore, job_id: str, warnings: Iterable[str]) -> Iterator[str]:
     """Those of `warnings` that the job's history does not tell yet."""
-    told = told_warnings(jobs, job_id)
+    told = warnings_of(jobs, job_id)
     return (warning for warning in warnings if warning not in told)

@@ -12,7 +12,7 @@ from storage.errors import IdempotencyConflict, InvalidTransition
 from storage.jobs import events, requests
 from storage.jobs.leases import JobRow, lock_job
 from storage.postgres.tables import idempotency_keys, jobs
-from storage.records import IdempotencyRequest, Turn
+from storage.records import IdempotencyRequest, Scheduling
 
 
 def insert_job(
@@ -23,7 +23,7 @@ def insert_job(
     labels: Sequence[tuple[str, str]],
     parent_id: str | None,
     creator: str | None = None,
-    turn: Turn = Turn(),  # noqa: B008 (frozen)
+    scheduling: Scheduling = Scheduling(),  # noqa: B008 (frozen)
 ) -> JobRow:
     """A new queued job with its event, which says who asked for it.
 
@@ -37,9 +37,9 @@ def insert_job(
         "spec_json": spec_json,
         "labels": dict(labels),
         "parent_id": parent_id,
-        "owner": (turn.owner or creator) if parent is None else parent.owner,
-        "priority": turn.priority if parent is None else parent.priority,
-        "workers": turn.workers,
+        "owner": (scheduling.owner or creator) if parent is None else parent.owner,
+        "priority": scheduling.priority if parent is None else parent.priority,
+        "workers": scheduling.workers,
     }
     row = connection.execute(sa.insert(jobs).values(values).returning(*jobs.c)).one()
     events.record(connection, job_id, "job.created", kind=kind, parent_id=parent_id, creator=creator)

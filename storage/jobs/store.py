@@ -17,7 +17,7 @@ from storage.jobs.rows import change, job_from_row, move, progress_value
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import jobs
-from storage.records import Condition, Created, Event, IdempotencyRequest, Job, Lease, Page, Progress, Turn
+from storage.records import Condition, Created, Event, IdempotencyRequest, Job, Lease, Page, Progress, Scheduling
 from storage.transitions import check_move
 
 Labels = Mapping[str, str]
@@ -43,7 +43,7 @@ class JobStore:
         idempotency: IdempotencyRequest | None = None,
         creator: str | None = None,
         first_events: Sequence[tuple[str, str]] = (),
-        turn: Turn = Turn(),  # noqa: B008 (frozen)
+        scheduling: Scheduling = Scheduling(),  # noqa: B008 (frozen)
     ) -> Created:
         """A new queued job that `creator` asked for, with `first_events` (type, JSON text) in its history; or, with an
         idempotency key that was used before, the job of then (`replayed`).
@@ -58,9 +58,9 @@ class JobStore:
                 first = take_key(connection, idempotency, kind, job_id)
                 if first is not None:
                     return Created(job=job_from_row(first), replayed=True)
-            row = insert_job(connection, job_id, kind, spec_json, labels, parent_id, creator, turn)
+            row = insert_job(connection, job_id, kind, spec_json, labels, parent_id, creator, scheduling)
             if creator is not None:
-                audit.record(connection, creator, "job.submitted", job_id, priority=turn.priority or None)
+                audit.record(connection, creator, "job.submitted", job_id, priority=scheduling.priority or None)
             for type, data_json in first_events:
                 events.append(connection, job_id, type, data_json)
             return Created(job=job_from_row(row), replayed=False)
@@ -263,7 +263,13 @@ class JobStore:
             child_id = new_job_id("finetune")
             labels = job_from_row(moved).labels
             child = insert_job(
-                connection, child_id, "finetune", finetune_spec_json, labels, row.id, turn=Turn(workers=workers)
+                connection,
+                child_id,
+                "finetune",
+                finetune_spec_json,
+                labels,
+                row.id,
+                scheduling=Scheduling(workers=workers),
             )
             events.record(connection, row.id, "finetune.created", finetune_id=child_id)
         return job_from_row(child)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 
 from api.http import deps
-from api.http.auth import ANYONE_LOCAL
 from api.http.prefix import route_path
+from api.http.scopes import ANYONE_LOCAL
 from api.http.sse import EventSource, after_from, stream
 from api.wire.jobs import event_resource, job_resource
 from api.wire.problems import MEDIA_TYPE

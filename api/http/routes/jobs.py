@@ -121,7 +121,7 @@ def _page_of(kind: JobKind) -> Endpoint:
 
 def _one_of(kind: JobKind, the_id: Any) -> Endpoint:
     def one(door: deps.TheDoor, job_id: str = the_id) -> JobResource:
-        return job_resource(door.told(kind, job_id), door.warnings(job_id))
+        return job_resource(door.job_with_conditions(kind, job_id), door.warnings(job_id))
 
     return one
 

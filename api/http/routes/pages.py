@@ -4,9 +4,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.http import deps
-from api.http.auth import NOBODY
 from api.http.routes.common import MAX_EVENTS
 from api.http.routes.evaluations import PAGE_POLICY
+from api.http.scopes import NOBODY
 from api.report.jobs import job_page, jobs_page
 from api.wire.jobs import event_resource, job_resource
 from api.wire.jobs import job_page as page_of_jobs

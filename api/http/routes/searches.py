@@ -170,6 +170,6 @@ def get_factors(
     name = f"factors.{suffix}" if row.is_whole else f"{search_id}.{format}.{suffix}"
     response = Response(row.write(file), media_type=row.media_type)
     response.headers["Content-Disposition"] = f'inline; filename="{name}"'
-    for note in row.told(file):
+    for note in row.all_notes(file):
         response.headers.append(NOTE_HEADER, note)
     return response

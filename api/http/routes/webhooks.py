@@ -6,8 +6,8 @@ from fastapi import APIRouter, Body
 from pydantic import AfterValidator, Field
 
 from api.http import deps
-from api.http.auth import Principal
 from api.http.routes import common
+from api.http.scopes import Principal
 from api.wire.strict_json import StrictRoute
 from ropewalk.wire.kinds import JobState
 from ropewalk.wire.webhooks import DeliveryList, DeliveryResource, NewWebhookResource, WebhookList, WebhookResource

@@ -45,7 +45,7 @@ class Answers:
         self.was_answered = False
         self.version: str | None = None
 
-    def hear(self, response: httpx.Response) -> None:
+    def note(self, response: httpx.Response) -> None:
         """Note that there is a server, and its version."""
         self.was_answered = True
         self.version = response.headers.get(VERSION_HEADER)
@@ -129,11 +129,11 @@ class Patience:
         self._answers, self._seconds = answers, seconds
         self._heard_at = time.monotonic()
 
-    def heard(self) -> None:
+    def reset(self) -> None:
         """The server is there."""
         self._heard_at = time.monotonic()
 
-    def bear(self, error: Exception) -> None:
+    def check(self, error: Exception) -> None:
         """Return when it is worth asking again, else raise what `error`, one of PASSING, means.
 
         Raises:

@@ -63,14 +63,14 @@ class AsyncClient(Operations, AsyncConnection):
         while True:
             try:
                 async for event in self._stream(job_id, after):
-                    patience.heard()
+                    patience.reset()
                     after = event.id
                     yield event
                 if (await self.get(job_id)).is_final and not (await self.event_list(job_id, after=after)).items:
                     return
-                patience.heard()
+                patience.reset()
             except PASSING as error:
-                patience.bear(error)
+                patience.check(error)
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def snapshots(
@@ -90,9 +90,9 @@ class AsyncClient(Operations, AsyncConnection):
             job: JobResource | None = None
             try:
                 job = await self.get(job_id)
-                patience.heard()
+                patience.reset()
             except PASSING as error:
-                patience.bear(error)
+                patience.check(error)
             yield job
             if job is not None and job.is_final:
                 return

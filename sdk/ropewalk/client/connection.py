@@ -68,7 +68,7 @@ class Connection(Server):
         super().__init__(url, key)
         with usable_proxies():
             self._http = httpx.Client(
-                **self._http_settings(verify), transport=transport, event_hooks={"response": [self._answers.hear]}
+                **self._http_settings(verify), transport=transport, event_hooks={"response": [self._answers.note]}
             )
 
     def __enter__(self) -> Self:
@@ -137,11 +137,11 @@ class AsyncConnection(Server):
         super().__init__(url, key)
         with usable_proxies():
             self._http = httpx.AsyncClient(
-                **self._http_settings(verify), transport=transport, event_hooks={"response": [self._hear]}
+                **self._http_settings(verify), transport=transport, event_hooks={"response": [self._note]}
             )
 
-    async def _hear(self, response: httpx.Response) -> None:
-        self._answers.hear(response)
+    async def _note(self, response: httpx.Response) -> None:
+        self._answers.note(response)
 
     async def __aenter__(self) -> Self:
         return self

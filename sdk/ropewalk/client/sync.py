@@ -62,14 +62,14 @@ class Client(Operations, Connection):
         while True:
             try:
                 for event in self._stream(job_id, after):
-                    patience.heard()
+                    patience.reset()
                     after = event.id
                     yield event
                 if self.get(job_id).is_final and not self.event_list(job_id, after=after).items:
                     return
-                patience.heard()
+                patience.reset()
             except PASSING as error:
-                patience.bear(error)
+                patience.check(error)
             time.sleep(RECONNECT_SECONDS)
 
     def snapshots(
@@ -89,9 +89,9 @@ class Client(Operations, Connection):
             job: JobResource | None = None
             try:
                 job = self.get(job_id)
-                patience.heard()
+                patience.reset()
             except PASSING as error:
-                patience.bear(error)
+                patience.check(error)
             yield job
             if job is not None and job.is_final:
                 return

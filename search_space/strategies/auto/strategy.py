@@ -24,7 +24,7 @@ from search_space.strategies.auto.settings import FEWEST_SHAPES, AutoSettings
 from search_space.strategies.auto.stage import Stage, filled, rank_agreement
 from search_space.strategies.auto.turn import Turn, affordable, distinct_baselines, generator
 from search_space.strategies.base import StrategyContext
-from search_space.strategies.budgeting import Purse, most_candidates, passes_within, tokens_within
+from search_space.strategies.budgeting import RemainingBudget, most_candidates, passes_within, tokens_within
 from search_space.strategies.nearest_shape import start_point
 from search_space.strategies.seeds import seed_baselines
 from search_space.strategies.shape_space import ShapeSpace
@@ -131,7 +131,7 @@ class AutoStrategy:
         """`startup`, or as many as the budget pays for beside the baselines, but not fewer than `FEWEST_SHAPES`: a
         budget that is too small for those is refused."""
         wanted, documents = self._settings.startup, stage.window(0, fresh=self._settings.fresh_documents)
-        paid = most_candidates(Purse.of(self._context).times(documents) - seeds, self._context.budget)
+        paid = most_candidates(RemainingBudget.of(self._context).times(documents) - seeds, self._context.budget)
         return min(wanted, max(paid, FEWEST_SHAPES))
 
     def _starts(self) -> list[Candidate]:
@@ -158,11 +158,11 @@ class AutoStrategy:
             return self._turn(generation, earlier, stage).step()
         if generation > 1 and not trusted:
             first = [one for one in earlier if one.generation == 0 and not one.failed and not one.pruned]
-            return Step(extend=self._opened(first, Purse.of(self._context, earlier)), keep_open=True)
+            return Step(extend=self._opened(first, RemainingBudget.of(self._context, earlier)), keep_open=True)
         return self._on_skipped(generation, earlier, self._turn(generation, earlier, skipped))
 
     def _on_skipped(self, generation: int, earlier: Sequence[ScoredCandidate], turn: Turn) -> Step:
-        step, purse = turn.step(), Purse.of(self._context, earlier)
+        step, remaining = turn.step(), RemainingBudget.of(self._context, earlier)
         promoted: list[ScoredCandidate] = []
         if not step.candidates:
             kept, rejected = turn.survivors()
@@ -170,18 +170,20 @@ class AutoStrategy:
             promoted = kept[: self._settings.promoted]
         if generation == 1:  # the baselines alone say whether shapes may follow
             own = {one.trial: one for one in step.extend}
-            gauges = self._opened([one for one in distinct_baselines(turn.views) if not one.pruned], purse.after(step))
+            gauges = self._opened(
+                [one for one in distinct_baselines(turn.views) if not one.pruned], remaining.after(step)
+            )
             return replace(step, extend=tuple({**own, **{one.trial: _joined(own, one) for one in gauges}}.values()))
         trials = {one.trial for one in promoted}
-        opened = self._opened([one for one in earlier if one.trial in trials], purse)
+        opened = self._opened([one for one in earlier if one.trial in trials], remaining)
         return replace(step, extend=(*step.extend, *opened))
 
     def _is_on_full_documents(self, earlier: Sequence[ScoredCandidate]) -> bool:
         return any(s.index < self._full.count for one in earlier if one.candidate.genes for s in one.scores)
 
-    def _opened(self, going_on: Sequence[ScoredCandidate], purse: Purse) -> tuple[Extension, ...]:
+    def _opened(self, going_on: Sequence[ScoredCandidate], remaining: RemainingBudget) -> tuple[Extension, ...]:
         """The first full documents for these, as far as the budget goes."""
-        return affordable([self._full.opened(one, self._full.start) for one in going_on], purse)
+        return affordable([self._full.opened(one, self._full.start) for one in going_on], remaining)
 
 
 def _joined(own: Mapping[int, Extension], other: Extension) -> Extension:

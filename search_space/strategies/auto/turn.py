@@ -13,7 +13,7 @@ from search_space.candidates.step import Extension, Step
 from search_space.strategies.auto.settings import AutoSettings
 from search_space.strategies.auto.stage import Stage, filled
 from search_space.strategies.base import StrategyContext
-from search_space.strategies.budgeting import Purse, most_candidates
+from search_space.strategies.budgeting import RemainingBudget, most_candidates
 from search_space.strategies.nearest_shape import nearest_point
 from search_space.strategies.racing import is_rejected
 from search_space.strategies.shape_space import ShapeSpace
@@ -41,7 +41,7 @@ class Turn:
         self._earlier = earlier
         self.views = views
         self._shapes = [one for one in views if one.candidate.genes and not one.failed]
-        self._purse = Purse.of(context, earlier)
+        self._remaining = RemainingBudget.of(context, earlier)
 
     def step(self) -> Step:
         """Who is out, who goes on, who is new."""
@@ -124,7 +124,7 @@ class Turn:
             for one in going_on
             if not one.pruned and one.trial not in rejected
         ]
-        return Step(extend=affordable(extensions, self._purse), prune=tuple(sorted(rejected)), keep_open=True)
+        return Step(extend=affordable(extensions, self._remaining), prune=tuple(sorted(rejected)), keep_open=True)
 
     def _rejected(self, leader: ScoredCandidate) -> set[int]:
         kept = {one.trial for one in self._anchors()}
@@ -192,7 +192,7 @@ class Turn:
             if candidate.scaling.key not in seen:
                 seen.add(candidate.scaling.key)
                 new.append(candidate)
-        left = min(self._candidates_left(), self._purse.after(step).times(window))
+        left = min(self._candidates_left(), self._remaining.after(step).times(window))
         new = new[: max(left, 0)]
         return replace(step, candidates=tuple(new), documents=window if new else ())
 
@@ -214,10 +214,10 @@ def generator(context: StrategyContext, generation: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([context.seed, generation]))
 
 
-def affordable(extensions: Iterable[Extension | None], purse: Purse) -> tuple[Extension, ...]:
-    """Those that `purse` pays for, in their order; None asks for nothing."""
+def affordable(extensions: Iterable[Extension | None], remaining: RemainingBudget) -> tuple[Extension, ...]:
+    """Those that `remaining` pays for, in their order; None asks for nothing."""
     step = Step()
     for extension in extensions:
-        if extension is not None and purse.after(step).times(extension.documents):
+        if extension is not None and remaining.after(step).times(extension.documents):
             step = replace(step, extend=(*step.extend, extension))
     return step.extend

@@ -9,7 +9,9 @@ import pytest
 from starlette.datastructures import Headers
 
 from api.errors import UnsafeBind
-from api.http.auth import ANYONE_LOCAL, Gatekeeper, bearer_token, check_bind, cookie_name
+from api.http.auth import Gatekeeper, check_bind
+from api.http.credentials import bearer_token, cookie_name
+from api.http.scopes import ANYONE_LOCAL
 from api.local_token import ensure_token
 from api.rate_limits import RateLimits
 from ropewalk.client.token import local_token

@@ -12,7 +12,7 @@ from storage.jobs.store import JobStore
 from storage.limits import OwnerLimits
 from storage.postgres.database import Database
 from storage.postgres.tables import EVERY_KEY
-from storage.records import Limits, Turn
+from storage.records import Limits, Scheduling
 from tests.helpers.http_server import SPEC_JSON, RunningServer, running_server
 
 
@@ -23,7 +23,7 @@ def server(database: Database) -> Iterator[RunningServer]:
 
 
 def made(store: JobStore, owner: str, *, workers: int = 1) -> str:
-    return store.create("search", SPEC_JSON, creator=owner, turn=Turn(workers=workers)).job.id
+    return store.create("search", SPEC_JSON, creator=owner, scheduling=Scheduling(workers=workers)).job.id
 
 
 def waits(server: RunningServer, job_id: str) -> str | None:

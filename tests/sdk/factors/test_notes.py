@@ -21,15 +21,15 @@ def test_every_format_but_our_own_says_something() -> None:
 @pytest.mark.parametrize("name", EXPORTS)
 def test_every_format_tells_of_an_original_length_below_what_the_model_serves(name: str) -> None:
     shorter = replace(FULL, model=replace(FULL.model, served_length=8192))
-    first, *rest = EXPORTS[name].told(shorter)
+    first, *rest = EXPORTS[name].all_notes(shorter)
     assert first == (
         "original_length 256 is below the 8192 tokens that the model is published for: it is taken for a model of 256 "
         "tokens, past which long factors replace its own rotation; exports state a context of 1024 tokens, fewer than "
         "those 8192."
     )
-    assert tuple(rest) == EXPORTS[name].notes(shorter) == EXPORTS[name].told(FULL)
+    assert tuple(rest) == EXPORTS[name].notes(shorter) == EXPORTS[name].all_notes(FULL)
     longer = replace(FULL, model=replace(FULL.model, served_length=512))
-    assert EXPORTS[name].told(longer)[0].endswith("replace its own rotation."), "1024 tokens are more than it has"
+    assert EXPORTS[name].all_notes(longer)[0].endswith("replace its own rotation."), "1024 tokens are more than it has"
 
 
 @pytest.mark.parametrize("name", EXPORTS)

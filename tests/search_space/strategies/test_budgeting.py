@@ -13,7 +13,7 @@ from search_space.candidates.candidate import Candidate, DocumentNats, ScoredCan
 from search_space.candidates.step import Budget, Step
 from search_space.strategies.base import StrategyContext
 from search_space.strategies.budgeting import (
-    Purse,
+    RemainingBudget,
     candidates_left,
     most_candidates,
     most_document_passes,
@@ -61,10 +61,10 @@ def test_a_purse_pays_in_passes_and_in_tokens() -> None:
     gradient = DocumentNats(index=3, nats=1.0, tokens=7, gradient=(0.0, 0.0, 0.0))
     plain = DocumentNats(index=0, nats=1.0, tokens=7)
     earlier = [replace(_scored(0, 0, 1.0), scores=(plain, gradient))]
-    purse = Purse.of(_context(4, max_document_passes=10, max_tokens=9 * 512 - 1), earlier)
-    assert (purse.passes, purse.tokens) == (6, 5 * 512 - 1)
-    assert [purse.times(range(count)) for count in (1, 2, 5)] == [4, 2, 0]
-    left = purse.after(Step(candidates=(BRED,), documents=(0, 1, 2)))
+    remaining = RemainingBudget.of(_context(4, max_document_passes=10, max_tokens=9 * 512 - 1), earlier)
+    assert (remaining.passes, remaining.tokens) == (6, 5 * 512 - 1)
+    assert [remaining.times(range(count)) for count in (1, 2, 5)] == [4, 2, 0]
+    left = remaining.after(Step(candidates=(BRED,), documents=(0, 1, 2)))
     assert (left.passes, left.tokens, left.times((0, 1))) == (3, 2 * 512 - 1, 0)
     assert left.after(Step(candidates=(BRED,), documents=(0,), gradients=True)).times((0,)) == 0
 

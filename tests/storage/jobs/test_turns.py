@@ -12,12 +12,12 @@ from storage.jobs.store import JobStore
 from storage.limits import OwnerLimits
 from storage.postgres.database import Database
 from storage.postgres.tables import EVERY_KEY
-from storage.records import Limits, Turn
+from storage.records import Limits, Scheduling
 from tests.helpers.leases import expire_lease
 
 
 def made(store: JobStore, owner: str | None, *, priority: int = 0, workers: int = 1) -> str:
-    return store.create("search", "{}", creator=owner, turn=Turn(priority=priority, workers=workers)).job.id
+    return store.create("search", "{}", creator=owner, scheduling=Scheduling(priority=priority, workers=workers)).job.id
 
 
 def claimed(store: JobStore, count: int, owner: str = "c") -> list[str]:

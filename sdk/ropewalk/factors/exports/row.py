@@ -39,7 +39,7 @@ class ExportRow:
     is_whole: bool = False
     """Whether it is all factors of a search, not a part of another program's files."""
 
-    def told(self, file: FactorFile) -> tuple[str, ...]:
+    def all_notes(self, file: FactorFile) -> tuple[str, ...]:
         """All that goes out beside an export: `notes`, after what holds of the file in every format."""
         shorter = shorter_length(file.original_max_position_embeddings, file.target_length, file.model.served_length)
         return (*(f"{text}." for text in shorter), *self.notes(file))

@@ -1,8 +1,11 @@
 """What the command line prints: for people on a terminal, or JSON for programs."""
 
+import io
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from typing import IO, cast
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -10,11 +13,31 @@ from rich.table import Table
 from rich.text import Text
 
 WIDE = 200  # columns
+_PADDING = re.compile(r" +\n")
+
+
+class _Unpadded(io.TextIOBase):
+    """Standard output without the spaces that fill a table's last column, which a log or a program has no use for."""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, text: str) -> int:
+        """What rich writes: whole lines."""
+        sys.stdout.write(_PADDING.sub("\n", text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Standard output's."""
+        sys.stdout.flush()
 
 
 def out() -> Console:
     """Standard output, for people; where it is not a terminal, nothing is cut to fit one."""
-    return Console(emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+    if sys.stdout.isatty():
+        return Console(emoji=False, soft_wrap=True)
+    return Console(emoji=False, soft_wrap=True, width=WIDE, file=cast(IO[str], _Unpadded()))
 
 
 def print_table(table: Table) -> None:

@@ -12,7 +12,8 @@ from ropewalk.wire.jobs import EventResource
 from ropewalk.wire.pictures import BestSoFarPicture, FactorsPicture
 
 STEP = "training.step"
-_WIDTH, _HEIGHT, _EDGE = 640.0, 260.0, 34.0
+_WIDTH, _HEIGHT, _EDGE, _FOOT = 640.0, 280.0, 34.0, 58.0
+_ROOM = 2.0  # above the leader's largest factor: some baselines turn pairs off, with factors of a million
 _MOST_POINTS = 400  # of a curve; longer ones are thinned
 _BEST_BASELINES = 3  # drawn as levels, as on the dashboard
 _SMALLEST = 1e-6  # a log axis has no zero
@@ -33,12 +34,19 @@ def factors_chart(picture: FactorsPicture) -> str:
     """Rescale factor over pair index: the leader drawn through, baselines broken; nothing without a leader."""
     if picture.leader is None:
         return ""
-    lines = [_Line(name=one.name, points=list(enumerate(one.factors))) for one in picture.baselines]
+    highest = _ROOM * max(picture.leader.factors)
+    lines = [
+        _Line(name=one.name, points=[(pair, min(factor, highest)) for pair, factor in enumerate(one.factors)])
+        for one in picture.baselines
+    ]
+    beyond = [one.name for one in picture.baselines if max(one.factors) > highest]
     lines.append(_Line(name=picture.leader.name, points=list(enumerate(picture.leader.factors)), css="curve found"))
     about = (
         f"Rescale factor over pair index, fast pairs first, on a log axis: {picture.leader.name} drawn through, "
         f"{len(picture.baselines)} analytic baselines broken."
     )
+    if beyond:
+        about += f" Factors above {highest:.3g} are drawn there ({', '.join(beyond)})."
     last = max(len(picture.leader.factors) - 1, 1)
     return _chart("Factors", about, lines, ends=("pair 0", f"pair {last}"), label="rescale factors by pair", log=True)
 
@@ -107,17 +115,17 @@ def _chart(title: str, about: str, lines: Sequence[_Line], *, ends: tuple[str, s
     wide, high = max(max(xs) - left, 1e-9), max(height(max(ys)) - low, 1e-9)
 
     def place(x: float, y: float) -> str:
-        across = _EDGE + (x - left) / wide * (_WIDTH - 4 * _EDGE)
-        return f"{across:.1f},{_HEIGHT - _EDGE - (height(y) - low) / high * (_HEIGHT - 2 * _EDGE):.1f}"
+        across = _EDGE + (x - left) / wide * (_WIDTH - 2 * _EDGE)
+        return f"{across:.1f},{_HEIGHT - _FOOT - (height(y) - low) / high * (_HEIGHT - _EDGE - _FOOT):.1f}"
 
     drawn = "".join(_polyline(line, " ".join(place(*point) for point in _thinned(line.points))) for line in lines)
     return (
         f"<section><h2>{escape(title)}</h2><p>{escape(about)}</p>"
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(label)}">{drawn}'
         f'<text x="2" y="{_EDGE - 8:g}">{max(ys):.3g}</text>'
-        f'<text x="2" y="{_HEIGHT - _EDGE + 14:g}">{min(ys):.3g}</text>'
-        f'<text x="{2 * _EDGE:g}" y="{_HEIGHT - 4:g}">{escape(ends[0])}</text>'
-        f'<text x="{_WIDTH - 5 * _EDGE:g}" y="{_HEIGHT - 4:g}">{escape(ends[1])}</text></svg></section>'
+        f'<text x="2" y="{_HEIGHT - _FOOT + 24:g}">{min(ys):.3g}</text>'
+        f'<text x="{_EDGE:g}" y="{_HEIGHT - 6:g}">{escape(ends[0])}</text>'
+        f'<text class="last" x="{_WIDTH - _EDGE:g}" y="{_HEIGHT - 6:g}">{escape(ends[1])}</text></svg></section>'
     )
 
 

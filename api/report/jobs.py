@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from api.report.curves import best_chart, factors_chart, loss_chart
-from ropewalk.client.progress import best, done, large, time_left, waits_for
+from ropewalk.client.progress import best, done, passes, time_left, waits_for
 from ropewalk.factors.exports.registry import EXPORTS
 from ropewalk.names import short_name
 from ropewalk.version import ROPEWALK_VERSION
@@ -25,8 +25,9 @@ _EXTRA = (
     ".curve.dashed { stroke-dasharray: 7 4; } .curve.dotted { stroke-dasharray: 2 3; } "
     ".curve.mixed { stroke-dasharray: 10 3 2 3; } "
     ".curve.found { stroke: var(--found); stroke-width: 2.5; stroke-dasharray: none; } "
-    "h2, td { overflow-wrap: anywhere; } svg text { text-anchor: start; fill: var(--soft); font-size: 18px; } "
-    "svg { max-width: 100%; height: auto; }"
+    "h2, td { overflow-wrap: anywhere; } td.left:last-child { white-space: normal; min-width: 17ch; } "
+    "svg text { text-anchor: start; fill: var(--soft); font-size: 14px; } svg text.last { text-anchor: end; } "
+    "svg { width: 100%; max-width: 760px; height: auto; } @media (max-width: 600px) { svg text { font-size: 24px; } }"
 )
 
 
@@ -65,8 +66,7 @@ def job_page(
     model, length = _name(spec.get("model")), spec.get("target_length")
     title = f"{model or job.kind}{'' if length is None else f' to {length:,} tokens'}"
     waits = waits_for(job) or time_left(progress, job.kind)
-    passes = f"{progress.document_passes:,} document passes, {large(progress.tokens or 0)} tokens"
-    facts = [job.state.value, progress.stage if progress.stage != job.state else "", progress.note, passes]
+    facts = [job.state.value, progress.stage if progress.stage != job.state else "", progress.note, passes(progress)]
     facts += [best(progress), waits, " ".join(f"{name}={value}" for name, value in job.labels.items())]
     share, newest = done(job), reversed(events[-_SHOWN_EVENTS:])
     parts = [

@@ -42,9 +42,11 @@ def done(job: JobResource) -> float:
 
 def passes(progress: ProgressResource) -> str:
     """Document passes so far and their tokens."""
-    text = f"{progress.document_passes}" if progress.document_passes or not progress.tokens else ""
+    text = ""
     if progress.total_document_passes:
-        text += f"/{progress.total_document_passes} passes"
+        text = f"{progress.document_passes}/{progress.total_document_passes} passes"
+    elif progress.document_passes or not progress.tokens:
+        text = f"{progress.document_passes} passes"
     if progress.tokens:
         text += f"{', ' if text else ''}{large(progress.tokens)} tokens"
     return text
@@ -56,10 +58,12 @@ def best(progress: ProgressResource) -> str:
 
 
 def time_left(progress: ProgressResource, kind: str) -> str:
-    """Of the stage of a job of this kind. The total of a search is a bound: a race may end any time."""
+    """Of the stage of a job of this kind. The total of a search is a bound: a race may end any time. What validation
+    takes, on full documents, nobody knows before it: it may be longer than all before."""
     if progress.seconds_left is None:
         return ""
-    return f"{'at most ' if kind == 'search' else ''}{duration(progress.seconds_left)} left"
+    until = "to validation" if progress.stage == "searching" else "left"
+    return f"{'at most ' if kind == 'search' else ''}{duration(progress.seconds_left)} {until}"
 
 
 def waits_for(job: JobResource) -> str:

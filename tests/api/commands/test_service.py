@@ -151,7 +151,8 @@ def test_watch_shows_bars_and_ends_with_the_job(capsys: pytest.CaptureFixture[st
     )
     shown = _run(capsys, "show", lease.job_id)
     assert "5.12k of at most 10.2k" in shown
-    assert "at most 3 min left" in shown
+    assert "at most 3 min to validation" in shown
+    assert " \n" not in shown, "no line ends in spaces where it is not a terminal"
     ender = threading.Timer(1.0, finish_search, (server.jobs, lease))
     ender.start()
     assert run(["watch", lease.job_id]) == 0

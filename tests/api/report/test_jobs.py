@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.report.curves import loss_chart
+from api.report.curves import factors_chart, loss_chart
 from ropewalk.wire.kinds import JobState
+from ropewalk.wire.pictures import FactorCurve, FactorsPicture
 from storage.postgres.database import Database
 from storage.records import Progress
 from tests.helpers.http_server import RunningServer, add_trials, claimed_search, finish_search, running_server
@@ -70,7 +71,7 @@ def test_a_running_search_says_how_far_it_is_and_comes_again(server: RunningServ
         page = http.get(f"/jobs/{lease.job_id}").text
     assert 'http-equiv="refresh" content="5"' in page
     assert 'value="0.250"' in page
-    assert "7 document passes" in page
+    assert "7 passes" in page
     assert "best NLL 0.5000" in page
     assert "<polyline" in page
 
@@ -110,13 +111,31 @@ def test_a_training_has_its_loss_curve(server: RunningServer) -> None:
     assert loss_chart(()) == ""
 
 
+def test_a_baseline_that_turns_pairs_off_does_not_flatten_the_others() -> None:
+    """CoPE's last factors are a million."""
+    leader, cope = (FactorCurve(name=name, factors=(1.0, last)) for name, last in (("yarn", 2.0), ("cope", 1e6)))
+    chart = factors_chart(
+        FactorsPicture(
+            leader=leader,
+            critical_pair=1,
+            baselines=(cope,),
+            scale=2.0,
+            theoretical_critical_pair=1,
+            ten_period_critical_pair=1,
+        )
+    )
+    assert ">4</text>" in chart, "twice the leader's largest"
+    assert "Factors above 4 are drawn there (cope)." in chart
+    _check_points(chart)
+
+
 def _check_points(page: str) -> None:
     """Every curve lies within its picture."""
     for curve in re.findall(r'points="([^"]+)"', page):
         for point in curve.split():
             x, y = map(float, point.split(","))
             assert 0 <= x <= 640
-            assert 0 <= y <= 260
+            assert 0 <= y <= 280
 
 
 def test_links_lead_below_the_prefix_of_a_proxy(server: RunningServer) -> None:

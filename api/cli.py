@@ -4,12 +4,13 @@ Standard output carries results only: with `--json` nothing but JSON. Everything
 Exit codes: 0 success, 1 it did not work, 2 the input breaks a rule, 130 interrupted.
 """
 
+import functools
 import json
 import os
 import re
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -124,7 +125,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are reported on standard error, on one line."""
     try:
-        code = app(args=list(arguments) or ["--help"], prog_name="ropewalk", standalone_mode=False)
+        code = _command()(args=list(arguments) or ["--help"], prog_name="ropewalk", standalone_mode=False)
         return code if isinstance(code, int) else OK
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted\n")
@@ -139,6 +140,12 @@ def run(arguments: Sequence[str]) -> int:
         if problem is None:
             raise
         return _tell(problem, _exit_code(error), arguments)
+
+
+@functools.cache
+def _command() -> Callable[..., object]:
+    """Every command with its options, read off the functions' signatures once."""
+    return typer.main.get_command(app)
 
 
 def _problem(error: Exception) -> Problem | None:

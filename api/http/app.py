@@ -1,11 +1,13 @@
 """The HTTP application: routes, access, problem documents, the read-only dashboard."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
+from starlette.routing import BaseRoute
 
 from api.http.auth import DOCS_ASSETS, AccessMiddleware, Gatekeeper
 from api.http.dashboard import DashboardRoute
@@ -37,6 +39,8 @@ job. Lists are paged by keyset. Event lists become streams with `Accept: text/ev
 too often is answered 429 with Retry-After.
 """
 
+_OF_EVERY_ROUTE = [Depends(no_unknown_query)]
+
 
 def create_app(
     door: Door,
@@ -54,7 +58,7 @@ def create_app(
         redoc_url=None,
         static_url=DOCS_ASSETS,
         redirect_slashes=False,  # an address has one spelling
-        dependencies=[Depends(no_unknown_query)],
+        dependencies=_OF_EVERY_ROUTE,
     )
     app.state.door = door
     app.state.own_roots = settings.roots
@@ -62,9 +66,7 @@ def create_app(
     app.state.roots = settings.roots if files is None else (*settings.roots, files)
     app.state.metrics = Metrics(door)
     install_handlers(app)
-    for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health, pages):
-        app.include_router(routes.router)
-    app.router.routes.append(DashboardRoute(open_optuna_storage))
+    app.router.routes += [*_routes(), DashboardRoute(open_optuna_storage)]
     app.add_middleware(BodyLimitMiddleware)
     limits = RateLimits(settings.requests)
     issuer = None if settings.oidc is None else Issuer(settings.oidc)
@@ -74,6 +76,15 @@ def create_app(
     app.add_middleware(PrefixMiddleware, configured=settings.root_path)  # added last is outermost
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
+
+
+@functools.cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """The same for every application; to read their signatures takes longer than all else that one is made of."""
+    router = APIRouter(dependencies=_OF_EVERY_ROUTE)
+    for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health, pages):
+        router.include_router(routes.router)
+    return tuple(router.routes)
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Surrogate:
         begun = self._with_kernel(kernel, noise)
 
         def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            likelihood, gradient = begun.log_marginal_likelihood(theta, eval_gradient=True)
+            likelihood, gradient = begun.log_marginal_likelihood(theta, eval_gradient=True, clone_kernel=False)
             return -likelihood, -gradient
 
         best = minimize(cost, kernel.theta, jac=True, method="L-BFGS-B", bounds=kernel.bounds)

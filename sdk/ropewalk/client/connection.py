@@ -1,5 +1,7 @@
 """A server over HTTP, for programs without an event loop and for those with one: both send the same calls."""
 
+import functools
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +17,17 @@ from ropewalk.client.landing import landing
 from ropewalk.client.proxies import direct, usable_proxies
 from ropewalk.wire.files import FileResource
 from ropewalk.wire.jobs import EventResource
+
+
+def _trusted() -> ssl.SSLContext:
+    """What httpx trusts by itself."""
+    return _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _authorities(file: str | None, directory: str | None) -> ssl.SSLContext:
+    # To read them takes longer than all else that a client is made of.
+    return httpx.create_ssl_context()
 
 
 class Server:
@@ -38,7 +51,7 @@ class Server:
             "base_url": self._answers.address,
             "headers": self._answers.headers,
             "timeout": TIMEOUT,
-            "verify": verify,
+            "verify": _trusted() if verify is True else verify,
             "mounts": direct(self._answers.address),
         }
 

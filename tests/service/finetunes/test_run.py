@@ -34,6 +34,7 @@ from storage.errors import DatabaseUnreachable
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
 from storage.records import Job
+from tests.helpers.holder import Holder
 from tests.helpers.processes import below
 from tests.helpers.searches import SPEC as SEARCH
 from tests.helpers.searches import controller
@@ -153,11 +154,6 @@ def test_a_training_that_waits_says_for_what(
         f"a worker needs 1 CPU of one machine, and of the cluster's 0 of 2 CPUs are free; at work: {other}"
     )
     assert seen["Ready"] == "1 of 1 workers train on CPUs"
-
-
-class Holder:
-    def held(self) -> None:
-        pass
 
 
 @pytest.mark.timeout(900)

@@ -45,11 +45,6 @@ class TokenStore:
         """Tokens of each document, (documents,)."""
         return np.diff(self.ends, prepend=np.int64(0))
 
-    def tokens_in_documents(self, length: int) -> int:
-        """How many tokens lie in documents of at least `length` tokens."""
-        sizes = self.sizes
-        return int(sizes[sizes >= length].sum())
-
     def window(self, rng: np.random.Generator, length: int) -> NDArray[np.int64]:
         """`length` tokens in a row of one document, (length,), every such run as likely as any other.
 

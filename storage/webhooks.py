@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ropewalk.wire.kinds import JobState
+from storage.deliveries import Delivery, Due, Webhook
 from storage.errors import TooManyWebhooks, WebhookNotFound
 from storage.ids import new_webhook_id
 from storage.jobs import audit
@@ -17,7 +18,6 @@ from storage.jobs.leases import now, seconds_from_now
 from storage.postgres.database import Database
 from storage.postgres.retries import retried
 from storage.postgres.tables import deliveries, jobs, webhooks
-from storage.records import Delivery, Due, Webhook
 
 SECRET_BYTES = 32
 MOST_PER_OWNER = 20

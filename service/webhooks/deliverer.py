@@ -18,9 +18,9 @@ from typing import Self
 
 from service.webhooks.addresses import Network
 from service.webhooks.sending import send
+from storage.deliveries import Due
 from storage.errors import StorageError
 from storage.postgres.database import Database
-from storage.records import Due
 from storage.webhooks import Webhooks
 
 AT_ONCE = 8

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ropewalk.wire.kinds import JobState
 from service.webhooks.addresses import Network, check_url
 from service.webhooks.message import shown_secret
+from storage.deliveries import Delivery, Webhook
 from storage.postgres.database import Database
-from storage.records import Delivery, Webhook
 from storage.webhooks import Webhooks
 
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 
 from ropewalk.version import ROPEWALK_VERSION
-from storage.records import Due
+from storage.deliveries import Due
 
 PREFIX = "whsec_"
 

@@ -14,7 +14,7 @@ import httpx
 from service.errors import AddressNotAllowed
 from service.webhooks.addresses import Network, Target, check_url
 from service.webhooks.message import Message, message_of
-from storage.records import Due
+from storage.deliveries import Due
 
 ANSWER_SECONDS = 10.0  # of a receiver, from the connection to the status
 MAX_REASON = 300  # characters

@@ -13,7 +13,7 @@ from ropewalk.wire.kinds import JobState
 from ropewalk.wire.webhooks import DeliveryList, DeliveryResource, NewWebhookResource, WebhookList, WebhookResource
 from service.specs.base import Spec
 from service.webhooks.addresses import MAX_URL
-from storage.records import Delivery, Webhook
+from storage.deliveries import Delivery, Webhook
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=StrictRoute)
 

@@ -28,10 +28,10 @@ from service.webhooks import sending
 from service.webhooks.addresses import networks_of
 from service.webhooks.deliverer import Backoff, Deliverer
 from service.webhooks.desk import WebhookDesk
+from storage.deliveries import Delivery
 from storage.jobs.deletion import Deletion
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Delivery
 from storage.webhooks import Webhooks
 from tests.helpers.http_server import SPEC_JSON, claimed_search
 from tests.helpers.receiver import Received, receiver

@@ -59,6 +59,17 @@ def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         assert told in json.loads(capsys.readouterr().err)["detail"]
 
 
+def test_what_the_submitter_must_know_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = str(tmp_path / "factors.json")
+    shorter = ["--original-length", "128", "--target-length", "512"]
+    assert run(["baselines", "--model", "pocket", *shorter, "--name", "yarn", "-o", file]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", "--factors", file, "--documents", "2"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("eval_")
+    assert "note: original_length 128 is below the 256 tokens" in " ".join(told.err.split())
+
+
 def test_a_report_that_has_no_place_is_told_before_the_work(
     capsys: pytest.CaptureFixture[str], server: RunningServer, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 Its pages ask for fixed paths (`/dashboard`, `/api`, `/static`, `/csv`), so it takes these paths of the root, behind
 every other route, and no others. It has no notion of users: whoever reaches it could rename, delete and tell; therefore
-nothing but GET and HEAD passes, whatever the key's scope.
+nothing but GET and HEAD passes, whatever the key's scope, and buttons that would only be refused are not shown.
 """
 
 import importlib
@@ -27,6 +27,12 @@ METHODS = ("GET", "HEAD")
 _MOVED_TYPES = ("text/html", "text/javascript", "application/javascript")
 _MOVED_PATHS = ((b'url_prefix:"', b"/dashboard"), (b"`", b"/csv/"))  # of its router, and of a link that is no fetch
 _FETCH = b"{const f=window.fetch;window.fetch=(u,...r)=>f(typeof u==='string'&&u.startsWith('/')?'PREFIX'+u:u,...r);}\n"
+_WRITING = (  # what its buttons would do is refused; the icons are told apart by names of MUI's
+    b"<style>"
+    b'button[aria-label="rename study"],button[aria-label="delete study"],'
+    b'button:has([data-testid="AddBoxIcon"]),button:has([data-testid="EditIcon"]),button:has([data-testid="DeleteIcon"])'
+    b"{display:none!important}</style>"
+)
 WORKERS = 4  # threads: the dashboard's pages poll every few seconds, its answers come from a cache
 
 
@@ -56,7 +62,8 @@ class DashboardRoute(BaseRoute):
         if scope["method"] not in METHODS:
             raise HTTPException(405, headers={"Allow": ", ".join(METHODS)})
         dashboard = await run_in_threadpool(self._build)
-        if prefix := scope.get("root_path", ""):
+        prefix = scope.get("root_path", "")
+        if prefix or route_path(scope).startswith("/dashboard"):
             scope, send = _not_compressed(scope), _Moved(prefix, send)
         await dashboard(scope, receive, send)  # type: ignore[arg-type]
 
@@ -70,7 +77,8 @@ class DashboardRoute(BaseRoute):
 
 
 class _Moved:
-    """Sends the dashboard's page and its script with `prefix` before the paths that they ask for."""
+    """Sends the dashboard's page and its script with `prefix` before the paths that they ask for, and the page without
+    the buttons that change something."""
 
     def __init__(self, prefix: str, send: Send) -> None:
         self._prefix = prefix.encode()
@@ -96,7 +104,8 @@ class _Moved:
         body = self._body
         if headers["content-type"].startswith("text/html"):
             icon = b'<link rel="icon" href="' + self._prefix + b'/favicon.ico"></head>'
-            body = body.replace(b'src="/static/', b'src="' + self._prefix + b"/static/").replace(b"</head>", icon, 1)
+            body = body.replace(b'src="/static/', b'src="' + self._prefix + b"/static/")
+            body = body.replace(b"</head>", _WRITING + icon, 1)
         elif body:
             for before, path in _MOVED_PATHS:
                 body = body.replace(before + path, before + self._prefix + path)

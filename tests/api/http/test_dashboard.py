@@ -18,6 +18,8 @@ def test_the_dashboard_shows_a_search(server: RunningServer) -> None:
         page = http.get("/dashboard")
         assert page.status_code == 200
         assert "Optuna Dashboard" in page.text
+        for button in ('"rename study"', '"delete study"', '"AddBoxIcon"'):
+            assert button in page.text.partition("{display:none!important}")[0].rpartition("<style>")[2]
         studies = http.get("/api/studies").json()["study_summaries"]
         assert [study["study_name"] for study in studies] == [f"pocket, 1024 ({lease.job_id})"]
         study = http.get(f"/api/studies/{studies[0]['study_id']}").json()

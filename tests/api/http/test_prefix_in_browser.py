@@ -25,6 +25,8 @@ NAMING = "location /team/ropewalk/ {{ proxy_pass {url}/; proxy_set_header X-Forw
 PASSING = "location /lab/ {{ proxy_pass {url}; }}"
 LINKS = "[...document.querySelectorAll('a[href]')].map(link => link.href)"
 LOADED_PLOTS = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+BUTTONS = "[...document.querySelectorAll('button')].filter(one => one.offsetParent)"  # that are seen
+WRITING = f"{BUTTONS}.some(one => /create|delete|rename/i.test(one.ariaLabel + one.innerText))"
 
 
 def _searched(server: RunningServer) -> str:
@@ -82,6 +84,8 @@ def test_every_page_works_and_none_leaves_the_prefix(
         _follow(tab, f"{prefix}/docs")
         _ask_in_the_documentation(tab, f"{base}/healthz")
         tab.open(f"{base}/dashboard")
+        tab.wait_for("document.querySelector('[aria-label=\"delete study\"]')")
+        assert not tab.evaluate(WRITING), "buttons that would be refused"
         _follow(tab, f"{prefix}/dashboard/studies/1")
         _see_the_plots(tab, base)
         assert all(f"{base}/{path}" in tab.asked for path in ("openapi.json", "api/studies", "favicon.ico"))

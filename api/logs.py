@@ -2,10 +2,13 @@
 
 import json
 import logging
-from datetime import UTC, datetime
+import sys
+import threading
+from datetime import datetime
+from types import TracebackType
 from typing import Literal, TextIO
 
-from api.stray_lines import take_over_stderr
+from api.stray_lines import is_taken_over, log_object, take_over
 from service.runtime.log_context import current
 
 LogFormat = Literal["text", "json"]
@@ -30,13 +33,7 @@ class _AsJson(logging.Formatter):
     """`time` (UTC), `level`, `logger`, `message`, the ids, and `exception` with its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **current(),
-        }
+        line = {**log_object(record.created, record.levelno, record.name, record.getMessage()), **current()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
@@ -50,8 +47,20 @@ def make_handler(log_format: LogFormat, stream: TextIO | None = None) -> logging
 
 
 def set_up_logging(log_format: LogFormat) -> None:
-    """Write lines of INFO and above to standard error; with `json` what others write there, too, is told in lines."""
-    stream = take_over_stderr() if log_format == "json" else None
+    """Write lines of INFO and above to standard error, once for a process. With `json` there is nothing else: what
+    others write there and to standard output is told in lines, and so is an error that ends a thread or the process."""
+    if is_taken_over():
+        return
+    stream = None
+    if log_format == "json":
+        stream = take_over()
+        sys.excepthook = _tell_crash
+        threading.excepthook = lambda told: _tell_crash(told.exc_type, told.exc_value, told.exc_traceback)
     logging.basicConfig(level=logging.INFO, handlers=[make_handler(log_format, stream)])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _tell_crash(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if error is not None and not issubclass(kind, SystemExit):
+        logging.getLogger("ropewalk").critical("%s was not expected", kind.__name__, exc_info=(kind, error, trace))

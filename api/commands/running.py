@@ -27,6 +27,13 @@ def register(app: typer.Typer) -> None:
     app.command("worker")(worker)
 
 
+def _begin(**changes: object) -> Settings:
+    """The settings of the environment; where it asks for JSON, what is wrong with them is told in a line of it."""
+    if os.environ.get("ROPEWALK_LOG_FORMAT") == "json":
+        set_up_logging("json")
+    return load_settings(**changes)
+
+
 @contextlib.contextmanager
 def _observed(settings: Settings) -> Iterator[None]:
     """Logs and spans as the settings want them."""
@@ -53,7 +60,7 @@ def serve(
     as_json: common.AsJson = False,
 ) -> None:
     """Serve HTTP, run jobs, show the dashboard; with an embedded PostgreSQL unless ROPEWALK_DATABASE_URL is set."""
-    settings = load_settings(host=host, port=port)
+    settings = _begin(host=host, port=port)
     make_home(settings.home)
     with _observed(settings), contextlib.closing(bind(settings.host, settings.port)) as listener:
         _serve(settings, listener, with_controller=with_controller, as_json=as_json)
@@ -83,7 +90,7 @@ def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool
 
 def controller(as_json: common.AsJson = False) -> None:
     """Run jobs only, for clusters: claims them from the database that ROPEWALK_DATABASE_URL names."""
-    settings = load_settings()
+    settings = _begin()
     from api.server import run_controller
 
     def announce(owner: str) -> None:

@@ -12,7 +12,9 @@ from tests.helpers.server_process import Served
 def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """For all tests of this folder: a start costs half a minute."""
     with ExitStack() as exits:
-        yield Served(tmp_path_factory.mktemp("acceptance") / "home", exits)
+        server = Served(tmp_path_factory.mktemp("acceptance") / "home", exits)
+        yield server
+    assert server.stray_lines() == [], "after searches, kills and its end by SIGTERM too"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The server is killed with SIGKILL in the middle of a search; started again, it ends with the same factors.
+"""A worker and then the server are killed with SIGKILL in the middle of a search; it ends with the same factors.
 
 Everything is real here: the command line, the embedded PostgreSQL, Ray, the pocket model.
 """
@@ -14,6 +14,7 @@ from ropewalk.wire.jobs import JobResource
 from ropewalk.wire.reports import SearchReport
 from storage.embedded.server import EmbeddedPostgres
 from storage.postgres.database import Database
+from tests.helpers.processes import below
 from tests.helpers.searches import forget_scores
 from tests.helpers.server_process import SEARCH_SECONDS, Served, wait_for
 
@@ -38,8 +39,11 @@ def essence(client: Client, search: JobResource) -> tuple[object, object]:
 def test_a_search_survives_kill_9_of_the_server(served: Served) -> None:
     client, log = served.client, served.log
     disturbed = client.submit(SPEC)
+    wait_for(lambda: client.get(disturbed.id).progress.document_passes >= 5, SEARCH_SECONDS, log)
+    below("ray::ScoringActor", served.process.pid)[0].kill()
     wait_for(lambda: client.get(disturbed.id).progress.document_passes >= 30, SEARCH_SECONDS, log)
     served.kill()
+    assert served.stray_lines() == [], "whatever Ray says of a worker that was killed"
     served.ensure_ready()
     before = client.get(disturbed.id)
     assert not before.is_final, "the search must have been in the middle when the server was killed"

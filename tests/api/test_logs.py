@@ -3,12 +3,14 @@
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -83,29 +85,72 @@ def test_text_says_how_far_its_time_is_from_utc() -> None:
     assert abs((datetime.now(UTC) - told).total_seconds()) < 60
 
 
-STRAY = """
-import logging, os, subprocess, sys
+STRAY = r"""
+import logging, os, subprocess, sys, threading
 from api.logs import set_up_logging
 set_up_logging("json")
-os.write(2, b"[2026-01-31 12:00:00,123 W 17 23] (raylet) no answer\\n")
-os.write(2, b"2026-01-31 12:00:00,123\\tERROR worker.py:1 -- lost\\n")
-subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('a child: \\u00e9\\\\n')"])
+set_up_logging("text")
+print('{"url": "http://127.0.0.1"}', flush=True)
+print("\x1b[33m(raylet)\x1b[0m for the terminal")
+os.write(2, b"[2026-01-31 12:00:00,123 W 17 23] (raylet) no answer\n")
+os.write(2, b"2026-01-31 12:00:00,123\tERROR worker.py:1 -- lost\n")
+os.write(2, b"E0131 12:00:00.123456 17 chttp2_transport.cc:1111] GOAWAY\n")
+subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('a child: \u00e9\\n')"])
+subprocess.run([sys.executable, "-c", "print('a child says')"])
 logging.getLogger("ropewalk.test").warning("ours")
-raise SystemExit("the end")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
 """
+LAST_WORDS = "subprocess.Popen(['sh', '-c', 'sleep 0.5; echo E0131 12:00:00.123456 17 a.cc:1] last words >&2'])"
+TOLD = [
+    ("ropewalk", "critical", "expected"),
+    ("ropewalk.test", "warning", "ours"),
+    ("stderr", "error", "GOAWAY"),
+    ("stderr", "error", "lost"),
+    ("stderr", "info", "\u00e9"),
+    ("stderr", "warning", "answer"),
+    ("stdout", "info", "says"),
+    ("stdout", "info", "terminal"),
+]
 
 
-def test_what_others_write_to_standard_error_is_told_in_json_lines() -> None:
-    done = subprocess.run([sys.executable, "-c", STRAY], capture_output=True, check=False)
-    assert done.stdout == b""
-    lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
-    assert sorted((line["logger"], line["level"], line["message"].split()[-1]) for line in lines) == [
-        ("ropewalk.test", "warning", "ours"),
-        ("stderr", "error", "lost"),
-        ("stderr", "info", "end"),
-        ("stderr", "info", "\u00e9"),
-        ("stderr", "warning", "answer"),
-    ]
+def told_by(program: str) -> tuple[str, list[dict[str, str]]]:
+    """Its standard output, and its log lines."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    return done.stdout.decode(), [json.loads(line) for line in done.stderr.decode().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("end", "last"),
+    [
+        ("raise SystemExit('the end')", ("stderr", "info", "end")),
+        ("raise ValueError('nobody knows')", ("ropewalk", "critical", "expected")),
+        (f"{LAST_WORDS}; os._exit(1)", ("stderr", "error", "words")),
+        (f"{LAST_WORDS}; os.kill(os.getpid(), 9)", ("stderr", "error", "words")),
+    ],
+)
+def test_whatever_is_written_is_told_in_json_lines(end: str, last: tuple[str, str, str]) -> None:
+    """However the process ends: Ray ends it where its daemon has died."""
+    stdout, lines = told_by(f"{STRAY}\n{end}\n")
+    assert stdout == '{"url": "http://127.0.0.1"}\n', "what programs read comes as it was"
+    found = sorted((line["logger"], line["level"], line["message"].split()[-1]) for line in lines)
+    assert found == sorted([*TOLD, last])
+    assert [line["exception"].splitlines()[-1] for line in lines if line["logger"] == "ropewalk"][-1].partition(":")[
+        0
+    ] in ("ZeroDivisionError", "ValueError")
+
+
+def test_settings_that_are_wrong_are_told_in_a_line(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "ROPEWALK_LOG_FORMAT": "json",
+        "ROPEWALK_HOME": str(tmp_path),
+        "ROPEWALK_ARTIFACTS": "x",
+    }
+    done = subprocess.run([sys.executable, "-m", "api.cli", "serve"], env=environment, capture_output=True, check=False)
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (done.returncode, done.stdout, line["level"]) == (2, b"", "error")
+    assert "ROPEWALK_ARTIFACTS must be" in line["message"]
 
 
 def test_a_request_is_told_under_its_id_in_logs_and_spans(server: RunningServer, spans: InMemorySpanExporter) -> None:

@@ -1,5 +1,6 @@
 """A real `ropewalk serve` in a process group of its own, for tests that need the whole thing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -28,8 +29,8 @@ def own_environment() -> dict[str, str]:
 
 
 @contextmanager
-def server(home: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    environment = own_environment() | {"ROPEWALK_HOME": str(home), "ROPEWALK_PORT": str(port)}
+def server(home: Path, port: int, *options: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    environment = own_environment() | {"ROPEWALK_HOME": str(home), "ROPEWALK_PORT": str(port), **variables}
     with (home.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "serve", *options],
@@ -54,7 +55,7 @@ def operator_of(home: Path, port: int) -> Client:
 
 
 class Served:
-    """`ropewalk serve`, which may be killed and started again, and a client of it."""
+    """`ropewalk serve`, which may be killed and started again, and a client of it. Its log is of JSON lines."""
 
     def __init__(self, home: Path, exits: ExitStack) -> None:
         self.home, self.log = home, home.parent / "server.log"
@@ -63,7 +64,11 @@ class Served:
         self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        return self._exits.enter_context(server(self.home, self._port))
+        return self._exits.enter_context(server(self.home, self._port, ROPEWALK_LOG_FORMAT="json"))
+
+    def stray_lines(self) -> list[str]:
+        """What it, Ray or whoever else wrote and is no JSON."""
+        return [line for line in self.log.read_text().splitlines() if not _is_object(line)]
 
     def ensure_ready(self) -> None:
         """Start it again if it has ended, and wait for its answer."""
@@ -75,6 +80,13 @@ class Served:
         """With SIGKILL, and its group with it."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, log: Path) -> None:

@@ -217,6 +217,16 @@ def put(spec: dict[str, Any], options: Mapping[str, object]) -> None:
             _object_at(spec, way)[name] = value
 
 
+def put_labels(spec: dict[str, Any], given: Sequence[str] | None) -> None:
+    """Add the labels of options to those that a spec has.
+
+    Raises:
+        BadInput: one is not key=value, or the spec's are no object.
+    """
+    if given:
+        _object_at(spec, ["labels"]).update(labels_of(given))
+
+
 def _object_at(spec: dict[str, Any], way: Sequence[str]) -> dict[str, Any]:
     for part in way:
         inner = spec.setdefault(part, {})

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.commands import common, live
+from api.commands import common, live, spec_files
 from api.commands.jobs import FactorsOption, SearchOption
 from api.console import err
 from evaluation.ruler.tasks import TASKS
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
+    spec_file: spec_files.SpecFile = None,
     search: SearchOption = None,
     factors: FactorsOption = None,
     finetune: Annotated[str | None, typer.Option("--finetune", help="Also evaluate this job's checkpoint.")] = None,
@@ -52,7 +53,10 @@ def evaluate(
     backend: Annotated[str | None, typer.Option(help=common.BACKEND_HELP)] = None,
     workers: Annotated[int | None, typer.Option(help="Workers to run in parallel.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
-    baselines: Annotated[bool, typer.Option(help="Evaluate the analytic baselines too.")] = True,
+    baselines: Annotated[
+        bool | None,
+        typer.Option("--baselines/--no-baselines", help="Evaluate the analytic baselines too; default: so."),
+    ] = None,
     label: common.LabelOptions = None,
     idempotency_key: common.IdempotencyKey = None,
     priority: common.Priority = None,
@@ -60,8 +64,10 @@ def evaluate(
     wait: common.Wait = False,
     as_json: common.AsJson = False,
 ) -> int:
-    """Evaluate a model at several lengths with given factors and the baselines: needles, RULER, text, harness."""
-    spec: dict[str, Any] = {"labels": common.labels_of(label), "baselines": baselines}
+    """Evaluate a model at several lengths with given factors and the baselines: needles, RULER, text, harness.
+
+    Flags win over a spec file."""
+    spec: dict[str, Any] = {} if spec_file is None else spec_files.read_object(spec_file)
     given = {
         "search_id": search,
         "factors": None if factors is None else common.factors_to_send(factors),
@@ -84,8 +90,10 @@ def evaluate(
         "scorer.backend": backend,
         "workers": workers,
         "seed": seed,
+        "baselines": baselines,
     }
     common.put(spec, given)
+    common.put_labels(spec, label)
     if html is not None:
         common.make_place(html)
     with common.client() as client:

@@ -1,12 +1,13 @@
 """Fine-tuning jobs from the terminal, and what other jobs share with them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from api.commands import common, live
+from api.commands import common, live, spec_files
 from api.console import print_json, print_line
+from finetune.config import RecipeName
 from ropewalk.client.errors import BadInput
 
 SearchOption = Annotated[str | None, typer.Option("--search", help="Use the factors of this search.")]
@@ -20,13 +21,14 @@ def register(app: typer.Typer) -> None:
 
 
 def finetune(
+    spec_file: spec_files.SpecFile = None,
     search: SearchOption = None,
     factors: FactorsOption = None,
     model: Annotated[str | None, typer.Option(help="Default: the model that the factors were found for.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="auto, pocket or paper: the defaults of the other settings.")
+        str | None, typer.Option(help=f"{common.any_of(get_args(RecipeName))}: the defaults of the other settings.")
     ] = None,
     corpus: Annotated[str | None, typer.Option(help="Where training text comes from.")] = None,
     workers: Annotated[int | None, typer.Option(help="Training processes, one GPU each if there are any.")] = None,
@@ -39,10 +41,10 @@ def finetune(
     wait: common.Wait = False,
     as_json: common.AsJson = False,
 ) -> int:
-    """Fine-tune a model with found factors (mixed-context-window training)."""
-    if (search is None) == (factors is None):
-        raise BadInput("exactly one of --search and --factors must be given")
-    spec: dict[str, Any] = {"labels": common.labels_of(label)}
+    """Fine-tune a model with found factors (mixed-context-window training). Flags win over a spec file."""
+    if spec_file is None and (search is None) == (factors is None):
+        raise BadInput("exactly one of --search and --factors must be given, or a spec file")
+    spec: dict[str, Any] = {} if spec_file is None else spec_files.read_object(spec_file)
     given = {
         "search_id": search,
         "factors": None if factors is None else common.factors_to_send(factors),
@@ -57,6 +59,7 @@ def finetune(
         "settings.seed": seed,
     }
     common.put(spec, given)
+    common.put_labels(spec, label)
     with common.client() as client:
         job = client.submit_finetune(spec, idempotency_key=idempotency_key, priority=priority)
         return live.after_submission(client, job, wait=wait, as_json=as_json)

@@ -31,9 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    spec_file: Annotated[
-        str | None, typer.Argument(metavar="[SPEC]", help="A spec: .json, .yaml, - for stdin.")
-    ] = None,
+    spec_file: spec_files.SpecFile = None,
     kind: Annotated[str, typer.Option(help=f"Of the spec: {common.any_of(KINDS)}.")] = "search",
     model: Annotated[
         str | None, typer.Option(help="pocket, a directory, or a hub id (org/name@REVISION); its config is enough.")

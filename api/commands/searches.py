@@ -36,9 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    spec_file: Annotated[
-        str | None, typer.Argument(metavar="[SPEC]", help="A spec: .json, .yaml, - for stdin.")
-    ] = None,
+    spec_file: spec_files.SpecFile = None,
     model: Annotated[
         str | None, typer.Option(help="pocket, a directory, or a hub id: org/name, org/name@REVISION.")
     ] = None,
@@ -74,7 +72,7 @@ def submit(
 ) -> int:
     """Submit a search: a spec file, or flags, which win over the file. Prints the search's id."""
     spec = _begun(spec_file, model, target_length)
-    given = {
+    given: dict[str, object] = {
         "model": common.server_path(model),
         "target_length": target_length,
         "original_length": original_length,
@@ -95,9 +93,9 @@ def submit(
         "seed": seed,
         "start_from": start_from,
         "finetune": {} if finetune and not spec.get("finetune") else None,
-        "labels": {**spec.get("labels", {}), **common.labels_of(label)} if label else None,
     }
     common.put(spec, given)
+    common.put_labels(spec, label)
     with common.client() as client:
         if validate_only:
             print_json(client.validate(spec))

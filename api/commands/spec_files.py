@@ -19,6 +19,7 @@ from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
 
+SpecFile = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A spec: .json, .yaml, - for stdin.")]
 YAML = (".yaml", ".yml")
 _SPECS: dict[str, type[BaseModel]] = {"search": SearchSpec, "finetune": FinetuneSpec, "evaluation": EvaluationSpec}
 _MUST = "# needed"

@@ -247,10 +247,22 @@ def test_finetune_and_evaluate(capsys: pytest.CaptureFixture[str], server: Runni
     finetune = _json(capsys, "finetune", "--search", lease.job_id, "--steps", "3", "--label", "a=b")
     assert finetune["spec"]["settings"]["steps"] == 3
     assert _run(capsys, "finetune", "--factors", str(path)).startswith("ft_")
+    written = path.parent / "finetune.json"
+    settings = {"steps": 7, "seed": 4, "checkpoint_every": 2}
+    spec = {"factors": json.loads(path.read_text()), "settings": settings, "labels": {"a": "b"}}
+    written.write_text(json.dumps(spec))
+    trained = _run(capsys, "finetune", str(written), "--steps", "3", "--label", "c=d").strip()
+    stored = server.jobs.get(trained)
+    assert dict(stored.labels) == {"a": "b", "c": "d"}
+    found = json.loads(stored.spec_json)["settings"]
+    assert (found["steps"], found["seed"], found["checkpoint_every"]) == (3, 4, 2), "flags win over the file"
     evaluation = _json(capsys, "evaluate", "--search", lease.job_id, "--documents", "4", "--lengths", "256,512")
     assert evaluation["spec"]["lengths"] == [256, 512]
     assert evaluation["spec"]["model"] is None
     assert _run(capsys, "evaluate", "--factors", str(path), "--no-baselines").startswith("eval_")
+    written.write_text(json.dumps({"factors": spec["factors"], "baselines": False, "lengths": ["256"]}))
+    evaluated = json.loads(server.jobs.get(_run(capsys, "evaluate", str(written), "--seed", "3").strip()).spec_json)
+    assert (evaluated["baselines"], evaluated["lengths"], evaluated["seed"]) == (False, [256], 3)
     alone = _json(capsys, "evaluate", "--model", "pocket", "--target-length", "512")
     assert alone["spec"]["model"] == "pocket"
 

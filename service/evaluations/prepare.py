@@ -18,7 +18,7 @@ from service.evaluations.contenders import Checkpoint, contenders
 from service.evaluations.measure import Measure, PreparedEvaluation
 from service.evaluations.measures import MEASURES
 from service.finetunes.prepare import factor_file_of
-from service.searches.model import prepare_model
+from service.searches.model import PreparedModel, prepare_model
 from service.specs.evaluation import EvaluationSpec
 from storage.jobs.store import JobStore
 from workers.factory import check_generator, check_model_fits, check_scorer
@@ -48,27 +48,15 @@ def prepare_evaluation(
     _check_files(spec)
     asked = tuple(measure for measure in MEASURES.values() if measure.is_asked(spec))
     _check_machine(spec, asked)
-    if file is not None:
-        resolve_for(file, name)
     if quickly and spec.corpus is None:
         spec = spec.model_copy(update={"corpus": default_corpus(max((target, *(spec.lengths or ()))))})
-    model = prepare_model(
-        name,
-        corpus=spec.corpus,
-        original_length=file.original_max_position_embeddings if file is not None else None,
-        target_length=target,
-    )
-    if found is not None:
-        check_model(model.source, found)
-    if trained is not None:
-        check_model(model.source, trained.file)
-        check_model(locate_model(str(trained.path), rope=trained.file.rope), trained.file)
-    lengths = spec.lengths or (model.rope.original_max_position_embeddings, target)
+    model = _model(name, spec.corpus, target, file)
+    _check_fits(model, found, trained)
     prepared = PreparedEvaluation(
         spec=spec,
         model=model,
         target_length=target,
-        lengths=tuple(sorted(set(lengths))),
+        lengths=tuple(sorted(set(spec.lengths or (model.rope.original_max_position_embeddings, target)))),
         contenders=tuple(
             contenders(
                 model.rope,
@@ -89,6 +77,23 @@ def prepare_evaluation(
         for work in works.values():
             work.check()
     return replace(prepared, works=works)
+
+
+def _model(name: str, corpus: str | None, target_length: int, file: FactorFile | None) -> PreparedModel:
+    """The model, of the original length that the factors were found for."""
+    if file is None:
+        return prepare_model(name, corpus=corpus, target_length=target_length)
+    resolve_for(file, name)
+    original_length = file.original_max_position_embeddings
+    return prepare_model(name, corpus=corpus, original_length=original_length, target_length=target_length)
+
+
+def _check_fits(model: PreparedModel, found: FactorFile | None, trained: Checkpoint | None) -> None:
+    if found is not None:
+        check_model(model.source, found)
+    if trained is not None:
+        check_model(model.source, trained.file)
+        check_model(locate_model(str(trained.path), rope=trained.file.rope), trained.file)
 
 
 def _check_files(spec: EvaluationSpec) -> None:

@@ -23,17 +23,11 @@ from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import END, Step
 from search_space.errors import InvalidStrategy
 from search_space.strategies.base import StrategyContext
-from search_space.strategies.budgeting import (
-    candidates_left,
-    most_candidates,
-    most_document_passes,
-    most_tokens,
-    patience_is_spent,
-)
+from search_space.strategies.budgeting import candidates_left, most_candidates, patience_is_spent
 from search_space.strategies.evolution.genome import Genome, GenomeSpace, Grid
 from search_space.strategies.evolution.operators import crossover, flat, mutate
 from search_space.strategies.evolution.settings import EvolutionSettings
-from search_space.strategies.seeds import seed_baselines
+from search_space.strategies.seeds import ScoredInFull, seed_baselines
 
 # Draws or sweeps of mutation before a slot is left empty: only spaces that are nearly used up come close.
 _MAX_TRIES = 200
@@ -42,7 +36,7 @@ _ATTENTION_STEP = 0.001
 _ATTENTION_REACH = 0.2
 
 
-class EvolutionStrategy:
+class EvolutionStrategy(ScoredInFull):
     """The search as a :class:`search_space.strategies.base.Strategy`.
 
     Slot k of a generation (baselines not counted) draws from SeedSequence([seed, generation, k]) and nothing else, and
@@ -65,21 +59,6 @@ class EvolutionStrategy:
         settings = self._settings
         most = settings.population + settings.iterations * (settings.mutations + settings.crossovers)
         return most_candidates(most, self._context.budget)
-
-    @property
-    def max_documents(self) -> int:
-        """See :class:`search_space.strategies.base.Strategy`."""
-        return self._context.documents
-
-    @property
-    def max_document_passes(self) -> int:
-        """See :class:`search_space.strategies.base.Strategy`."""
-        return most_document_passes(self.max_candidates + len(seed_baselines(self._context)), self._context)
-
-    @property
-    def max_tokens(self) -> int:
-        """See :class:`search_space.strategies.base.Strategy`."""
-        return most_tokens(self.max_candidates + len(seed_baselines(self._context)), self._context)
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """See :class:`search_space.strategies.base.Strategy`. Ends after `iterations` bred generations.

@@ -17,16 +17,10 @@ from search_space.candidates.candidate import Candidate, ScoredCandidate
 from search_space.candidates.step import END, Step
 from search_space.errors import InvalidStrategy
 from search_space.strategies.base import StrategyContext
-from search_space.strategies.budgeting import (
-    candidates_left,
-    most_candidates,
-    most_document_passes,
-    most_tokens,
-    patience_is_spent,
-)
+from search_space.strategies.budgeting import candidates_left, most_candidates, patience_is_spent
 from search_space.strategies.optuna.sampler import SamplerStudy, check_installed
 from search_space.strategies.optuna.settings import CMA_ES, OptunaSettings
-from search_space.strategies.seeds import seed_baselines
+from search_space.strategies.seeds import ScoredInFull, seed_baselines
 from search_space.strategies.shape_space import (
     ATTENTION_FACTOR,
     CRITICAL_PAIR,
@@ -47,7 +41,7 @@ _FLOOR_NATS = 1e-3
 _Key = tuple[tuple[float, ...], float]
 
 
-class OptunaStrategy:
+class OptunaStrategy(ScoredInFull):
     """The search as a :class:`search_space.strategies.base.Strategy`; no shape is proposed twice.
 
     A sampler draws from SeedSequence([seed, generation]) and sees the scores of the generations before. CMA-ES learns
@@ -68,21 +62,6 @@ class OptunaStrategy:
     def max_candidates(self) -> int:
         """See :class:`search_space.strategies.base.Strategy`."""
         return most_candidates(self._settings.candidates, self._context.budget)
-
-    @property
-    def max_documents(self) -> int:
-        """See :class:`search_space.strategies.base.Strategy`."""
-        return self._context.documents
-
-    @property
-    def max_document_passes(self) -> int:
-        """See :class:`search_space.strategies.base.Strategy`."""
-        return most_document_passes(self.max_candidates + len(seed_baselines(self._context)), self._context)
-
-    @property
-    def max_tokens(self) -> int:
-        """See :class:`search_space.strategies.base.Strategy`."""
-        return most_tokens(self.max_candidates + len(seed_baselines(self._context)), self._context)
 
     def propose(self, generation: int, history: Sequence[ScoredCandidate]) -> Step:
         """See :class:`search_space.strategies.base.Strategy`. Ends with the last of its candidates.

@@ -55,6 +55,21 @@ def _at_commit(spec: AnySpec, source: ModelSource) -> AnySpec:
     return spec if source.revision is None else spec.model_copy(update={"model": source.reference})
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submitter:
+    """Who submits a job, and how."""
+
+    creator: str | None = None
+    """The principal; None: nobody knows."""
+    owner: str | None = None
+    """Whose job it is, where that is not the creator's own name."""
+    priority: int = 0
+    idempotency: IdempotencyRequest | None = None
+
+
+NOBODY = Submitter()
+
+
 class Submissions:
     """Thread-safe. Reads models' configs and corpora, and blocks on the database."""
 
@@ -98,51 +113,24 @@ class Submissions:
             warnings=(*prepared.warnings, *self._too_many(prepared.scorer_settings(), spec.workers)),
         )
 
-    def submit_search(
-        self,
-        spec: SearchSpec,
-        *,
-        idempotency: IdempotencyRequest | None = None,
-        creator: str | None = None,
-        owner: str | None = None,
-        priority: int = 0,
-    ) -> Created:
+    def submit_search(self, spec: SearchSpec, by: Submitter = NOBODY) -> Created:
         """Accept a search; errors as `validate_search`, LimitReached and IdempotencyConflict."""
         estimate = self.validate_search(spec)
-        scheduling = Scheduling(priority=priority, workers=spec.workers, owner=owner)
-        return self._create("search", estimate.spec, idempotency, creator, scheduling, estimate.warnings)
+        return self._create("search", estimate.spec, by, spec.workers, estimate.warnings)
 
-    def submit_finetune(
-        self,
-        spec: FinetuneSpec,
-        *,
-        idempotency: IdempotencyRequest | None = None,
-        creator: str | None = None,
-        owner: str | None = None,
-        priority: int = 0,
-    ) -> Created:
+    def submit_finetune(self, spec: FinetuneSpec, by: Submitter = NOBODY) -> Created:
         """Accept a fine-tuning job; errors as `prepare_finetune`, LimitReached and IdempotencyConflict."""
         prepared = prepare_finetune(spec, self._jobs, quickly=True)
         self._check_training(prepared.settings, "/settings/workers")
         spec = _at_commit(spec, prepared.source)
-        scheduling = Scheduling(priority=priority, workers=spec.settings.workers or 1, owner=owner)
-        return self._create("finetune", spec, idempotency, creator, scheduling)
+        return self._create("finetune", spec, by, spec.settings.workers or 1)
 
-    def submit_evaluation(
-        self,
-        spec: EvaluationSpec,
-        *,
-        idempotency: IdempotencyRequest | None = None,
-        creator: str | None = None,
-        owner: str | None = None,
-        priority: int = 0,
-    ) -> Created:
+    def submit_evaluation(self, spec: EvaluationSpec, by: Submitter = NOBODY) -> Created:
         """Accept an evaluation; errors as `prepare_evaluation`, LimitReached and IdempotencyConflict."""
         prepared = prepare_evaluation(spec, self._jobs, stored=self._stored, quickly=True)
-        scheduling = Scheduling(priority=priority, workers=spec.workers, owner=owner)
         spec = _at_commit(prepared.spec, prepared.model.source)
         told = {line: None for one in prepared.settings().values() for line in self._too_many(one, spec.workers)}
-        return self._create("evaluation", spec, idempotency, creator, scheduling, (*prepared.warnings, *told))
+        return self._create("evaluation", spec, by, spec.workers, (*prepared.warnings, *told))
 
     def _too_many(self, settings: ScorerSettings, workers: int) -> tuple[str, ...]:
         """What is told of more workers than the cluster has room for."""
@@ -163,31 +151,27 @@ class Submissions:
         self,
         kind: JobKind,
         spec: SearchSpec | FinetuneSpec | EvaluationSpec,
-        idempotency: IdempotencyRequest | None,
-        creator: str | None,
-        scheduling: Scheduling,
+        by: Submitter,
+        workers: int,
         warnings: Sequence[str] = (),
     ) -> Created:
-        owner = scheduling.owner or creator
-        if owner is not None:
-            self._check_limits(owner, scheduling)
+        if (owner := by.owner or by.creator) is not None:
+            self._check_limits(owner, workers)
         return self._jobs.create(
             kind,
             spec.canonical_json(),
             tuple(sorted(spec.labels.items())),
-            idempotency=idempotency,
-            creator=creator,
+            idempotency=by.idempotency,
+            creator=by.creator,
             first_events=[(WARNING, json.dumps({"text": warning})) for warning in warnings],
-            scheduling=scheduling,
+            scheduling=Scheduling(priority=by.priority, workers=workers, owner=by.owner),
         )
 
-    def _check_limits(self, owner: str, scheduling: Scheduling) -> None:
+    def _check_limits(self, owner: str, workers: int) -> None:
         """What no waiting would make right; jobs at work are counted when one is claimed."""
         limits = self._limits.of(owner)
-        if limits.workers is not None and scheduling.workers > limits.workers:
-            raise LimitReached(
-                f"workers must be at most {limits.workers} for {owner}, but got workers={scheduling.workers}"
-            )
+        if limits.workers is not None and workers > limits.workers:
+            raise LimitReached(f"workers must be at most {limits.workers} for {owner}, but got workers={workers}")
         if limits.stored_bytes is None or self._files is None:
             return
         stored = self._files.size(self._limits.owned(owner, self._files.job_ids()))

@@ -18,6 +18,7 @@ from ropewalk.wire.kinds import KINDS, JobKind
 from service.door import Door
 from service.readable import Readable
 from service.specs.base import Spec
+from service.submissions import Submitter
 from storage.errors import JobNotFound
 from storage.records import Created, IdempotencyRequest
 
@@ -104,13 +105,13 @@ class Submission:
     def accept(self, spec: Spec, submit: Callable[..., Created]) -> JobResource:
         """The 202 of a creation by one of `Submissions`, or of its replay: the same principal, key, path and spec
         (defaults filled in) make the same job."""
-        created = submit(
-            spec,
-            idempotency=self._idempotency(spec),
+        by = Submitter(
             creator=self.who.name,
             owner=self.who.owner,
             priority=self.priority,
+            idempotency=self._idempotency(spec),
         )
+        created = submit(spec, by)
         job, headers = created.job, self.response.headers
         headers["Location"] = f"{self.request.scope.get('root_path', '')}/v1/{KINDS[job.kind].collection}/{job.id}"
         headers["Retry-After"] = str(POLL_AFTER_SECONDS)

@@ -16,6 +16,7 @@ from ropewalk.wire.kinds import JobState
 from service.door import Door
 from service.errors import LimitReached
 from service.specs.search import SearchSpec
+from service.submissions import Submitter
 from storage.limits import OwnerLimits
 from storage.postgres.database import Database
 from storage.records import Limits
@@ -168,16 +169,16 @@ def test_more_workers_than_the_owner_may_ever_have_are_refused(open_server: Runn
 def test_stored_bytes_are_limited(database: Database, tmp_path: Path) -> None:
     door, limits = Door(database, home=tmp_path), OwnerLimits(database)
     spec = SearchSpec.model_validate(POCKET_SPEC)
-    first = door.submissions.submit_search(spec, creator="key:a").job
+    first = door.submissions.submit_search(spec, Submitter(creator="key:a")).job
     path = tmp_path / "artifacts" / first.id / "model"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x" * 1000)
     limits.set("key:a", Limits(stored_bytes=1001), actor="operator")
-    door.submissions.submit_search(spec, creator="key:a")
+    door.submissions.submit_search(spec, Submitter(creator="key:a"))
     limits.set("key:a", Limits(stored_bytes=1000), actor="operator")
     with pytest.raises(LimitReached, match="less than 1000 bytes, but its jobs have 1000: have some of them deleted"):
-        door.submissions.submit_search(spec, creator="key:a")
-    door.submissions.submit_search(spec, creator="key:b")
+        door.submissions.submit_search(spec, Submitter(creator="key:a"))
+    door.submissions.submit_search(spec, Submitter(creator="key:b"))
 
 
 def test_who_did_what(open_server: RunningServer) -> None:

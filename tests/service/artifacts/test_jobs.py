@@ -22,6 +22,7 @@ from service.finetunes.upload import Upload
 from service.housekeeping import Housekeeper
 from service.keep import Keep
 from service.specs.search import SearchSpec
+from service.submissions import Submitter
 from storage.artifacts import Artifacts
 from storage.errors import LeaseLost
 from storage.jobs.store import JobStore
@@ -162,13 +163,13 @@ def test_a_store_that_is_away_costs_no_search_and_is_told(
         assert "the store must answer, but does not" in failed.data_json
         assert door.job("search", job_id).state is JobState.succeeded
         with pytest.raises(FilesUnreachable):
-            door.submissions.submit_search(SearchSpec.model_validate(SPEC), owner="team")
+            door.submissions.submit_search(SearchSpec.model_validate(SPEC), Submitter(owner="team"))
         with pytest.raises(FilesUnreachable):
             Housekeeper(database, tmp_path, store=bucket).clean()
     finally:
         s3.start()
     Housekeeper(database, tmp_path, store=bucket).clean()
-    door.submissions.submit_search(SearchSpec.model_validate(SPEC), owner="team")
+    door.submissions.submit_search(SearchSpec.model_validate(SPEC), Submitter(owner="team"))
 
 
 KILLED = """

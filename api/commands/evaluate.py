@@ -13,6 +13,22 @@ from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
 from ropewalk.reading.lengths import tokens_of
 
+CheckpointOption = Annotated[
+    str | None, typer.Option(help="Also evaluate this checkpoint directory, as `merge` writes it.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Default: the one that the search, the job, the factors or the checkpoint name; else pocket."),
+]
+TasksOption = Annotated[
+    str | None, typer.Option(help=f"RULER tasks by generation, comma-separated, or all: {', '.join(TASKS.own)}.")
+]
+ThresholdOption = Annotated[float | None, typer.Option(help="RULER average, %, that an effective length must reach.")]
+BaselinesOption = Annotated[
+    bool | None,
+    typer.Option("--baselines/--no-baselines", help="Evaluate the analytic baselines too (the default)."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -24,25 +40,14 @@ def evaluate(
     search: SearchOption = None,
     factors: FactorsOption = None,
     finetune: Annotated[str | None, typer.Option("--finetune", help="Also evaluate this job's checkpoint.")] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Also evaluate this checkpoint directory, as `merge` writes it.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Default: the one that the search, the job, the factors or the checkpoint name; else pocket."
-        ),
-    ] = None,
+    checkpoint: CheckpointOption = None,
+    model: ModelOption = None,
     target_length: common.TargetLength = None,
     lengths: Annotated[str | None, typer.Option(help="Tokens, comma-separated: 8k,32k.")] = None,
     documents: Annotated[int | None, typer.Option(help="Needle documents per length.")] = None,
-    tasks: Annotated[
-        str | None, typer.Option(help=f"RULER tasks by generation, comma-separated, or all: {', '.join(TASKS.own)}.")
-    ] = None,
+    tasks: TasksOption = None,
     ruler_documents: Annotated[int | None, typer.Option(help="Prompts per RULER task and length.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="RULER average, %, that an effective length must reach.")
-    ] = None,
+    threshold: ThresholdOption = None,
     squad: Annotated[str | None, typer.Option(help="SQuAD's dev-v2.0.json, for qa_1.")] = None,
     hotpotqa: Annotated[str | None, typer.Option(help="hotpot_dev_distractor_v1.json, for qa_2.")] = None,
     text_windows: Annotated[int | None, typer.Option(help="Plain texts per length: perplexity, accuracy.")] = None,
@@ -53,10 +58,7 @@ def evaluate(
     backend: Annotated[str | None, typer.Option(help=common.BACKEND_HELP)] = None,
     workers: Annotated[int | None, typer.Option(help="Workers to run in parallel.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
-    baselines: Annotated[
-        bool | None,
-        typer.Option("--baselines/--no-baselines", help="Evaluate the analytic baselines too; default: so."),
-    ] = None,
+    baselines: BaselinesOption = None,
     label: common.LabelOptions = None,
     idempotency_key: common.IdempotencyKey = None,
     priority: common.Priority = None,

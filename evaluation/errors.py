@@ -12,9 +12,13 @@ class EvaluationError(Exception):
 
 
 class CorpusNotFound(EvaluationError, LookupError):
-    """The corpus, or the column asked of it, does not exist."""
+    """The corpus, or the column asked of it, does not exist. `pointer`: the field of a spec that names it, if known."""
 
     code: ClassVar[str] = "CORPUS_NOT_FOUND"
+
+    def __init__(self, message: str, *, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
 
 
 class InvalidCorpus(EvaluationError, ValueError):

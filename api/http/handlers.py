@@ -45,7 +45,8 @@ def request_id_of(request: Request) -> str | None:
 
 
 async def _on_room_error(request: Request, error: Exception) -> Response:
-    refusal = refusal_of(error, location="query" if request.method == "GET" else "body")
+    path = request.url.path if request.method == "POST" else ""
+    refusal = refusal_of(error, location="query" if request.method == "GET" else "body", path=path)
     if PROBLEM_KINDS[refusal.code].status >= HTTPStatus.INTERNAL_SERVER_ERROR and refusal.code not in _TOLD_ONCE:
         logger.warning("%s %s: %s: %s", request.method, request.url.path, refusal.code, error)
     return response_of(refusal, instance=request.url.path, request_id=request_id_of(request))

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from api.errors import PROBLEM_KINDS, ApiRoomError, TooManyRequests
+from api.wire.places import pointer_of
 from evaluation.errors import EvaluationError
 from finetune.errors import FinetuneError
 from ropewalk.errors import RopewalkError
 from ropewalk.wire.problems import FieldProblem, Problem
-from service.errors import InvalidSpec, ServiceError
+from service.errors import ServiceError
 from storage.errors import StorageError
 from workers.errors import WorkersError
 
@@ -49,17 +50,17 @@ def problem_of(refusal: Refusal, *, instance: str, request_id: str | None) -> Pr
     )
 
 
-def refusal_of(error: Exception, *, location: str = "body") -> Refusal:
+def refusal_of(error: Exception, *, location: str = "body", path: str = "") -> Refusal:
     """The problem for an error of any room; anything unknown is an internal error, reported without its text.
 
-    `location` is where the request has its fields.
+    `location` is where the request has its fields, and `path` where it went.
     """
     if not isinstance(error, ROOM_ERRORS):
         return Refusal(code="INTERNAL_ERROR", detail="The server could not finish the request; its log says why.")
     detail = str(error).encode("utf-8", "backslashreplace").decode()  # a path or a field may hold half a character
     code = error.code if error.code in PROBLEM_KINDS else "INTERNAL_ERROR"
     errors: tuple[FieldProblem, ...] = ()
-    if isinstance(error, InvalidSpec) and error.pointer:
-        errors = (FieldProblem(pointer=error.pointer, detail=detail, code=code, location=location),)
+    if pointer := pointer_of(error, path):
+        errors = (FieldProblem(pointer=pointer, detail=detail, code=code, location=location),)
     headers = (("Retry-After", str(error.retry_after_seconds)),) if isinstance(error, TooManyRequests) else ()
     return Refusal(code=code, detail=detail, errors=errors, headers=headers)

@@ -86,13 +86,15 @@ def _check_first_step(strategy: Strategy, context: StrategyContext) -> None:
     if budget.max_candidates is not None and len(first.bred) > budget.max_candidates:
         raise InvalidStrategy(
             f"max_trials must be at least the {len(first.bred)} candidates of {strategy.name}'s first generation, "
-            f"but got max_trials={budget.max_candidates}"
+            f"but got max_trials={budget.max_candidates}",
+            pointer="/budget/max_trials",
         )
     if budget.max_document_passes is not None and first.document_passes > budget.max_document_passes:
         raise InvalidStrategy(
             f"max_document_passes must pay for {strategy.name}'s first generation, {len(first.candidates)} candidates "
             f"on {len(first.documents)} documents each ({first.document_passes}), "
-            f"but got max_document_passes={budget.max_document_passes}"
+            f"but got max_document_passes={budget.max_document_passes}",
+            pointer="/budget/max_document_passes",
         )
     if budget.max_tokens is not None and (tokens := first.cost(context.cost)) > budget.max_tokens:
         raise InvalidStrategy(

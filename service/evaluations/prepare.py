@@ -99,7 +99,7 @@ def _check_fits(model: PreparedModel, found: FactorFile | None, trained: Checkpo
 def _check_files(spec: EvaluationSpec) -> None:
     for field, data in spec.ruler_files.items():
         if not is_file(user_path(data)):
-            raise CorpusNotFound(f"a question answering file must exist, but got {field}={data!r}")
+            raise CorpusNotFound(f"a question answering file must exist, but got {field}={data!r}", pointer=f"/{field}")
 
 
 def _check_machine(spec: EvaluationSpec, asked: Sequence[Measure]) -> None:

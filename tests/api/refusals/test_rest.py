@@ -33,6 +33,19 @@ def test_what_is_said(quiet_server: RunningServer, row: dict[str, Any]) -> None:
     assert (response.status_code, response.json()["detail"]) == (row["status"], row["says"])
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if row["status"] == 422 and row["send"].startswith("POST")])
+def test_what_is_wrong_with_a_spec_points_at_a_field_that_was_sent(
+    quiet_server: RunningServer, row: dict[str, Any]
+) -> None:
+    body = _body(row)
+    with quiet_server.http as http:
+        problems = http.post(row["send"].split(" ")[1], json=body).json()["errors"]
+    for problem in problems:
+        first = problem["pointer"].split("/")[1:2]
+        if isinstance(body, dict) and first and "must be given" not in problem["detail"] and "?" not in row["send"]:
+            assert first[0].replace("~1", "/") in {**body, "lengths": None}, row["says"]
+
+
 def test_a_wrong_key_is_refused_where_there_are_no_keys(quiet_server: RunningServer) -> None:
     with quiet_server.stranger as http:
         refused = http.get("/v1/searches", headers={"Authorization": "Bearer rw_wrong"})

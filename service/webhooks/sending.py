@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
 
+from ropewalk.client.certificates import trusted
 from service.errors import AddressNotAllowed
 from service.webhooks.addresses import Network, Target, check_url
 from service.webhooks.message import Message, message_of
@@ -61,7 +60,7 @@ async def _post(target: Target, message: Message) -> int:
     """The status, of the first address that can be connected to. The body of the answer is not read."""
     last: httpx.HTTPError | None = None
     # No proxies of the environment and no .netrc: they would be told, and could be asked for, anything.
-    async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS, verify=_certificates()) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS, verify=trusted()) as client:
         for address in target.addresses:
             literal = f"[{address}]" if address.version == 6 else str(address)
             request = client.build_request(
@@ -80,9 +79,3 @@ async def _post(target: Target, message: Message) -> int:
             return response.status_code
     assert last is not None, "a host that is found has an address"
     raise last
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Those of SSL_CERT_FILE, or the public ones."""
-    return httpx.create_ssl_context()

@@ -1,7 +1,5 @@
 """A server over HTTP, for programs without an event loop and for those with one: both send the same calls."""
 
-import functools
-import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,21 +11,11 @@ from httpx_sse import aconnect_sse, connect_sse
 
 from ropewalk.client.answers import NO_ANSWER, STREAM_TIMEOUT, TIMEOUT, Answers
 from ropewalk.client.calls import Call, T, file_path, job_path
+from ropewalk.client.certificates import trusted
 from ropewalk.client.landing import landing
 from ropewalk.client.proxies import direct, usable_proxies
 from ropewalk.wire.files import FileResource
 from ropewalk.wire.jobs import EventResource
-
-
-def _trusted() -> ssl.SSLContext:
-    """What httpx trusts by itself."""
-    return _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
-@functools.cache
-def _authorities(file: str | None, directory: str | None) -> ssl.SSLContext:
-    # To read them takes longer than all else that a client is made of.
-    return httpx.create_ssl_context()
 
 
 class Server:
@@ -51,7 +39,7 @@ class Server:
             "base_url": self._answers.address,
             "headers": self._answers.headers,
             "timeout": TIMEOUT,
-            "verify": _trusted() if verify is True else verify,
+            "verify": trusted() if verify is True else verify,
             "mounts": direct(self._answers.address),
         }
 

@@ -296,7 +296,6 @@ def test_the_certificate_must_be_that_of_the_name(
         ):
             if trusted:
                 monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            sending._certificates.cache_clear()
             webhook_id, _ = made(database, url, owner=os.urandom(4).hex(), every_job=True)
             with delivering(database, backoff=Backoff(attempts=1)):
                 cancelled(database)
@@ -305,7 +304,6 @@ def test_the_certificate_must_be_that_of_the_name(
             assert last(database, webhook_id).delivered is right
             assert right or "CERTIFICATE_VERIFY_FAILED" in (last(database, webhook_id).reason or "").upper()
             desk(database).end(webhook_id, None, actor="a")
-    sending._certificates.cache_clear()
 
 
 def test_deliveries_go_with_their_job(database: Database) -> None:

@@ -17,12 +17,13 @@ POCKET_PARAMETERS = 10_000_000
 
 _MOST_GAPS = 4
 
-_ROWS: Mapping[Kind, str] = {
+ROWS_FIELDS: Mapping[Kind, str] = {
     "long": "long_documents_per_step",
     "middle": "middle_sequences_per_step",
     "short": "short_sequences_per_step",
     "skipped": "skipped_rows_per_step",
 }
+"""The field of FinetuneSettings that says how many rows of a kind a step has."""
 _PLAIN_TEXT: Mapping[str, Any] = {
     "learning_rate": 2e-5,
     "final_learning_rate_fraction": 0.0,
@@ -133,7 +134,7 @@ def settings_of(
 def _shared_rows(settings: FinetuneSettings) -> dict[str, int]:
     """Rows of a step by field: the nearest multiple of the workers, at least one; none of a kind that has none."""
     workers = settings.workers
-    rows = {field: settings.rows_of(kind) for kind, field in _ROWS.items()}
+    rows = {field: settings.rows_of(kind) for kind, field in ROWS_FIELDS.items()}
     return {field: max(workers * round(count / workers), workers) for field, count in rows.items() if count}
 
 

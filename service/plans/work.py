@@ -42,6 +42,8 @@ class Device:
     memory_gib: float | None
     price_per_hour: float | None = None
     """Of each of them."""
+    training_rate: float | None = None
+    """Operations per second of a training's steps, where some were timed; None: those of passes."""
 
     @classmethod
     def of(cls, options: PlanOptions) -> Device:
@@ -62,6 +64,8 @@ class Device:
     def hours(self, flops: float, work: Work) -> float:
         """Of so many of the work's operations, on all that it keeps busy."""
         _, rate = min(self.rates, key=lambda known: abs(known[0] - work.longest))
+        if work.name == "training" and self.training_rate is not None:
+            rate = self.training_rate
         return flops / rate / self.used(work) / 3600
 
     def holds(self, memory: int) -> bool:

@@ -18,7 +18,9 @@ from ropewalk.wire.plan import Plan, PlanRow
 from search_space.candidates.baselines import baseline
 from service.errors import InvalidSpec
 from service.evaluations.measures import MEASURES
+from service.plans import measuring, training_speed
 from service.plans.making import plan_evaluation, plan_finetune, plan_search
+from service.plans.model import PlannedModel
 from service.plans.work import Device
 from service.searches.offline import run_offline
 from service.searches.prepare import prepare_search
@@ -173,6 +175,23 @@ def test_recomputing_costs_a_forward_pass_more(tmp_path: Path) -> None:
     )
     assert again.pflop == pytest.approx(kept.pflop * 4 / 3)
     assert again.memory_gib < kept.memory_gib
+
+
+def test_a_training_is_timed_by_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its rows are not too long to wait for."""
+    monkeypatch.setattr(training_speed, "MEASURED_SECONDS", 0.0)
+    monkeypatch.setattr(measuring, "MEASURED_SECONDS", 0.0)
+    spec = SearchSpec.model_validate({"model": "pocket", "target_length": 384, "finetune": {"steps": 50}})
+    told: list[str] = []
+    device = measuring.measured_device(spec, told.append)
+    assert device.training_rate is not None
+    training = row(plan_search(spec, device), "training")
+    assert training.hours * 3600 == pytest.approx(training.pflop * 1e15 / device.training_rate)
+    assert told[-1] == "measuring: a few steps of the training, rows of up to 384 tokens"
+    monkeypatch.setattr(training_speed, "MOST_TOKENS", 383)
+    model = PlannedModel.of(resolve_model("pocket"))
+    assert training_speed.training_rate(model, spec, told.append) is None
+    assert "rows of 384 tokens are too long to wait for" in told[-1]
 
 
 def test_a_device_is_asked_at_the_length_that_it_was_measured_at() -> None:

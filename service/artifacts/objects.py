@@ -167,17 +167,28 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         "SignatureDoesNotMatch|InvalidAccessKeyId|InvalidClientTokenId|UnrecognizedClient|ExpiredToken|InvalidToken|"
         "AuthFailure|invalid_grant|401 Unauthorized",
-        "the credentials must be valid, but are refused (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or the role)",
+        "the credentials must be valid, but are refused ({credentials}, or the role)",
     ),
-    ("169.254.169.254|[Cc]redential|metadata.google", "credentials must be given, but there are none"),
+    (
+        "169.254.169.254|[Cc]redential|metadata.google",
+        "credentials must be given ({credentials}, or a role), but there are none",
+    ),
     ("AccessDenied|403 Forbidden|PermissionDenied", "the credentials must allow to list, read, write and delete there"),
     ("PermanentRedirect|301 Moved|AuthorizationHeaderMalformed", "the region must be the bucket's (AWS_REGION)"),
     ("InvalidBucketName", "the bucket's name must be one of the protocol"),
     (
         "error sending request|Connect|timed out|[Tt]imeout|dns error",
-        "the store must answer, but does not (AWS_ENDPOINT_URL names another)",
+        "the store must answer, but does not{elsewhere}",
     ),
 )
+
+_SETTINGS = {
+    "s3": {
+        "credentials": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+        "elsewhere": " (AWS_ENDPOINT_URL names another)",
+    },
+    "gs": {"credentials": "GOOGLE_APPLICATION_CREDENTIALS", "elsewhere": ""},
+}
 
 
 def explained(place: str, message: str) -> str:
@@ -186,4 +197,4 @@ def explained(place: str, message: str) -> str:
     if (answer := _XML.search(said)) is not None:
         said = f"{said[: answer.start()]}{answer['code']}"
     rule = next((rule for pattern, rule in _RULES if re.search(pattern, message)), "the store must work, but does not")
-    return f"{place}: {rule}: {said[:300]}"
+    return f"{place}: {rule.format(**_SETTINGS[place.partition(':')[0]])}: {said[:300]}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -16,8 +19,10 @@ from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec
 from tests.helpers.controllers import search_spec
 from tests.helpers.outcomes import expected_scores, scores_of
+from tests.helpers.server_process import own_environment
+from tests.helpers.waiting import wait_until
 from workers.base import ScorerSettings, ScoringOutcome, ScoringTask
-from workers.pool.cluster import ensure_ray, shutdown_ray
+from workers.pool.cluster import ensure_ray, resources, shutdown_ray
 from workers.pool.scoring import ScoringPool
 
 
@@ -99,3 +104,26 @@ def test_machines_join_and_leave_a_running_search(cluster: Cluster) -> None:
     assert first is None, "a worker on the second machine took part"
     assert min(here.values()) < len(outcomes), "and the one on the first is gone"
     assert sum(node["Alive"] for node in ray.nodes()) == 2  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_worker_joins_and_scores_from_a_batch_jobs_scratch_directory(
+    variable: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Too long for the names of Ray's sockets: those are where the head has its own."""
+    scratch = tmp_path / "scratch-of-a-batch-job" / "job-1234567890" / "step-0" / "node-with-a-long-name"
+    scratch.mkdir(parents=True)
+    environment = own_environment() | {"RAY_ADDRESS": cluster.address, variable: str(scratch)}
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", "worker", "--cpus", "1"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_until(lambda: resources().free.get("CPU") == 1.0, seconds=120, log=tmp_path / "log")
+        settings, some = tasks()
+        with ScoringPool(settings, workers=1) as pool:
+            outcomes = list(pool.run(some[:2]))
+        assert scores_of(outcomes) == expected_scores(settings, some[:2])
+    finally:
+        worker.terminate()
+        worker.wait(60)

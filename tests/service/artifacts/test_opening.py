@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -75,6 +76,21 @@ def test_a_bucket_that_cannot_be_used_is_told_at_the_start(
     with monkeypatch.context() as other:
         other.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         assert "the store must answer, but does not (AWS_ENDPOINT_URL names another)" in said(url, tmp_path)
+
+
+def test_a_bucket_of_googles_is_told_by_googles_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose server no package brings: a key that is not there, and an address where nobody answers."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nowhere.json"))
+    told = said("gs://bucket/team", tmp_path)
+    assert "gs://bucket/team: credentials must be given (GOOGLE_APPLICATION_CREDENTIALS, or a role)" in told
+    account = {"gcs_base_url": "https://127.0.0.1:9", "disable_oauth": True}
+    account |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    (tmp_path / "account.json").write_text(json.dumps(account))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(tmp_path / "account.json"))
+    told = said("gs://bucket/team", tmp_path)
+    assert "gs://bucket/team: the store must answer, but does not: " in told
+    assert "AWS" not in told
 
 
 def test_a_missing_extra_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,14 @@ def test_it_follows_the_compose_schema(compose: dict[str, Any]) -> None:
     jsonschema.validate(compose, schema)
 
 
+def test_an_upgrade_makes_the_tables_before_the_api_starts(compose: dict[str, Any]) -> None:
+    """As the runbook says of `docker compose up`."""
+    services = _services(compose)
+    assert services["migrate"]["command"] == ["db", "upgrade"]
+    assert services["api"]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    assert services["migrate"]["image"] == services["api"]["image"]
+
+
 def test_the_schema_check_can_fail(compose: dict[str, Any]) -> None:
     schema = json.loads(
         (resources.files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json").read_text()

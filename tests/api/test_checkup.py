@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from api.checkup import machine, serving, software
 from api.checkup.examining import examine
@@ -31,6 +32,17 @@ def test_it_finds_what_is_and_what_is_not(tmp_path: Path, database: Database) ->
         findings = {finding.name: finding for finding in examine(other)}
     assert {name for name, finding in findings.items() if finding.verdict is Verdict.broken} == {"PostgreSQL"}
     assert findings["port"].detail == f"Ropewalk {ROPEWALK_VERSION} answers at {running.url}"
+
+
+@pytest.mark.parametrize("schema", ["ropewalk", "optuna"])
+def test_tables_of_a_newer_version_are_told_with_both(schema: str, tmp_path: Path, database: Database) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE {schema}.alembic_version SET version_num = '9999'"))
+    settings = Settings(home=tmp_path, port=free_port(), database_url=database.url)
+    (found,) = (one for one in examine(settings) if one.name == "PostgreSQL")
+    assert found.verdict is Verdict.broken
+    assert f"{schema}=9999" in found.detail
+    assert "\n" not in found.detail
 
 
 def test_as_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from api.console import err, note, out, print_json, print_line, print_table
+from api.console import err, note, out, print_hanging, print_json, print_line, print_table
 from ropewalk.client.errors import ApiError, ServerUnreachable
 from ropewalk.client.progress import Moment, ProgressLines, best, done, large, passes, time_left, waits_for
 from ropewalk.client.sync import Client
@@ -131,6 +132,9 @@ class _Lines(_Watch):
         self._lines.show(None if job is None else Moment.of(job))
 
 
+_ALMOST = 0.999  # a stage that is done is not the job: at 1 the clock beside a bar stops for good
+
+
 class _Bars(_Watch):
     """In a terminal: a bar below the events."""
 
@@ -160,7 +164,7 @@ class _Bars(_Watch):
         self._bars.update(
             self._task,
             description=job.state.value,
-            completed=done(job),
+            completed=min(done(job), 1.0 if job.is_final else _ALMOST),
             passes=passes(job.progress),
             best=best(job.progress),
             left=waits_for(job) or time_left(job.progress, job.kind),
@@ -224,7 +228,7 @@ def print_result(job: JobResource) -> None:
         console.print(f"[red]{escape(job.error.code)}[/red]: {escape(job.error.message)}")
     match job.result:
         case SearchReport(statement=statement, finalists=rows):
-            console.print(statement, markup=False)
+            print_hanging(Text(statement), indent=0)
             print_table(_scores(rows, "name", *_SCORES))
         case EvaluationReport(rows=rows):
             print_table(_scores(rows, "name", "length", *_SCORES))

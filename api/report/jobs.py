@@ -66,7 +66,12 @@ def job_page(
     model, length = _name(spec.get("model")), spec.get("target_length")
     title = f"{model or job.kind}{'' if length is None else f' to {length:,} tokens'}"
     waits = waits_for(job) or time_left(progress, job.kind)
-    facts = [job.state.value, progress.stage if progress.stage != job.state else "", progress.note, passes(progress)]
+    facts = [
+        job.state.value,
+        "" if progress.stage == job.state or job.is_final else progress.stage,
+        progress.note,
+        passes(progress),
+    ]
     facts += [best(progress), waits, " ".join(f"{name}={value}" for name, value in job.labels.items())]
     share, newest = done(job), reversed(events[-_SHOWN_EVENTS:])
     parts = [

@@ -14,6 +14,8 @@ from service.searches.loop import FinishedSearch
 from service.searches.prepare import PreparedSearch
 from service.specs.base import MAX_DOCUMENTS
 
+_TOLD_FROM = 1.05  # times as wide: a sentence that is shared widens an interval by nothing that could be read from it
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finalist:
@@ -106,7 +108,7 @@ class SearchResult:
         return f"Nothing searched beat the best analytic baseline {best}: {found} came closest, {interval}; {result}."
 
     def _overlap_notes(self) -> Iterator[str]:
-        if self.difference is not None and self.difference.widened > 1.0:
+        if self.difference is not None and self.difference.widened >= _TOLD_FROM:
             overlap = self.overlap
             yield (
                 f"the {overlap.documents} held-out documents share text with each other ({overlap.share:.0%} with the "
@@ -131,7 +133,7 @@ class SearchResult:
 def _more(difference: PairedDifference, documents: int) -> str:
     """What would tell the two apart, where it is more documents."""
     wanted = difference.documents_to_tell(documents)
-    if difference.widened > 1.0 or wanted is None or wanted > MAX_DOCUMENTS:
+    if difference.widened >= _TOLD_FROM or wanted is None or wanted > MAX_DOCUMENTS:
         return ""  # more of the same text would not: the note of the overlap says what would
     return f"; about {wanted} held-out documents (validation_documents) would tell a difference of this size"
 

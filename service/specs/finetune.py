@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from finetune.config import Dtype, FinetuneSettings, GradientCheckpointing, RecipeName, Sharding, SkippedPlaces
 from ropewalk.reading.annotations import docs_of, slots_of
-from service.specs.base import CorpusName, JobId, Labels, ModelName, Spec
+from service.specs.base import CorpusName, JobId, Labels, ModelName, Spec, Tokens
 from service.specs.factors import GivenFactors
 
 _SLOTS = {slot.name: slot for slot in slots_of(FinetuneSettings)}
@@ -41,14 +41,14 @@ class FinetuneOptions(Spec):
     long_documents_per_step: int | None = _setting("long_documents_per_step")
     middle_sequences_per_step: int | None = _setting("middle_sequences_per_step")
     short_sequences_per_step: int | None = _setting("short_sequences_per_step")
-    short_tokens: int | None = _setting("short_tokens")
+    short_tokens: Tokens | None = _setting("short_tokens")
     skipped_rows_per_step: int | None = _setting("skipped_rows_per_step")
-    skipped_tokens: int | None = _setting("skipped_tokens")
+    skipped_tokens: Tokens | None = _setting("skipped_tokens")
     skipped_gaps: int | None = _setting("skipped_gaps")
     skipped_places: SkippedPlaces | None = _setting("skipped_places")
     skipped_tail_share: float | None = _setting("skipped_tail_share")
-    skipped_tail_tokens: int | None = _setting("skipped_tail_tokens")
-    skipped_reach: int | None = _setting("skipped_reach")
+    skipped_tail_tokens: Tokens | None = _setting("skipped_tail_tokens")
+    skipped_reach: Tokens | None = _setting("skipped_reach")
     skipped_full_reach_share: float | None = _setting("skipped_full_reach_share")
     rows_per_pass: int | None = _setting("rows_per_pass")
     long_loss_share: float | None = _setting("long_loss_share")

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import IO, Self
 
 from ropewalk.wire.jobs import JobResource, ProgressResource
-from ropewalk.wire.kinds import WAITING_FOR_OWNER
+from ropewalk.wire.kinds import WAITING_FOR_OWNER, JobState
 
 POLL_SECONDS = 0.5
 QUIET_SECONDS = 30.0  # a log that says nothing for longer looks like a program that hangs
+_ENDED = frozenset(state.value for state in JobState if state.is_final)
 _AWAY = "waiting for the server"
 _BAR_WIDTH = 24
 _NOTEBOOK_COLUMNS = 140
@@ -45,7 +46,7 @@ def passes(progress: ProgressResource) -> str:
     text = ""
     if progress.total_document_passes:
         text = f"{progress.document_passes}/{progress.total_document_passes} passes"
-    elif progress.document_passes or not progress.tokens:
+    elif progress.document_passes:
         text = f"{progress.document_passes} passes"
     if progress.tokens:
         text += f"{', ' if text else ''}{large(progress.tokens)} tokens"
@@ -60,7 +61,7 @@ def best(progress: ProgressResource) -> str:
 def time_left(progress: ProgressResource, kind: str) -> str:
     """Of the stage of a job of this kind. The total of a search is a bound: a race may end any time. What validation
     takes, on full documents, nobody knows before it: it may be longer than all before."""
-    if progress.seconds_left is None:
+    if progress.seconds_left is None or (progress.fraction or 0.0) >= 1.0:
         return ""
     until = "to validation" if progress.stage == "searching" else "left"
     return f"{'at most ' if kind == 'search' else ''}{duration(progress.seconds_left)} {until}"
@@ -150,7 +151,12 @@ def _told(moment: Moment | None) -> tuple[str, ...]:
     if moment is None:
         return (_AWAY,)
     stage = moment.progress.stage or ""
-    return moment.state, "" if stage == moment.state else stage, f"{100 * moment.done:.0f} %", *moment.measured
+    return (
+        moment.state,
+        "" if stage == moment.state or moment.state in _ENDED else stage,
+        f"{100 * moment.done:.0f} %",
+        *moment.measured,
+    )
 
 
 def _joined(*parts: str) -> str:

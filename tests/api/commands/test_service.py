@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from api.cli import run
+from api.commands import live
 from ropewalk.client import progress as progress_lines
 from ropewalk.client.errors import BadInput
 from ropewalk.client.sync import Client
@@ -341,3 +343,12 @@ def test_a_database_that_cannot_be_reached(capsys: pytest.CaptureFixture[str], m
         assert "127.0.0.1" in told
         assert "hunter2" not in told
         assert told.count("\n") == 1
+
+
+def test_the_clock_of_a_bar_goes_on_while_the_job_does(server: RunningServer) -> None:
+    lease = claimed_search(server.jobs)
+    server.jobs.update_progress(lease, Progress(stage="searching", fraction=1.0))  # validation comes yet
+    with server.client() as client:
+        watch = live._Bars(client, lease.job_id, Console())
+        watch._show(next(client.snapshots(lease.job_id)))
+    assert not watch._bars.finished

@@ -12,7 +12,7 @@ from ropewalk.client.errors import BadInput
 from ropewalk.reading.lengths import tokens_of
 from ropewalk.version import ROPEWALK_VERSION
 from service.specs.evaluation import EvaluationSpec
-from service.specs.finetune import FinetuneSpec
+from service.specs.finetune import FinetuneOptions, FinetuneSpec
 from service.specs.search import SearchSpec
 
 
@@ -94,6 +94,13 @@ def test_the_template_is_the_defaults_with_what_they_mean(
     if kind == "finetune":
         own = {"search_id": "srch_1"}
     assert model.model_validate({**given, **own}) == model.model_validate(own)
+
+
+def test_lengths_of_a_training_are_spoken_of_too() -> None:
+    names = [name for name in FinetuneOptions.model_fields if name.endswith("_tokens") or name == "skipped_reach"]
+    assert len(names) == 4
+    found = FinetuneOptions.model_validate(dict.fromkeys(names, "2k"))
+    assert {getattr(found, name) for name in names} == {2048}
 
 
 def test_an_unknown_kind_of_spec_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,3 +76,11 @@ def test_and_says_nothing_where_more_documents_would_not_help(
     prepared: PreparedSearch, difference: PairedDifference
 ) -> None:
     assert "would tell" not in decide(prepared, "srch", _search(prepared, difference)).statement()
+
+
+@pytest.mark.parametrize(("widened", "told"), [(1.001, False), (1.2, True)])
+def test_shared_text_is_told_where_it_widens_the_interval_visibly(
+    prepared: PreparedSearch, widened: float, told: bool
+) -> None:
+    difference = PairedDifference(mean=0.02, low=0.01, high=0.03, widened=widened)
+    assert ("share text" in decide(prepared, "srch", _search(prepared, difference)).statement()) == told

@@ -6,9 +6,10 @@ nothing but GET and HEAD passes, whatever the key's scope, and buttons that woul
 """
 
 import importlib
+import re
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from a2wsgi import WSGIMiddleware
 from starlette.concurrency import run_in_threadpool
@@ -33,6 +34,7 @@ _WRITING = (  # what its buttons would do is refused; the icons are told apart b
     b'button:has([data-testid="AddBoxIcon"]),button:has([data-testid="EditIcon"]),button:has([data-testid="DeleteIcon"])'
     b"{display:none!important}</style>"
 )
+_IMPORTANCES = re.compile(r"/api/studies/(?P<study>[0-9]{1,9})/param_importances")
 WORKERS = 4  # threads: the dashboard's pages poll every few seconds, its answers come from a cache
 
 
@@ -72,8 +74,33 @@ class DashboardRoute(BaseRoute):
             if self._built is None:
                 import optuna_dashboard  # takes a second: see `load_dashboard`
 
-                self._built = WSGIMiddleware(optuna_dashboard.wsgi(self._open_storage()), workers=WORKERS)
+                storage = self._open_storage()
+                app = _WithoutParameters(optuna_dashboard.wsgi(storage), storage)
+                self._built = WSGIMiddleware(app, workers=WORKERS)
             return self._built
+
+
+class _WithoutParameters:
+    """Of a study no trial of which has parameters, as while its baselines are scored, the dashboard would answer 500
+    when it is asked for their importances: it divides by their number."""
+
+    def __init__(self, app: Any, storage: "BaseStorage") -> None:
+        self._app, self._storage = app, storage
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """A WSGI application."""
+        asked = _IMPORTANCES.fullmatch(environ["PATH_INFO"])
+        if asked is None or self._has_parameters(int(asked["study"])):
+            return self._app(environ, start_response)
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"param_importances": [[]]}']
+
+    def _has_parameters(self, study_id: int) -> bool:
+        try:
+            trials = self._storage.get_all_trials(study_id, deepcopy=False)
+        except KeyError:
+            return True  # the dashboard says that there is no such study
+        return any(trial.params for trial in trials if trial.state.is_finished() and trial.state.name != "FAIL")
 
 
 class _Moved:

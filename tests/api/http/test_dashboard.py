@@ -27,6 +27,9 @@ def test_the_dashboard_shows_a_search(server: RunningServer) -> None:
         assert http.get("/api/meta").status_code == 200
         assert http.get("/favicon.ico").status_code == 200
         assert http.head("/dashboard").status_code == 200
+        importances = f"/api/studies/{studies[0]['study_id']}/param_importances"
+        assert http.get(importances).json() == {"param_importances": [[]]}, "baselines have no parameters"
+        assert http.get("/api/studies/999/param_importances").status_code == 404
         table = http.get(f"/csv/{studies[0]['study_id']}")
         assert table.headers["content-disposition"] == f"attachment; filename={lease.job_id}.csv"
         assert len(table.text.splitlines()) == 1 + 8

@@ -134,7 +134,7 @@ def print_plan(found: "Plan", *, as_json: bool) -> None:
     for row in found.rows:
         table.add_row(*_cells(row, priced=priced))
     print_table(table)
-    if any(row.bound == "at most" for row in found.rows):
+    if any(row.bound == "at most" and row.expected_passes != row.passes for row in found.rows):
         note("where there are two numbers, the run's own scores decide: about the first, at most the second")
     for text in found.notes:
         note(text)
@@ -146,6 +146,10 @@ def _number(value: float) -> str:
 
 def _time(seconds: float) -> str:
     return duration(seconds) if seconds >= 1 else "under 1 s"
+
+
+def _price(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 0.005 or amount == 0.0 else "under 0.01"
 
 
 def _cells(row: "PlanRow", *, priced: bool) -> tuple[str, ...]:
@@ -161,5 +165,5 @@ def _cells(row: "PlanRow", *, priced: bool) -> tuple[str, ...]:
         str(row.gpus),
         f"{row.memory_gib:.3g}{'' if row.fits else ', does not fit'}",
         both(3600 * row.expected_hours, 3600 * row.hours, _time),
-        *((both(row.expected_price or 0.0, row.price or 0.0),) if priced else ()),
+        *((both(row.expected_price or 0.0, row.price or 0.0, _price),) if priced else ()),
     )

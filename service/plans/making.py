@@ -221,7 +221,8 @@ def _factors(spec: FinetuneSpec | EvaluationSpec, jobs: JobStore | None) -> Fact
         return None
     if jobs is None:
         raise InvalidSpec(
-            f"a plan without a server needs a factor file, but got search_id={spec.search_id!r}: ask a server",
+            f"a plan without a server needs a factor file, but got search_id={spec.search_id!r}: "
+            "give what `ropewalk factors` writes of it as `factors`, or ask a server, which knows it",
             pointer="/search_id",
         )
     return factor_file_of(jobs, spec.search_id)

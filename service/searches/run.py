@@ -31,7 +31,7 @@ def run_search(runtime: Runtime, prepared: PreparedSearch) -> SearchResult:
     study.create_if_missing(
         model=spec.model, target_length=spec.target_length, rope=prepared.model.rope, labels=runtime.job.labels
     )
-    runtime.set_condition("WorkersReady", False, "Starting", f"{spec.workers} workers load the model")
+    runtime.set_condition("WorkersReady", False, "Starting", "the workers' processes start")
     with runtime.open_pool(prepared.scorer_settings(), spec.workers) as pool:
         tell_limits(runtime, pool.room())
         book = StoredBook(runtime, prepared, pool, study)

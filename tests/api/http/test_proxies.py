@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api.cli import run
 from api.http.prefix import PrefixMiddleware, route_path
 from storage.postgres.database import Database
+from tests.helpers.google_store import make_certificate
 from tests.helpers.http_server import POCKET_SPEC, RunningServer, running_server
 from tests.helpers.nginx import NGINX, nginx
 from tests.helpers.waiting import free_port
@@ -146,9 +146,7 @@ def test_a_socks_proxy_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch, caps
 def over_tls(directory: Path) -> Iterator[tuple[str, Path]]:
     """A URL, and the certificate that it shows, which nobody has signed."""
     certificate, key = directory / "certificate.pem", directory / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    make_certificate(certificate, key)
     server = HTTPServer(("127.0.0.1", 0), _Nothing)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)

@@ -6,19 +6,19 @@ from typing import ClassVar
 
 
 class EvaluationError(Exception):
-    """Base of everything that this room raises on purpose."""
+    """Base of everything that this room raises on purpose. `pointer`: the field of a spec that it is about."""
 
     code: ClassVar[str] = "EVALUATION_ERROR"
-
-
-class CorpusNotFound(EvaluationError, LookupError):
-    """The corpus, or the column asked of it, does not exist. `pointer`: the field of a spec that names it, if known."""
-
-    code: ClassVar[str] = "CORPUS_NOT_FOUND"
 
     def __init__(self, message: str, *, pointer: str = "") -> None:
         super().__init__(message)
         self.pointer = pointer
+
+
+class CorpusNotFound(EvaluationError, LookupError):
+    """The corpus, or the column asked of it, does not exist."""
+
+    code: ClassVar[str] = "CORPUS_NOT_FOUND"
 
 
 class InvalidCorpus(EvaluationError, ValueError):

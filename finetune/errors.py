@@ -18,6 +18,8 @@ class FinetuneError(Exception):
     """Anything this room refuses."""
 
     code = "FINETUNE_ERROR"
+    pointer: str = ""
+    """The field of a spec that it is about, where that is known."""
 
 
 class InvalidFinetuneSettings(FinetuneError, ValueError):

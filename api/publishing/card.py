@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import yaml
 
 from api.publishing.base_model import BaseModel, without_paths
-from finetune.output.model_card import validation_table
+from finetune.output.model_card import original_context, validation_table
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.evaluation import EvaluationReport
@@ -18,7 +18,7 @@ _PLACE = "path/to/this/directory"  # in the cards that checkpoints are written w
 _SEARCH = """
 # RoPE rescale factors for {base}: {target} tokens
 
-{base} was trained on windows of {original} tokens. With these factors it reads {target}.
+{context}. With these factors it reads {target}.
 Found by Ropewalk {version}, {found}.
 
 {statement}
@@ -73,6 +73,7 @@ def search_card(
     vllm = _VLLM.format(load=base.name + revision, target=file.target_length) if "vllm.json" in files else ""
     body = _SEARCH.format(
         base=base.name,
+        context=original_context(base.name, file),
         reference=base.reference,
         load=f'"{base.name}"{pinned}',
         repository=repository,

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from evaluation.errors import CorpusNotFound
+from evaluation.errors import EvaluationError
+from finetune.errors import FinetuneError
 from search_space.errors import InvalidStrategy
 from service.errors import InvalidSpec
 
@@ -34,7 +35,7 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
 
 def pointer_of(error: Exception, path: str) -> str:
     """The JSON pointer into the spec that was sent to `path`; empty for what is about no field of it."""
-    if isinstance(error, InvalidSpec | CorpusNotFound | InvalidStrategy) and error.pointer:
+    if isinstance(error, InvalidSpec | EvaluationError | FinetuneError | InvalidStrategy) and error.pointer:
         return error.pointer
     collection = path.removeprefix("/v1/").partition("/")[0].partition(":")[0]
     if (fields := _FIELDS.get(collection)) is None:

@@ -48,7 +48,8 @@ def check_lengths(original_length: int, target_length: int) -> None:
     if target_length < original_length:
         raise InvalidDocumentRequest(
             "target_length must be at least original_length, "
-            f"but got target_length={target_length}, original_length={original_length}"
+            f"but got target_length={target_length}, original_length={original_length}",
+            pointer="/target_length",
         )
 
 

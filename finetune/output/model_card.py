@@ -20,7 +20,7 @@ tags: [longrope, long-context]
 
 # {name}, context extended to {target} tokens
 
-{name} was trained on windows of {original} tokens. This checkpoint reads {target}: RoPE rescale factors ({found}) and
+{context}. This checkpoint reads {target}: RoPE rescale factors ({found}) and
 {steps} steps of mixed-context-window training (LongRoPE2, arXiv 2502.20082) by Ropewalk {version}.
 
 ```python
@@ -103,6 +103,7 @@ def model_card(source: ModelSource, file: FactorFile, settings: FinetuneSettings
     """Markdown that says what the checkpoint is, how it was made and how it must be used."""
     return _CARD.format(
         name=_display_name(source),
+        context=original_context(_display_name(source), file),
         target=file.target_length,
         original=file.original_max_position_embeddings,
         found=f"search `{file.search.id}`, trial {file.search.trial}" if file.search else "not from a search",
@@ -120,6 +121,14 @@ def model_card(source: ModelSource, file: FactorFile, settings: FinetuneSettings
         seed=settings.seed,
         validation=validation_table(file, when=", **before** this training"),
     )
+
+
+def original_context(name: str, file: FactorFile) -> str:
+    """What the model read before: a clause about L, which may have been given below what it was published for."""
+    original, served = file.original_max_position_embeddings, file.model.served_length
+    if served is not None and original < served:
+        return f"{name} was published for {served} tokens, and is taken here for a model of {original}"
+    return f"{name} was trained on windows of {original} tokens"
 
 
 def _display_name(source: ModelSource) -> str:

@@ -99,5 +99,6 @@ def _check_first_step(strategy: Strategy, context: StrategyContext) -> None:
     if budget.max_tokens is not None and (tokens := first.cost(context.cost)) > budget.max_tokens:
         raise InvalidStrategy(
             f"max_tokens must pay for {strategy.name}'s first generation, {len(first.candidates)} candidates on "
-            f"{context.cost.of(first.documents)} tokens each ({tokens}), but got max_tokens={budget.max_tokens}"
+            f"{context.cost.of(first.documents)} tokens each ({tokens}), but got max_tokens={budget.max_tokens}",
+            pointer="/budget/max_tokens",
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from evaluation.documents.needle import NeedleDocument, Split
 from evaluation.documents.skipping import Skipping
-from evaluation.errors import EvaluationError
+from evaluation.errors import CorpusNotFound, CorpusTooShort, EvaluationError, InvalidCorpus
 from evaluation.models.warnings import model_warnings
 from finetune.errors import FinetuneError
 from ropewalk.errors import InvalidOriginalLength, RopewalkError
@@ -18,6 +18,7 @@ from service.errors import InvalidSpec
 from service.searches.model import PreparedModel, prepare_model, scorer_settings
 from service.searches.strategy import skipping_of, strategy_of, takes_two_kinds
 from service.searches.training import check_training_data, finetune_settings
+from service.specs.finetune import FinetuneOptions
 from service.specs.search import SearchSpec
 from workers.base import ScorerSettings
 from workers.errors import WorkersError
@@ -99,16 +100,27 @@ def prepare_search(spec: SearchSpec, *, weights: bool = True, starts: tuple[Star
     prepared = PreparedSearch(spec=spec, model=model, strategy=strategy, cost=cost)
     _check_scorer(prepared)
     if spec.finetune is not None:
-        check_training_data(
-            model.source,
-            finetune_settings(spec.finetune, model.source, spec.target_length),
-            original_length=model.rope.original_max_position_embeddings,
-            target_length=spec.target_length,
-            quickly=not weights,
-        )
+        _check_training(spec.finetune, prepared, quickly=not weights)
     if weights or model.is_quick or not model.surely_holds(spec.target_length):
         prepared.check_documents()
     return prepared
+
+
+def _check_training(options: FinetuneOptions, prepared: PreparedSearch, *, quickly: bool) -> None:
+    """Return when the winner can be trained as the spec's `finetune` asks, where every error points."""
+    model, target_length = prepared.model, prepared.spec.target_length
+    try:
+        check_training_data(
+            model.source,
+            finetune_settings(options, model.source, target_length),
+            original_length=model.rope.original_max_position_embeddings,
+            target_length=target_length,
+            quickly=quickly,
+        )
+    except (FinetuneError, EvaluationError) as error:
+        is_corpus = isinstance(error, CorpusNotFound | InvalidCorpus | CorpusTooShort)
+        error.pointer = "/finetune/corpus" if is_corpus else "/finetune"
+        raise
 
 
 def _check_scorer(prepared: PreparedSearch) -> None:

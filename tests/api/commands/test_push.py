@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from evaluation.models.source import resolve_model
 from finetune.config import FinetuneSettings
 from finetune.language_model import load_model
 from finetune.output.checkpoint import write_checkpoint
-from finetune.output.model_card import model_card
+from finetune.output.model_card import model_card, original_context
 from finetune.results import FinetuneResult
 from ropewalk.factors.factor_file import FactorFile, ModelIdentity
 from ropewalk.wire.evaluation import EvaluationReport, EvaluationRow
@@ -194,6 +195,15 @@ def test_a_checkpoint_and_nothing_beside_it(
     assert "| finetuned | 1024 | 4 | 0.1250 | 0.750 |" in card
     assert "vllm serve lab/long-model --max-model-len 1024" in card
     assert "books.jsonl#text" in card, "the corpus by its name"
+
+
+def test_a_card_tells_of_an_original_length_below_the_models() -> None:
+    file = FactorFile.from_json(factor_file().to_json())
+    assert original_context("org/m", file) == "org/m was trained on windows of 256 tokens"
+    lowered = replace(file, model=replace(file.model, served_length=1024))
+    assert original_context("org/m", lowered) == (
+        "org/m was published for 1024 tokens, and is taken here for a model of 256"
+    )
 
 
 def test_a_branch_and_a_message(capsys: pytest.CaptureFixture[str], hub: str, search: str) -> None:

@@ -40,10 +40,29 @@ def test_what_is_wrong_with_a_spec_points_at_a_field_that_was_sent(
     body = _body(row)
     with quiet_server.http as http:
         problems = http.post(row["send"].split(" ")[1], json=body).json()["errors"]
+    assert problems or not isinstance(body, dict), row["says"]
     for problem in problems:
         first = problem["pointer"].split("/")[1:2]
         if isinstance(body, dict) and first and "must be given" not in problem["detail"] and "?" not in row["send"]:
             assert first[0].replace("~1", "/") in {**body, "lengths": None}, row["says"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"budget": {"max_tokens": 10}}, "/budget/max_tokens"),
+        ({"budget": {"max_document_passes": 3}}, "/budget/max_document_passes"),
+        ({"target_length": 100}, "/target_length"),
+        ({"objective": {"corpus": "/nowhere.txt"}}, "/objective/corpus"),
+        ({"finetune": {"corpus": "/nowhere.txt"}}, "/finetune/corpus"),
+        ({"finetune": {"lora_rank": 1, "sharding": "fsdp"}}, "/finetune"),
+        ({"finetune": {"rows_per_pass": 0}}, "/finetune/rows_per_pass"),
+    ],
+)
+def test_the_field_is_the_one_that_is_wrong(quiet_server: RunningServer, body: dict[str, Any], pointer: str) -> None:
+    with quiet_server.http as http:
+        problem = http.post("/v1/searches?validate_only=true", json={**POCKET_SPEC, **body}).json()
+    assert [one["pointer"] for one in problem["errors"]] == [pointer], problem["detail"]
 
 
 def test_a_wrong_key_is_refused_where_there_are_no_keys(quiet_server: RunningServer) -> None:

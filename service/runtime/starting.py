@@ -42,7 +42,7 @@ class StartWatch:
 
     def _told(self, room: Room, seconds: float) -> tuple[str, str]:
         if room.placed:
-            return "LoadingModel", f"{room.placed} of {room.workers} workers load the model, {seconds:.0f} s so far"
+            return "LoadingModel", loading(room, seconds)
         if room.is_free:
             return "Starting", f"the workers' processes start, {seconds:.0f} s so far"
         return "WaitingForRoom", f"{waiting_for(room)}{self._behind()}"
@@ -52,6 +52,12 @@ class StartWatch:
         jobs = (job for kind in JOB_KINDS for job in self._runtime.jobs.list(kind, limit=_AT_ONCE).items)
         others = [job.id for job in jobs if job.lease_owner is not None and job.id != self._runtime.job.id]
         return f"; at work: {', '.join(others)}" if others else ""
+
+
+def loading(room: Room, seconds: float) -> str:
+    """How far the model is, and since when it is loaded."""
+    far = "" if room.loaded is None else f"{room.loaded:.0%} of its tensors in "
+    return f"{room.placed} of {room.workers} workers load the model, {far}{seconds:.0f} s so far"
 
 
 def waiting_for(room: Room) -> str:

@@ -16,6 +16,7 @@ from tests.helpers.waiting import wait_until
 from workers.base import ScorerSettings
 from workers.errors import ScorerClosed
 from workers.pool.actor import start_actor
+from workers.pool.loading import LoadingNote
 from workers.vllm_backend.process import EngineLost
 from workers.vllm_backend.scorer import VllmScorer
 
@@ -49,7 +50,7 @@ def test_a_scorers_life(phi3_scorer: VllmScorer, phi3_settings: ScorerSettings) 
 @pytest.mark.usefixtures("ray_cluster")
 def test_killing_the_actor_leaves_no_engine(phi3_settings: ScorerSettings) -> None:
     actor = start_actor(phi3_settings, gpus=0)
-    identity = ray.get(actor.open.remote())
+    identity = ray.get(actor.open.remote(LoadingNote()))
     assert identity.info.backend == "vllm"
     below = psutil.Process(identity.pid).children(recursive=True)
     engines = [process for process in below if "workers.vllm_backend.child" in process.cmdline()]

@@ -15,6 +15,7 @@ from evaluation.scores.score import DocumentScore
 from ropewalk.rope.scaling import Scaling
 from workers.base import Scorer, ScorerInfo, ScorerSettings
 from workers.factory import make_scorer
+from workers.pool.loading import LoadingNote
 from workers.pool.nodes import selector
 from workers.worker import score_or_explain, worker_name
 
@@ -64,9 +65,10 @@ class ScoringActor:
         return node_id
 
     @ray.method
-    def open(self) -> WorkerIdentity:
+    def open(self, note: LoadingNote) -> WorkerIdentity:
         """Load the model. Separate from construction, so that its errors reach the pool as they were raised."""
-        self._scorer = make_scorer(self._settings)
+        with note.kept():
+            self._scorer = make_scorer(self._settings)
         return WorkerIdentity(name=worker_name(), pid=os.getpid(), info=self._scorer.info)
 
     @ray.method

@@ -22,6 +22,7 @@ from workers.factory import make_generator
 from workers.generator import Generator as Served
 from workers.generator import ServingOutcome, ServingTask, perform
 from workers.pool.cluster import ensure_ray, is_any_machine_alive, machines, resources
+from workers.pool.loading import LoadingNote, furthest
 from workers.pool.room import MOST_WAITING, Room, check_holds_one, gpu_share, most_workers
 from workers.pool.slots import one_line
 
@@ -45,9 +46,10 @@ class GenerationActor:
         """Answers once the process has its place."""
 
     @ray.method
-    def open(self) -> None:
+    def open(self, note: LoadingNote) -> None:
         """Load the model. What raises is trouble of the machine, or of the model that cannot be opened."""
-        self._generator = make_generator(self._settings)
+        with note.kept():
+            self._generator = make_generator(self._settings)
 
     @ray.method
     def perform(self, task: ServingTask) -> ServingOutcome:
@@ -65,7 +67,8 @@ class _Place:
     def __init__(self, start: Callable[[], ActorProxy[GenerationActor]]) -> None:
         self.actor = start()
         self._here = self.actor.here.remote()
-        self.opening: ray.ObjectRef[None] | None = self.actor.open.remote()
+        self.note = LoadingNote()
+        self.opening: ray.ObjectRef[None] | None = self.actor.open.remote(self.note)
 
     @property
     def is_placed(self) -> bool:
@@ -117,7 +120,8 @@ class GenerationPool:
     def room(self) -> Room:
         """What the workers need, and what the cluster has of it now."""
         placed = sum(place.is_placed for place in self._places)
-        return resources().room(workers=self._workers, gpus_each=self._gpus, placed=placed)
+        loaded = furthest([place.note for place in self._places if place.opening is not None])
+        return resources().room(workers=self._workers, gpus_each=self._gpus, placed=placed, loaded=loaded)
 
     def run(
         self, tasks: Iterable[ServingTask], *, check: Callable[[], None] = lambda: None

@@ -18,7 +18,8 @@ class Room:
     """At one moment. Each worker takes one CPU and `gpus_each` GPUs of one machine.
 
     placed: workers that have got their place and load the model, or have loaded it; most: those for which the cluster
-    has room while nothing else runs there. together: none begins before all have their places.
+    has room while nothing else runs there. together: none begins before all have their places. loaded: the share of the
+    model's tensors that the furthest of those that load it has read, 0 to 1; None where that is not known.
     """
 
     workers: int
@@ -30,6 +31,7 @@ class Room:
     gpus: float
     free_gpus: float
     together: bool = False
+    loaded: float | None = None
 
     @property
     def is_free(self) -> bool:
@@ -49,7 +51,9 @@ class Resources:
         """In use or not."""
         return sum(node.get(kind, 0.0) for node in self.nodes)
 
-    def room(self, *, workers: int, gpus_each: float, placed: int = 0, together: bool = False) -> Room:
+    def room(
+        self, *, workers: int, gpus_each: float, placed: int = 0, together: bool = False, loaded: float | None = None
+    ) -> Room:
         """For so many workers."""
         return Room(
             workers=workers,
@@ -61,6 +65,7 @@ class Resources:
             gpus=self.all_of("GPU"),
             free_gpus=self.free.get("GPU", 0.0),
             together=together,
+            loaded=loaded,
         )
 
     def room_for_scoring(self, settings: ScorerSettings, *, workers: int) -> Room:

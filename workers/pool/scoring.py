@@ -22,6 +22,7 @@ from workers.errors import InvalidScorerSettings, PoolBusy, ScorerClosed, Worker
 from workers.pool.actor import Batch, BatchReply, WorkerIdentity
 from workers.pool.batches import TaskBatch, task_batches
 from workers.pool.cluster import ensure_ray, is_any_machine_alive, machines, resources
+from workers.pool.loading import furthest
 from workers.pool.nodes import Nodes
 from workers.pool.room import MOST_WAITING, Room, check_holds_one, gpu_share, most_workers
 from workers.pool.slots import InFlight, Slot, one_line
@@ -125,7 +126,8 @@ class ScoringPool:
     def room(self) -> Room:
         """What the workers need, and what the cluster has of it now."""
         placed = sum(slot.node is not None for slot in self._slots)
-        return resources().room(workers=self._workers, gpus_each=self._gpus, placed=placed)
+        loaded = furthest([slot.note for slot in self._slots if slot.opening is not None])
+        return resources().room(workers=self._workers, gpus_each=self._gpus, placed=placed, loaded=loaded)
 
     def scorer(self, *, check: Callable[[], None] = lambda: None) -> ScorerInfo:
         """What scores here: waits for the first worker to have its model loaded, and scores nothing.

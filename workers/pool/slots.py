@@ -18,6 +18,7 @@ from workers.base import ScorerSettings
 from workers.errors import WorkersError
 from workers.pool.actor import Batch, BatchReply, ScoringActor, WorkerIdentity, start_actor
 from workers.pool.batches import TaskBatch
+from workers.pool.loading import LoadingNote
 
 _REASON_CHARACTERS = 500
 
@@ -41,7 +42,8 @@ class Slot:
         self._actor = start_actor(self._settings, gpus=self._gpus, avoid=avoid)
         self._asked_for_node = self._actor.node.remote()
         self._node: str | None = None
-        self.opening: ray.ObjectRef[WorkerIdentity] | None = self._actor.open.remote()
+        self.note = LoadingNote()
+        self.opening: ray.ObjectRef[WorkerIdentity] | None = self._actor.open.remote(self.note)
         self.opening_since = time.monotonic()
 
     def opened(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -20,11 +20,14 @@ from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_n
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScorerUnavailable
+from workers.loading import tell_share
 from workers.model import find_model
 from workers.transformers_backend.passes import Opened, differentiate_documents, score_documents
 from workers.transformers_backend.rotary import RotaryTable
 
 _REVISION = 1  # of this file, passes.py and rotary.py: raise it with every change that moves a bit of any score
+
+_TENSORS = "Loading weights"  # what transformers writes beside its bar over a model's tensors
 
 
 class TransformersScorer:
@@ -115,7 +118,7 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device)
     """A language model from safetensors on the disk. Raises ScorerUnavailable."""
     try:
         config = load_config(read_config(source.path))
-        with _without_progress_bar():
+        with _progress_told():
             # Without an implementation of attention it takes the fastest that the family has.
             model: Any = auto_class(config).from_pretrained(
                 str(source.path),
@@ -142,13 +145,28 @@ def check_keeps_logits(model: torch.nn.Module) -> None:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """transformers draws a bar on stderr for every model it loads, in every worker."""
+def _progress_told() -> Iterator[None]:
+    """The bar that transformers draws on stderr for every model, in every worker, is told to who listens instead."""
     settings: Any = transformers.utils.logging
-    was_on = settings.is_progress_bar_enabled()
+    was_on, hook = settings.is_progress_bar_enabled(), settings.set_tqdm_hook(_counted)
     settings.disable_progress_bar()
     try:
         yield
     finally:
+        settings.set_tqdm_hook(hook)
         if was_on:
             settings.enable_progress_bar()
+
+
+def _counted(bar: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    """What transformers goes through in the place of its bar: of a model's tensors, each is told of."""
+    if named.get("desc") != _TENSORS:
+        return bar(*args, **named)
+    return _telling(args[0])
+
+
+def _telling(tensors: Collection[Any]) -> Iterator[Any]:
+    for number, tensor in enumerate(tensors):
+        tell_share(number / len(tensors))
+        yield tensor
+    tell_share(1.0)

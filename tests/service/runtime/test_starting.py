@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.runtime.starting import too_many, waiting_for
+from service.runtime.starting import loading, too_many, waiting_for
 from workers.errors import ScorerUnavailable
 from workers.pool.room import Room, check_holds_one, most_workers
 
@@ -20,6 +20,14 @@ def test_what_a_worker_waits_for() -> None:
     assert waiting_for(ROOM) == ("a worker needs 1 CPU of one machine, and of the cluster's 0 of 4 CPUs are free")
     assert waiting_for(GPUS) == (
         "a worker needs 1 CPU and 1 GPUs of one machine, and of the cluster's 3 of 4 CPUs and 1 of 2 GPUs are free"
+    )
+
+
+def test_how_far_a_model_is_loaded_where_that_is_known() -> None:
+    placed = replace(ROOM, placed=2)
+    assert loading(placed, 12.3) == "2 of 3 workers load the model, 12 s so far"
+    assert loading(replace(placed, loaded=0.344), 12.3) == (
+        "2 of 3 workers load the model, 34% of its tensors in 12 s so far"
     )
 
 

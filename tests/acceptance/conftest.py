@@ -5,16 +5,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.helpers.server_process import Served
+from tests.helpers.server_process import Served, server_directory
 
 
 @pytest.fixture(scope="package")
-def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def one_server() -> Iterator[Served]:
     """For all tests of this folder: a start costs half a minute."""
-    with ExitStack() as exits:
-        server = Served(tmp_path_factory.mktemp("acceptance") / "home", exits)
-        yield server
-    assert server.stray_lines() == [], "after searches, kills and its end by SIGTERM too"
+    with server_directory() as directory:
+        with ExitStack() as exits:
+            server = Served(directory / "home", exits)
+            yield server
+        assert server.stray_lines() == [], "after searches, kills and its end by SIGTERM too"
 
 
 @pytest.fixture

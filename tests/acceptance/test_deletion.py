@@ -12,16 +12,18 @@ import pytest
 
 from ropewalk.client.errors import ApiError, ServerUnreachable
 from tests.helpers.http_server import POCKET_SPEC
-from tests.helpers.server_process import START_SECONDS, operator_of, server, wait_for
+from tests.helpers.server_process import START_SECONDS, operator_of, own_directory, server, wait_for
 from tests.helpers.waiting import free_port, wait_until
+
+__all__ = ["own_directory"]
 
 FILES = 5000  # some tenths of a second to remove
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_while_it_removes_files_leaves_none_at_the_next_start(tmp_path: Path) -> None:
-    home, port = tmp_path / "home", free_port()
-    artifacts, log = home / "artifacts", tmp_path / "server.log"
+def test_a_server_that_is_killed_while_it_removes_files_leaves_none_at_the_next_start(own_directory: Path) -> None:
+    home, port = own_directory / "home", free_port()
+    artifacts, log = home / "artifacts", own_directory / "server.log"
     with operator_of(home, port) as client, operator_of(home, port) as other:
         with server(home, port, "--no-controller") as process:
             wait_for(lambda: client.ready() is not None, START_SECONDS, log)

@@ -17,8 +17,10 @@ from ropewalk.wire.reports import SearchReport
 from search_space.strategies.base import StrategyContext
 from tests.helpers.breeding import play, smooth
 from tests.helpers.paths import ROOT, STARTUP
-from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, operator_of, server, wait_for
+from tests.helpers.server_process import SEARCH_SECONDS, START_SECONDS, operator_of, own_directory, server, wait_for
 from tests.helpers.waiting import free_port
+
+__all__ = ["own_directory"]
 
 SPEC: dict[str, Any] = {
     "model": "pocket",
@@ -51,9 +53,9 @@ def test_it_proposes_the_same_step_for_the_same_seed() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_server_runs_a_search_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_prepare(tmp_path)), str(STARTUP), str(ROOT)]))
-    home, port, log = tmp_path / "home", free_port(), tmp_path / "server.log"
+def test_a_server_runs_a_search_with_it(own_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_prepare(own_directory)), str(STARTUP), str(ROOT)]))
+    home, port, log = own_directory / "home", free_port(), own_directory / "server.log"
     with server(home, port), operator_of(home, port) as client:
         wait_for(lambda: client.ready() is not None, START_SECONDS, log)
         with pytest.raises(ApiError, match="random's arguments are candidates, but got 'population'"):

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.local_token import ensure_token
@@ -26,6 +28,21 @@ def own_environment() -> dict[str, str]:
     """Without settings of ours and of Ray, but for how nice its workers are: tests/conftest.py says why."""
     ours = ("ROPEWALK_", "RAY_")
     return {key: value for key, value in os.environ.items() if key == "RAY_worker_niceness" or not key.startswith(ours)}
+
+
+@contextmanager
+def server_directory() -> Iterator[Path]:
+    """Not below pytest's own: whenever another run of pytest starts on the machine, that takes from the directory of
+    all runs the right of other accounts to pass, and from an embedded database, which has one, its files."""
+    with tempfile.TemporaryDirectory(prefix="ropewalk-server-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def own_directory() -> Iterator[Path]:
+    """See :func:`server_directory`."""
+    with server_directory() as directory:
+        yield directory
 
 
 @contextmanager

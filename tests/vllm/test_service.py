@@ -9,8 +9,10 @@ import pytest
 from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.evaluation import EvaluationReport
 from ropewalk.wire.reports import SearchReport
-from tests.helpers.server_process import START_SECONDS, operator_of, server, wait_for
+from tests.helpers.server_process import START_SECONDS, operator_of, own_directory, server, wait_for
 from tests.helpers.waiting import free_port
+
+__all__ = ["own_directory"]
 
 SPEC: dict[str, Any] = {
     "model": "pocket",
@@ -33,9 +35,9 @@ SEARCH_SECONDS = 400.0  # an engine starts in it
 
 
 @pytest.mark.timeout(600)
-def test_a_search_and_an_evaluation_finish_and_leave_no_engine(tmp_path: Path) -> None:
-    home, port = tmp_path / "home", free_port()
-    log = tmp_path / "server.log"
+def test_a_search_and_an_evaluation_finish_and_leave_no_engine(own_directory: Path) -> None:
+    home, port = own_directory / "home", free_port()
+    log = own_directory / "server.log"
     with server(home, port) as process, operator_of(home, port) as client:
         wait_for(lambda: client.ready() is not None, START_SECONDS, log)
         search = client.submit(SPEC)

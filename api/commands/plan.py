@@ -107,7 +107,8 @@ def _planned(kind: str, spec: dict[str, Any], options: "PlanOptions", *, file: s
     if kind == "evaluation":
         return plan_evaluation(_checked(EvaluationSpec, spec, file), Device.of(options))
     search = _checked(SearchSpec, spec, file)
-    return plan_search(search, _measured(search, options) if measure else Device.of(options))
+    planned = plan_search(search, Device.of(options))  # refuses what it refuses before anything is timed
+    return plan_search(search, _measured(search, options)) if measure else planned
 
 
 def _measured(search: Any, options: "PlanOptions") -> "Device":

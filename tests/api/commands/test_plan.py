@@ -101,6 +101,7 @@ def test_the_client_plans_with_options(quiet_server: RunningServer) -> None:
         (["--kind", "finetune"], "exactly one of search_id and factors"),
         (["--model", "pocket", "--target-length", "512", "--kind", "evaluation", "--measure"], "--measure"),
         (["--model", "pocket", "--target-length", "256"], "target_length must be greater"),
+        (["--model", "pocket", "--target-length", "256", "--finetune", "--measure"], "target_length must be greater"),
         (["--model", "pocket"], "target_length"),
     ],
 )

@@ -18,12 +18,12 @@ from transformers import PreTrainedModel
 from evaluation.architecture.config import load_config
 from evaluation.architecture.probing import probe_layers
 from evaluation.architecture.skeleton import auto_class, build_skeleton, decoder_layers
+from evaluation.models.loading import progress_told
 from evaluation.models.source import read_config
 from finetune.attention import ATTENTION, DocumentLengths, asked_windows
 from finetune.data import MicroBatch
 from finetune.errors import ModelNotTrainable
 from finetune.loss import weighted_nll_sum
-from finetune.output.checkpoint import no_progress_bars
 
 _PROBE_TOKENS = 4  # per document
 _PROBE_TOLERANCE = {torch.float32: 1e-3}  # of the largest logit
@@ -197,7 +197,7 @@ def load_model(path: Path, *, dtype: torch.dtype | None = torch.float32) -> PreT
 
 def _load(path: Path, dtype: torch.dtype | None, **attention: str) -> PreTrainedModel:
     config = load_config(read_config(path))
-    with no_progress_bars():
+    with progress_told():
         model: PreTrainedModel = auto_class(config).from_pretrained(
             path,
             config=config,

@@ -14,6 +14,7 @@ from pathlib import Path
 from ray import train
 
 from evaluation.errors import EvaluationError
+from evaluation.models.loading import heard_by
 from finetune.errors import FinetuneError
 from finetune.worker_task import Reporter, States, WorkerTask
 from ropewalk.errors import RopewalkError
@@ -33,7 +34,7 @@ def train_worker(task: WorkerTask, reporter: Reporter, states: States | None = N
     if states is None:
         assert task.states is not None  # one of the two is given
         states = RayStates(task.states)
-    with _output(task) as output:
+    with _output(task) as output, heard_by(reporter.loading if is_first else lambda share: None):
         try:
             result = run_finetune(
                 task.source,

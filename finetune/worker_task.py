@@ -17,7 +17,10 @@ class Reporter(Protocol):
     """Receives the training's progress; called by the first worker only."""
 
     def began(self) -> None:
-        """All workers have their places; the model is loaded next."""
+        """All workers have their places; the text is read and the model loaded next."""
+
+    def loading(self, share: float) -> None:
+        """That share of the model's tensors, 0 to 1, has been read; after each of them, so an answer is to be quick."""
 
     def step_done(self, progress: TrainingProgress) -> None:
         """After every step."""

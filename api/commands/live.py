@@ -123,13 +123,22 @@ class _Lines(_Watch):
     def __init__(self, client: Client, job_id: str, console: Console) -> None:
         super().__init__(client, job_id, console)
         self._lines = ProgressLines(job_id, console.file)
+        self._told: set[tuple[object, object]] = set()
 
     def run(self) -> JobResource:
         """See :meth:`_Watch.run`."""
         return self._poll()
 
     def _show(self, job: JobResource | None) -> None:
+        if job is not None:
+            waits = waits_for(job)
+            self._told = {(one.type, one.reason) for one in job.conditions if one.message == waits}
         self._lines.show(None if job is None else Moment.of(job))
+
+    def _print(self, event: EventResource) -> None:
+        """Nothing where the line before it has said why the job waits."""
+        if (event.data.get("condition"), event.data.get("reason")) not in self._told:
+            super()._print(event)
 
 
 _ALMOST = 0.999  # a stage that is done is not the job: at 1 the clock beside a bar stops for good

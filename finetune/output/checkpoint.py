@@ -114,7 +114,7 @@ def write_output(
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Keep transformers' bars off the terminal, which belongs to the caller, while it loads or saves."""
+    """Keep transformers' bars off the terminal, which belongs to the caller, while it saves."""
     were_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

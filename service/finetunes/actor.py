@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -27,11 +29,23 @@ _TRAIN_ENVIRONMENT = {
 END_SECONDS = 90.0  # Ray Train may be waiting for a free CPU, for a minute at most, before it hears
 
 
+_LOADING_SECONDS = 0.5  # between two words of how far the model is read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """How far a training is that has not made a step. loaded: the share of the model's tensors that are read, 0 to 1;
+    None before the first."""
+
+    has_begun: bool = False
+    loaded: float | None = None
+
+
 class FinetuneActor:
     """Runs Ray Train in a process of its own; answers `progress` while `run` is at work, and hears from the workers."""
 
     def __init__(self) -> None:
-        self._has_begun = False
+        self._start = Start()
         self._progress: TrainingProgress | None = None
         self._result: Trained | None = None
         self._refusal: Exception | None = None
@@ -75,14 +89,19 @@ class FinetuneActor:
         return self._progress
 
     @ray.method
-    def has_begun(self) -> bool:
-        """Whether all workers have their places."""
-        return self._has_begun
+    def start(self) -> Start:
+        """Whether all workers have their places, and the first its model."""
+        return self._start
 
     @ray.method
     def began(self) -> None:
         """From the first worker."""
-        self._has_begun = True
+        self._start = Start(has_begun=True)
+
+    @ray.method
+    def loading(self, share: float) -> None:
+        """From the first worker."""
+        self._start = Start(has_begun=True, loaded=share)
 
     @ray.method
     def controller_started(self, controller: ActorHandle[Any]) -> None:
@@ -117,9 +136,15 @@ class _ToActor:
 
     def __init__(self, actor: Any, upload: Upload) -> None:
         self._actor, self._upload = actor, upload
+        self._told = 0.0
 
     def began(self) -> None:
         ray.get(self._actor.began.remote())
+
+    def loading(self, share: float) -> None:
+        if share == 1.0 or time.monotonic() - self._told >= _LOADING_SECONDS:
+            self._told = time.monotonic()
+            ray.get(self._actor.loading.remote(share))
 
     def step_done(self, progress: TrainingProgress) -> None:
         ray.get(self._actor.step_done.remote(progress))

@@ -23,7 +23,7 @@ from ropewalk.factors.exports.hf import switch_length
 from ropewalk.wire.kinds import JobState
 from service.errors import FilesUnreachable, RunFailed, RunStopped
 from service.files import Files
-from service.finetunes.actor import MAX_WORKER_FAILURES, FinetuneActor, start_actor
+from service.finetunes.actor import MAX_WORKER_FAILURES, FinetuneActor, Start, start_actor
 from service.finetunes.prepare import PreparedFinetune, check_room, training_room
 from service.finetunes.upload import Trained, Upload
 from service.runtime.failures import is_infrastructure
@@ -32,6 +32,7 @@ from service.runtime.starting import StartWatch
 from storage.artifacts import Artifacts
 from storage.records import Progress
 from workers.pool.cluster import resources
+from workers.pool.room import Room
 
 POLL_SECONDS = 0.5
 
@@ -141,12 +142,7 @@ def _follow(
 ) -> Trained:
     book = _ProgressBook(runtime, task)
     workers = task.settings.workers
-    watch = StartWatch(
-        runtime,
-        lambda: resources().room(
-            workers=workers, gpus_each=gpus_each, placed=workers if _has_begun(actor) else 0, together=True
-        ),
-    )
+    watch = StartWatch(runtime, lambda: _room(_start(actor), workers=workers, gpus_each=gpus_each))
     while True:
         (watch if book.is_empty else runtime.keeper).check()
         done, _ = ray.wait([result], timeout=POLL_SECONDS)
@@ -161,10 +157,15 @@ def _follow(
             return ray.get(result)
 
 
-def _has_begun(actor: ActorProxy[FinetuneActor]) -> bool:
-    asked = actor.has_begun.remote()
+def _start(actor: ActorProxy[FinetuneActor]) -> Start:
+    asked = actor.start.remote()
     answered, _ = ray.wait([asked], timeout=POLL_SECONDS)  # none while the actor starts
-    return bool(answered) and ray.get(asked)
+    return ray.get(asked) if answered else Start()
+
+
+def _room(start: Start, *, workers: int, gpus_each: float) -> Room:
+    placed = workers if start.has_begun else 0
+    return resources().room(workers=workers, gpus_each=gpus_each, placed=placed, together=True, loaded=start.loaded)
 
 
 class _ProgressBook:

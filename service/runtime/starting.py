@@ -16,7 +16,8 @@ _AT_ONCE = 50  # jobs of a kind among which those at work are looked for, the ne
 
 
 class StartWatch:
-    """Tells, while no worker is ready, whether the job waits for room or for its model: `check` is to be called often.
+    """Tells, while no worker is ready, whether the job waits for room, for its model or for its first step: `check` is
+    to be called often.
 
     What `check` raises is what the lease keeper raises.
     """
@@ -55,9 +56,14 @@ class StartWatch:
 
 
 def loading(room: Room, seconds: float) -> str:
-    """How far the model is, and since when it is loaded."""
-    far = "" if room.loaded is None else f"{room.loaded:.0%} of its tensors in "
-    return f"{room.placed} of {room.workers} workers load the model, {far}{seconds:.0f} s so far"
+    """How far the model is, and since when the job waits."""
+    who, since = f"{room.placed} of {room.workers} workers", f"{seconds:.0f} s so far"
+    if room.loaded is None:
+        return f"{who} {'read the text and ' if room.together else ''}load the model, {since}"
+    if room.loaded < 1.0:
+        return f"{who} load the model, {room.loaded:.0%} of its tensors in {since}"
+    first = "step" if room.together else "pass"
+    return f"{who} load the model: its tensors are read, the first {first} is under way, {since}"
 
 
 def waiting_for(room: Room) -> str:

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 
 from evaluation.errors import CorpusNotFound
+from evaluation.models.loading import heard_by
 from evaluation.models.source import ModelSource
 from finetune import job
 from finetune.config import FinetuneSettings
@@ -47,7 +48,11 @@ def test_the_job_reports_every_step_and_both_losses(
 ) -> None:
     threads = torch.get_num_threads()
     state = torch.random.get_rng_state()
-    result, seen = _run(tiny_source, factor_file, tmp_path / "out")
+    heard: list[float] = []
+    with heard_by(heard.append):
+        result, seen = _run(tiny_source, factor_file, tmp_path / "out")
+    assert heard == sorted(heard)
+    assert (heard[0], heard[-1]) == (0.0, 1.0), "how far the model is loaded"
     assert [progress.step for progress in seen] == [1, 2, 3, 4]
     assert all(progress.total == 4 for progress in seen)
     assert [progress.learning_rate for progress in seen] == [QUICK.learning_rate_at(step) for step in range(4)]

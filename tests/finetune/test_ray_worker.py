@@ -19,6 +19,9 @@ class Listener:
     def began(self) -> None:
         self.has_begun = True
 
+    def loading(self, share: float) -> None:
+        raise AssertionError("nothing can be loaded")
+
     def step_done(self, progress: TrainingProgress) -> None:
         raise AssertionError("no step can be done")
 

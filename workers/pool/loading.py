@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
-from workers.loading import heard_by
+from evaluation.models.loading import heard_by
 
 _NAMESPACE = b"ropewalk-loading"
 _PAUSE_SECONDS = 0.5  # between two notes

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -13,6 +12,7 @@ import transformers
 from evaluation.architecture.config import load_config
 from evaluation.architecture.skeleton import auto_class
 from evaluation.documents.needle import NeedleDocument
+from evaluation.models.loading import progress_told
 from evaluation.models.source import ModelSource, config_sha256, model_sha256, read_config
 from evaluation.scores.score import DocumentScore
 from ropewalk.rope.scaling import Scaling
@@ -20,14 +20,11 @@ from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_n
 from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScorerUnavailable
-from workers.loading import tell_share
 from workers.model import find_model
 from workers.transformers_backend.passes import Opened, differentiate_documents, score_documents
 from workers.transformers_backend.rotary import RotaryTable
 
 _REVISION = 1  # of this file, passes.py and rotary.py: raise it with every change that moves a bit of any score
-
-_TENSORS = "Loading weights"  # what transformers writes beside its bar over a model's tensors
 
 
 class TransformersScorer:
@@ -118,7 +115,7 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device)
     """A language model from safetensors on the disk. Raises ScorerUnavailable."""
     try:
         config = load_config(read_config(source.path))
-        with _progress_told():
+        with progress_told():
             # Without an implementation of attention it takes the fastest that the family has.
             model: Any = auto_class(config).from_pretrained(
                 str(source.path),
@@ -142,31 +139,3 @@ def check_keeps_logits(model: torch.nn.Module) -> None:
         raise ScorerUnavailable(
             f"a model must compute logits at chosen positions (logits_to_keep), but {type(model).__name__} does not"
         )
-
-
-@contextmanager
-def _progress_told() -> Iterator[None]:
-    """The bar that transformers draws on stderr for every model, in every worker, is told to who listens instead."""
-    settings: Any = transformers.utils.logging
-    was_on, hook = settings.is_progress_bar_enabled(), settings.set_tqdm_hook(_counted)
-    settings.disable_progress_bar()
-    try:
-        yield
-    finally:
-        settings.set_tqdm_hook(hook)
-        if was_on:
-            settings.enable_progress_bar()
-
-
-def _counted(bar: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """What transformers goes through in the place of its bar: of a model's tensors, each is told of."""
-    if named.get("desc") != _TENSORS:
-        return bar(*args, **named)
-    return _telling(args[0])
-
-
-def _telling(tensors: Collection[Any]) -> Iterator[Any]:
-    for number, tensor in enumerate(tensors):
-        tell_share(number / len(tensors))
-        yield tensor
-    tell_share(1.0)

@@ -20,7 +20,7 @@ from ropewalk.factors.factor_file import FactorFile
 from ropewalk.wire.kinds import JobState
 from storage.jobs.store import JobStore
 from storage.postgres.database import Database
-from storage.records import Progress
+from storage.records import Condition, Progress
 from storage.study.record import StudyRecord
 from tests.helpers.http_server import POCKET_SPEC, RunningServer, add_trials, claimed_search, factor_file, finish_search
 from tests.helpers.waiting import free_port
@@ -343,6 +343,20 @@ def test_a_database_that_cannot_be_reached(capsys: pytest.CaptureFixture[str], m
         assert "127.0.0.1" in told
         assert "hunter2" not in told
         assert told.count("\n") == 1
+
+
+def test_a_log_tells_once_why_a_job_waits(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    lease = claimed_search(server.jobs)
+    waits = Condition(type="WorkersReady", status=False, reason="LoadingModel", message="1 of 1 workers load the model")
+    server.jobs.set_conditions(lease, waits)
+    with server.client() as client:
+        log = live._Lines(client, lease.job_id, Console(stderr=True))
+        log._show(next(client.snapshots(lease.job_id)))
+        log._show_events()
+    told = capsys.readouterr().err
+    assert told.count("1 of 1 workers load the model") == 1
+    assert "reaches the database" in told
+    assert "state.changed" in told
 
 
 def test_the_clock_of_a_bar_goes_on_while_the_job_does(server: RunningServer) -> None:

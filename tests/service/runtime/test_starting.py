@@ -29,6 +29,17 @@ def test_how_far_a_model_is_loaded_where_that_is_known() -> None:
     assert loading(replace(placed, loaded=0.344), 12.3) == (
         "2 of 3 workers load the model, 34% of its tensors in 12 s so far"
     )
+    assert loading(replace(placed, loaded=1.0), 12.3) == (
+        "2 of 3 workers load the model: its tensors are read, the first pass is under way, 12 s so far"
+    )
+
+
+def test_a_training_reads_its_text_first_and_may_be_long_at_its_first_step() -> None:
+    training = replace(ROOM, workers=1, placed=1, together=True)
+    assert loading(training, 12.3) == "1 of 1 workers read the text and load the model, 12 s so far"
+    assert loading(replace(training, loaded=1.0), 12.3) == (
+        "1 of 1 workers load the model: its tensors are read, the first step is under way, 12 s so far"
+    )
 
 
 def test_workers_that_begin_together_wait_for_all_of_their_places() -> None:

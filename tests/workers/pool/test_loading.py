@@ -6,8 +6,8 @@ from pathlib import Path
 
 import ray
 
+from evaluation.models.loading import tell_share
 from tests.helpers.waiting import wait_until
-from workers.loading import tell_share
 from workers.pool.loading import LoadingNote, furthest
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 import transformers
 
+from evaluation.models.loading import heard_by
 from evaluation.models.source import resolve_model
-from workers.loading import heard_by
 from workers.transformers_backend.scorer import load_model
 
 

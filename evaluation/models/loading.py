@@ -1,0 +1,62 @@
+"""How far a model is read: the share of its tensors, told to whoever waits for it.
+
+Who loads a model in this process opens :func:`heard_by`; what loads it, a backend or below, calls :func:`tell_share`,
+or has transformers do so inside :func:`progress_told`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_TENSORS = "Loading weights"  # what transformers writes beside its bar over a model's tensors
+
+_listener: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard_by(listener: Callable[[float], None]) -> Iterator[None]:
+    """While it lasts, `listener` hears of each tensor which share of them all, 0 to 1, has been read."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def tell_share(share: float) -> None:
+    """Of what is being loaded; nothing happens where nobody listens."""
+    if (listener := _listener.get()) is not None:
+        listener(share)
+
+
+@contextmanager
+def progress_told() -> Iterator[None]:
+    """The bar that transformers draws on stderr for every model, in every worker, is told to who listens instead."""
+    import transformers  # a second or more, which readers of a model's config need not wait for
+
+    settings: Any = transformers.utils.logging
+    was_on, hook = settings.is_progress_bar_enabled(), settings.set_tqdm_hook(_counted)
+    settings.disable_progress_bar()
+    try:
+        yield
+    finally:
+        settings.set_tqdm_hook(hook)
+        if was_on:
+            settings.enable_progress_bar()
+
+
+def _counted(bar: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    """What transformers goes through in the place of its bar: of a model's tensors, each is told of."""
+    if named.get("desc") != _TENSORS:
+        return bar(*args, **named)
+    return _telling(args[0])
+
+
+def _telling(tensors: Collection[Any]) -> Iterator[Any]:
+    for number, tensor in enumerate(tensors):
+        tell_share(number / len(tensors))
+        yield tensor
+    tell_share(1.0)

@@ -1,6 +1,9 @@
 """Specs as people write them: YAML, lengths as 32k, a template to fill in."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from ropewalk.version import ROPEWALK_VERSION
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneOptions, FinetuneSpec
 from service.specs.search import SearchSpec
+from tests.helpers.paths import ROOT
 
 
 def written(directory: Path, text: str, name: str = "spec.yaml") -> str:
@@ -114,10 +118,24 @@ def test_the_template_has_the_fields_of_what_is_null(capsys: pytest.CaptureFixtu
     assert any(line.startswith("#   steps: null") for line in lines), "finetune"
 
 
-def test_the_version_and_completion(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"{ROPEWALK_VERSION}\n"
-    with pytest.raises(SystemExit) as ended:
-        run(["--show-completion", "bash"])
-    assert ended.value.code == 0
-    assert "_ROPEWALK_COMPLETE" in capsys.readouterr().out
+
+
+def test_a_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    """As at the tab key: bash takes the program's own completion, and asks it for what may follow."""
+    program = tmp_path / "ropewalk"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m api.cli "$@"\n')
+    program.chmod(0o755)
+    script = """
+        source <(ropewalk --show-completion)
+        COMP_WORDS=(ropewalk sub) COMP_CWORD=1; _ropewalk_completion ropewalk; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(ropewalk plan --meas) COMP_CWORD=2; _ropewalk_completion ropewalk; echo "${COMPREPLY[@]}"
+    """
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
+    }
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["submit", "--measure"], done.stderr

@@ -1,6 +1,5 @@
 """What a job will cost, before it starts; without a service and without weights."""
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -8,12 +7,12 @@ from rich.table import Table
 
 from api.commands import common, spec_files
 from api.console import note, print_json, print_table
+from api.report.plans import cells, columns, headline, remarks
 from ropewalk.client.errors import BadInput
-from ropewalk.client.progress import duration, large
 from ropewalk.wire.kinds import KINDS
 
 if TYPE_CHECKING:
-    from ropewalk.wire.plan import Plan, PlanRow
+    from ropewalk.wire.plan import Plan
     from service.plans.work import Device
     from service.specs.plan import PlanOptions
 
@@ -72,23 +71,15 @@ def options_of(gpu: str | None, gpus: int | None, utilisation: float | None, pri
 
 
 def _checked(spec: type[S], given: dict[str, Any], file: str | None = None) -> S:
-    """What was given as a `spec`; of what is wrong with it the first is told, an unknown field before a missing one."""
+    """What was given as a `spec`; of what is wrong with it the first is told."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(spec).validate_python(given)
     except ValidationError as error:
-        raise BadInput(_first_problem(error.errors(), given, spec, file)) from error
+        from api.http.fields import first_problem  # the web framework takes a moment, and most specs are right
 
-
-def _first_problem(found: Sequence[Any], given: dict[str, Any], spec: type[Any], file: str | None) -> str:
-    from api.http.fields import Expected, field_problems  # the web framework takes a moment, and most specs are right
-
-    of_body = [{**one, "loc": ("body", *one["loc"])} for one in found]
-    of_body.sort(key=lambda one: one["type"] != "extra_forbidden")
-    first = field_problems(of_body[:1], given, expected=Expected(body=spec))[0]
-    where = first.pointer.lstrip("/").replace("/", ".") or "the spec"
-    return f"{'' if file is None else f'{file}: '}{where}: {first.detail}"
+        raise BadInput(f"{'' if file is None else f'{file}: '}{first_problem(error, given, spec)}") from error
 
 
 def _planned(kind: str, spec: dict[str, Any], options: "PlanOptions", *, file: str | None, measure: bool) -> "Plan":
@@ -128,43 +119,9 @@ def print_plan(found: "Plan", *, as_json: bool) -> None:
 
         print_json(TypeAdapter(Plan).dump_python(found, mode="json"))
         return
-    priced = any(row.price is not None for row in found.rows)
-    names = ("work", "passes", "tokens", "PFLOP", "GPUs", "GiB each", "time", *(("price",) if priced else ()))
-    lengths = f"from {found.original_length} to {found.target_length} tokens"
-    table = Table(*names, title=f"{found.model}, {lengths}, on {found.device}")
-    for row in found.rows:
-        table.add_row(*_cells(row, priced=priced))
+    table = Table(*columns(found), title=headline(found))
+    for row in cells(found):
+        table.add_row(*row)
     print_table(table)
-    if any(row.bound == "at most" and row.expected_passes != row.passes for row in found.rows):
-        note("where there are two numbers, the run's own scores decide: about the first, at most the second")
-    for text in found.notes:
+    for text in remarks(found):
         note(text)
-
-
-def _number(value: float) -> str:
-    return large(value) if value >= 1 else f"{value:.2g}"
-
-
-def _time(seconds: float) -> str:
-    return duration(seconds) if seconds >= 1 else "under 1 s"
-
-
-def _price(amount: float) -> str:
-    return f"{amount:,.2f}" if amount >= 0.005 or amount == 0.0 else "under 0.01"
-
-
-def _cells(row: "PlanRow", *, priced: bool) -> tuple[str, ...]:
-    def both(expected: float, most: float, of: Callable[[float], str] = _number) -> str:
-        shown, bound = of(expected), of(most)
-        return bound if row.bound == "exactly" or shown == bound else f"{shown} / {bound}"
-
-    return (
-        row.work,
-        both(row.expected_passes, row.passes),
-        both(row.expected_tokens, row.tokens),
-        both(row.expected_pflop, row.pflop),
-        str(row.gpus),
-        f"{row.memory_gib:.3g}{'' if row.fits else ', does not fit'}",
-        both(3600 * row.expected_hours, 3600 * row.hours, _time),
-        *((both(row.expected_price or 0.0, row.price or 0.0, _price),) if priced else ()),
-    )

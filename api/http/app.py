@@ -17,7 +17,18 @@ from api.http.metrics import Metrics
 from api.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from api.http.oidc import Issuer
 from api.http.prefix import PrefixMiddleware
-from api.http.routes import audit, evaluations, finetunes, health, models, pages, plans, searches, webhooks
+from api.http.routes import (
+    audit,
+    evaluations,
+    finetunes,
+    health,
+    models,
+    pages,
+    plan_pages,
+    plans,
+    searches,
+    webhooks,
+)
 from api.rate_limits import RateLimits
 from api.settings import Settings
 from evaluation.models.user_path import user_path
@@ -82,7 +93,7 @@ def create_app(
 def _routes() -> tuple[BaseRoute, ...]:
     """The same for every application; to read their signatures takes longer than all else that one is made of."""
     router = APIRouter(dependencies=_OF_EVERY_ROUTE)
-    for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health, pages):
+    for routes in (searches, finetunes, evaluations, models, plans, webhooks, audit, health, pages, plan_pages):
         router.include_router(routes.router)
     return tuple(router.routes)
 

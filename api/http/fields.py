@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from api.wire.words import in_words
 from ropewalk.names import did_you_mean
@@ -75,6 +75,14 @@ def field_problems(found: Sequence[Mapping[str, Any]], body: object, *, expected
         place = (new.location or "", new.pointer)
         by_field[place] = _joined(by_field[place], new) if place in by_field else new
     return tuple(one.model_copy(update={"detail": _told(one.detail)}) for one in by_field.values())
+
+
+def first_problem(error: ValidationError, given: object, spec: type[Any]) -> str:
+    """One sentence for somebody who filled in a `spec`: an unknown field is told before a missing one."""
+    of_body: list[dict[str, Any]] = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+    of_body.sort(key=lambda one: one["type"] != _UNKNOWN)
+    first = field_problems(of_body[:1], given, expected=Expected(body=spec))[0]
+    return f"{first.pointer.lstrip('/').replace('/', '.') or 'the spec'}: {first.detail}"
 
 
 def _told(detail: str) -> str:

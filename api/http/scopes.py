@@ -11,7 +11,7 @@ READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 WEBHOOKS, AUDIT = "/v1/webhooks", "/v1/audit"
 _COLLECTION = f"/v1/(?:{'|'.join(row.collection for row in KINDS.values())})"
 JOB_PATH = re.compile(rf"(?:{_COLLECTION}|/jobs)/(?P<id>[^/:]+)(?:[/:]|$)")
-FOR_ALL = re.compile(rf"/|{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?")  # of nobody's job alone
+FOR_ALL = re.compile(rf"/|/plan|{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?")  # of nobody's job alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

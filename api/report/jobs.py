@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.resources
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from api.report.curves import best_chart, factors_chart, loss_chart
+from api.report.pages import page, table
 from ropewalk.client.progress import best, done, passes, time_left, waits_for
 from ropewalk.factors.exports.registry import EXPORTS
 from ropewalk.names import short_name
-from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.jobs import EventResource, JobResource, JobSummary
 from ropewalk.wire.kinds import KINDS
 from ropewalk.wire.pictures import SearchPictures
 from ropewalk.wire.reports import FinetuneReport, SearchReport
 
 _SHOWN_EVENTS = 200
-AGAIN_SECONDS = 5  # until a browser asks again for what is not final
 _EXTRA = (
     "progress { width: 100%; height: 14px; } a { color: var(--finetuned); } "
     ".curve { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 3; } "
@@ -47,10 +45,12 @@ def jobs_page(jobs: Sequence[JobSummary], *, prefix: str) -> str:
         for job in jobs
     ]
     names = ("job", "state", "length", "done", "best", "created, UTC", "labels", "id")
-    told = _table(names, rows) if rows else "<p>There are no jobs yet: <code>ropewalk submit</code> makes one.</p>"
-    more = f'<p><a href="{prefix}/dashboard">dashboard of all trials</a>, <a href="{prefix}/docs">API</a></p>'
+    told = table(names, rows) if rows else "<p>There are no jobs yet: <code>ropewalk submit</code> makes one.</p>"
+    places = (("plan", "what a search costs"), ("dashboard", "dashboard of all trials"), ("docs", "API"))
+    links = (f'<a href="{prefix}/{place}">{words}</a>' for place, words in places)
+    more = f"<p>{', '.join(links)}</p>"
     moving = any(not job.state.is_final for job in jobs)
-    return _page("Jobs", f"<section>{told}</section>{more}", moving=moving)
+    return page("Jobs", f"<section>{told}</section>{more}", style=_EXTRA, moving=moving)
 
 
 def job_page(
@@ -75,16 +75,16 @@ def job_page(
     facts += [best(progress), waits, " ".join(f"{name}={value}" for name, value in job.labels.items())]
     share, newest = done(job), reversed(events[-_SHOWN_EVENTS:])
     parts = [
-        f'<p><a href="{prefix}/">all jobs</a></p>',
+        f'<p><a href="{prefix}/">all jobs</a>, <a href="{prefix}/jobs/{escape(job.id)}/plan">what it costs</a></p>',
         f"<section><h2>{escape(job.id)}</h2><p>{escape('; '.join(fact for fact in facts if fact))}</p>"
         f'<progress max="1" value="{share:.3f}" aria-label="done">{100 * share:.0f} %</progress>'
         f"{''.join(f'<p>{escape(warning)}</p>' for warning in job.warnings)}</section>",
         _ending(job, prefix),
         "" if pictures is None else best_chart(pictures.best_so_far) + factors_chart(pictures.factors),
         loss_chart(events),
-        f"<section><h2>History</h2>{_table(('UTC', 'event', 'data'), map(_event, newest))}</section>",
+        f"<section><h2>History</h2>{table(('UTC', 'event', 'data'), map(_event, newest))}</section>",
     ]
-    return _page(title, "".join(parts), moving=not job.is_final)
+    return page(title, "".join(parts), style=_EXTRA, moving=not job.is_final)
 
 
 def _ending(job: JobResource, prefix: str) -> str:
@@ -102,7 +102,7 @@ def _ending(job: JobResource, prefix: str) -> str:
             links = ", ".join(f'<a href="{address}/factors?format={name}">{escape(name)}</a>' for name in formats)
             return (
                 f"<section><h2>Verdict</h2><p>{escape(statement)}</p>"
-                f"{_table(('factors', 'NLL', 'exact match', 'documents'), rows)}"
+                f"{table(('factors', 'NLL', 'exact match', 'documents'), rows)}"
                 f"<p>Factors to download: {links}</p></section>"
             )
         case FinetuneReport(checkpoint=checkpoint):
@@ -118,21 +118,3 @@ def _event(event: EventResource) -> tuple[str, ...]:
 
 def _name(model: object) -> str:
     return short_name(model) if isinstance(model, str) else ""
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th class="left" scope="col">{escape(name)}</th>' for name in names)
-    cells = ("".join(f'<td class="left">{cell}</td>' for cell in row) for row in rows)
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _page(title: str, body: str, *, moving: bool) -> str:
-    style = importlib.resources.files("api.report").joinpath("page.css").read_text(encoding="utf-8")
-    again = f'<meta http-equiv="refresh" content="{AGAIN_SECONDS}">' if moving else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"{again}<title>{escape(title)}</title><style>{style}{_EXTRA}</style></head><body><main>"
-        f"<h1>{escape(title)}</h1>{body}<p>Ropewalk {ROPEWALK_VERSION}</p></main></body></html>\n"
-    )

@@ -78,6 +78,13 @@ def test_every_page_works_and_none_leaves_the_prefix(
             _follow(tab, f"{prefix}/jobs/{job_id}")
             tab.wait_for("document.body.innerText.includes('yarn it is')")
             _check_links(tab, base)
+            _follow(tab, f"{prefix}/jobs/{job_id}/plan")
+            tab.wait_for("document.querySelector('td')")
+            _check_links(tab, base)
+            tab.evaluate("document.querySelector('button').click()")
+            tab.wait_for("location.search.includes('gpu=')")
+            assert tab.evaluate("location.pathname") == f"{prefix}/jobs/{job_id}/plan"
+            _follow(tab, f"{prefix}/jobs/{job_id}")
             _follow(tab, f"{prefix}/")
             tab.wait_for(f"document.querySelector('a[href=\"{prefix}/docs\"]')")
             _check_links(tab, base)

@@ -52,9 +52,16 @@ class Announcement:
 
 
 def run_server(
-    settings: Settings, listener: socket.socket, *, controller: bool, announce: Callable[[Announcement], None]
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    controller: bool,
+    announce: Callable[[Announcement], None],
+    at: Callable[[str], None],
 ) -> None:
     """Serve on `listener` until SIGTERM or SIGINT; then stop HTTP, the controller, Ray and the database, in this order.
+
+    `at` hears what is started next.
 
     Raises:
         StorageNotWritable, InvalidSettings, DatabaseUnreachable, UnsafeBind: why it did not start.
@@ -63,15 +70,18 @@ def run_server(
         signals = stack.enter_context(StopSignals())
         home = make_home(settings.home)
         store = usable_store(settings, home)
+        at("the database")
         database = stack.enter_context(open_database(settings))
         keys = ApiKeys(database)
         check_bind(settings.host, keys, has_issuer=settings.oidc is not None)
         tell_ray_address(settings)
         if controller:
+            at("Ray")
             # Connections of its own: no request keeps a lease waiting.
             own_pool = stack.enter_context(contextlib.closing(Database(database.url, outages=database.outages)))
             stack.enter_context(running_controller(own_pool, home, settings, store))
             signals.take()  # Ray has put a handler of its own in place
+        at("the server")
         stack.enter_context(Housekeeper(database, home, settings.keep, store=store))
         token = ensure_token(home) if is_loopback(settings.host) else None
         networks = networks_of(settings.webhook_networks)
@@ -119,8 +129,8 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> None:
-    """Run jobs only, until SIGTERM or SIGINT.
+def run_controller(settings: Settings, *, announce: Callable[[str], None], at: Callable[[str], None]) -> None:
+    """Run jobs only, until SIGTERM or SIGINT. `at` hears what is started next.
 
     Raises:
         StorageNotWritable, InvalidSettings, DatabaseUnreachable: why it did not start.
@@ -130,7 +140,9 @@ def run_controller(settings: Settings, *, announce: Callable[[str], None]) -> No
         home = make_home(settings.home)
         store = usable_store(settings, home)
         tell_ray_address(settings)
+        at("the database")
         database = stack.enter_context(open_database(settings))
+        at("Ray")
         owner = stack.enter_context(running_controller(database, home, settings, store))
         stack.enter_context(Housekeeper(database, home, settings.keep, store=store))
         stack.enter_context(Deliverer(database, allowed=networks_of(settings.webhook_networks)))

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.command import run_command
 from benchmarks.measuring import factor_file
 from evaluation.models.source import model_sha256, resolve_model
 from finetune.config import FinetuneSettings
@@ -144,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from benchmarks.command import run_command
 from benchmarks.machine import Report, software
 from finetune.job import run_finetune
 from ropewalk.wire.jobs import ProgressResource
@@ -115,4 +116,4 @@ def _cells(works: Sequence[tuple[PlanRow, Taken]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,6 +1,7 @@
 """Processes that stay: the server, a controller alone, a Ray worker node."""
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -15,9 +16,12 @@ from api.errors import InvalidSettings
 from api.logs import set_up_logging
 from api.preflight import bind, make_home
 from api.settings import Settings, load_settings
+from api.slow_start import SlowStart
 from ropewalk.client.errors import BadInput
 from ropewalk.version import ROPEWALK_VERSION
 from service.runtime import tracing
+
+logger = logging.getLogger("ropewalk.server")
 
 
 def register(app: typer.Typer) -> None:
@@ -62,16 +66,23 @@ def serve(
     """Serve HTTP, run jobs, show the dashboard; with an embedded PostgreSQL unless ROPEWALK_DATABASE_URL is set."""
     settings = _begin(host=host, port=port)
     make_home(settings.home)
-    with _observed(settings), contextlib.closing(bind(settings.host, settings.port)) as listener:
-        _serve(settings, listener, with_controller=with_controller, as_json=as_json)
+    with (
+        _observed(settings),
+        contextlib.closing(bind(settings.host, settings.port)) as listener,
+        SlowStart(logger.info) as start,
+    ):
+        _serve(settings, listener, start, with_controller=with_controller, as_json=as_json)
 
 
-def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool, as_json: bool) -> None:
+def _serve(
+    settings: Settings, listener: socket.socket, start: SlowStart, *, with_controller: bool, as_json: bool
+) -> None:
     # Imported here: the web framework, the database drivers, Ray and torch take seconds, and a port that is taken or
     # a home that cannot be written is reported first.
     from api.server import Announcement, run_server
 
     def announce(what: Announcement) -> None:
+        start.done()
         if as_json or settings.log_format == "json":
             print_json({"url": what.url, "database": what.database, "controller": what.controller})
             return
@@ -85,20 +96,25 @@ def _serve(settings: Settings, listener: socket.socket, *, with_controller: bool
             highlight=False,
         )
 
-    run_server(settings, listener, controller=with_controller, announce=announce)
+    run_server(settings, listener, controller=with_controller, announce=announce, at=start.at)
 
 
 def controller(as_json: common.AsJson = False) -> None:
     """Run jobs only, for clusters: claims them from the database that ROPEWALK_DATABASE_URL names."""
     settings = _begin()
-    from api.server import run_controller
+    with _observed(settings), SlowStart(logger.info) as start:
+        _control(settings, start, as_json=as_json)
+
+
+def _control(settings: Settings, start: SlowStart, *, as_json: bool) -> None:
+    from api.server import run_controller  # imported here: as in `_serve`
 
     def announce(owner: str) -> None:
+        start.done()
         as_line = as_json or settings.log_format == "json"
         print_json({"owner": owner}) if as_line else out().print(f"controller {owner} runs")
 
-    with _observed(settings):
-        run_controller(settings, announce=announce)
+    run_controller(settings, announce=announce, at=start.at)
 
 
 def worker(

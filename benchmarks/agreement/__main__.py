@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command import run_command
 from benchmarks.start import model_directory, parser_of, scratch_directory, start
 
 _FORM = re.compile(r"(\d+)x(\d+)([ha])")
@@ -71,4 +72,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command import run_command
 from benchmarks.start import model_directory, parser_of, scratch_directory, start
 
 SCALE = 4  # target over original length
@@ -61,4 +62,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -16,6 +16,7 @@ import argparse
 import importlib.util
 from collections.abc import Sequence
 
+from benchmarks.command import run_command
 from benchmarks.start import model_directory, parser_of, scratch_directory, start
 
 _LENGTH, _DOCUMENTS = 1024, 4
@@ -79,4 +80,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,6 +13,7 @@ import argparse
 import time
 from dataclasses import dataclass, replace
 
+from benchmarks.command import run_command
 from service.searches.offline import OfflineSearch, run_offline
 from service.searches.prepare import prepare_search
 from service.specs.search import SearchSpec
@@ -84,4 +85,4 @@ def _row(cost: Cost, found: OfflineSearch) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import run_command
 from benchmarks.search.pocket_scorer import PocketScorer
 from benchmarks.search.running import held_out_documents
 from service.searches.books import InMemoryBook
@@ -137,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

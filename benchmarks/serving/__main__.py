@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import run_command
 from benchmarks.machine import Report, software
 from benchmarks.scoring.ratios import HEADER, Ratio
 from benchmarks.serving.engine import Engine, Request
@@ -166,4 +167,4 @@ def _quality(engine: Engine, documents: Sequence[NeedleDocument]) -> tuple[float
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

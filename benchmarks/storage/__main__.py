@@ -21,6 +21,7 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
+from benchmarks.command import run_command
 from benchmarks.storage.filling import copy_search
 from benchmarks.storage.latency import dashboard_in_chromium, dashboard_seconds, get_latencies, serving
 from benchmarks.storage.scoring import run_search_here, search_spec
@@ -162,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

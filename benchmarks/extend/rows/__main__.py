@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.command import run_command
 from benchmarks.extend.rows.arms import ARMS, SEEDS, STEPS, cells
 
 
@@ -69,4 +70,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

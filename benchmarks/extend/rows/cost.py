@@ -19,6 +19,7 @@ from statistics import median
 
 import torch
 
+from benchmarks.command import run_command
 from benchmarks.extend.rows.arms import ARMS, FULL, Cell
 from benchmarks.extend.rows.cell import factors_of
 from evaluation.models.source import resolve_model
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

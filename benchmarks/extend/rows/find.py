@@ -12,6 +12,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.command import run_command
 from benchmarks.extend.rows.arms import factors_path
 from service.ablations.cells import write_whole
 from service.searches.offline import run_offline
@@ -48,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -37,7 +37,7 @@ def entries() -> list[dict[str, Any]]:
 def counted(families: Sequence[Mapping[str, Any]]) -> str:
     """How many work and how many are refused."""
     works = sum(one["expected"] == _WORKS for one in families)
-    return f"{works} of {len(families)} variants work, {len(families) - works} are refused"
+    return f"{works} of {len(families)} variants work, and {len(families) - works} are refused"
 
 
 def page(row: Callable[[Mapping[str, Any]], str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,17 @@ def weight_bytes(path: Path, *, item_bytes: int) -> int:
 
     Read from the files' headers. One that is damaged, or not there, counts nothing: loading says so in better words.
     """
-    return sum(
-        _loaded_bytes(tensor, item_bytes)
-        for file in path.glob("*.safetensors")
-        for name, tensor in _header(file).items()
-        if name != "__metadata__"
-    )
+    return sum(_loaded_bytes(tensor, item_bytes) for tensor in _tensors(path))
+
+
+def tensor_count(path: Path) -> int:
+    """How many there are in the safetensors files of `path`, as their headers say."""
+    return sum(1 for _ in _tensors(path))
+
+
+def _tensors(path: Path) -> Iterator[dict[str, Any]]:
+    for file in path.glob("*.safetensors"):
+        yield from (tensor for name, tensor in _header(file).items() if name != "__metadata__")
 
 
 def _header(file: Path) -> dict[str, dict[str, Any]]:

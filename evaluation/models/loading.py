@@ -1,16 +1,21 @@
 """How far a model is read: the share of its tensors, told to whoever waits for it.
 
 Who loads a model in this process opens :func:`heard_by`; what loads it, a backend or below, calls :func:`tell_share`,
-or has transformers do so inside :func:`progress_told`.
+or goes through the tensors by :func:`telling`, as transformers does inside :func:`progress_told`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
+
+_PAUSE_SECONDS = 0.5
 _TENSORS = "Loading weights"  # what transformers writes beside its bar over a model's tensors
 
 _listener: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
@@ -30,6 +35,19 @@ def tell_share(share: float) -> None:
     """Of what is being loaded; nothing happens where nobody listens."""
     if (listener := _listener.get()) is not None:
         listener(share)
+
+
+def seldom(listener: Callable[[float], None]) -> Callable[[float], None]:
+    """One that passes on what `listener` is to hear: twice a second, and that all has been read."""
+    told = -math.inf
+
+    def hear(share: float) -> None:
+        nonlocal told
+        if share == 1.0 or time.monotonic() - told >= _PAUSE_SECONDS:
+            told = time.monotonic()
+            listener(share)
+
+    return hear
 
 
 @contextmanager
@@ -52,11 +70,14 @@ def _counted(bar: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str,
     """What transformers goes through in the place of its bar: of a model's tensors, each is told of."""
     if named.get("desc") != _TENSORS:
         return bar(*args, **named)
-    return _telling(args[0])
+    tensors: Collection[Any] = args[0]
+    return telling(tensors, count=len(tensors))
 
 
-def _telling(tensors: Collection[Any]) -> Iterator[Any]:
+def telling(tensors: Iterable[T], *, count: int) -> Iterator[T]:
+    """The same ones; each is told of as one of `count`, and at the end that all have been read."""
     for number, tensor in enumerate(tensors):
-        tell_share(number / len(tensors))
+        if number < count:
+            tell_share(number / count)
         yield tensor
     tell_share(1.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import ray
 from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from evaluation.models.loading import seldom
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.worker_task import WorkerTask
 from service.finetunes.states import STATES_KEPT
@@ -27,9 +27,6 @@ _TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; a node that goes is a worker that is lost
 }
 END_SECONDS = 90.0  # Ray Train may be waiting for a free CPU, for a minute at most, before it hears
-
-
-_LOADING_SECONDS = 0.5  # between two words of how far the model is read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,15 +133,10 @@ class _ToActor:
 
     def __init__(self, actor: Any, upload: Upload) -> None:
         self._actor, self._upload = actor, upload
-        self._told = 0.0
+        self.loading = seldom(lambda share: ray.get(actor.loading.remote(share)))
 
     def began(self) -> None:
         ray.get(self._actor.began.remote())
-
-    def loading(self, share: float) -> None:
-        if share == 1.0 or time.monotonic() - self._told >= _LOADING_SECONDS:
-            self._told = time.monotonic()
-            ray.get(self._actor.loading.remote(share))
 
     def step_done(self, progress: TrainingProgress) -> None:
         ray.get(self._actor.step_done.remote(progress))

@@ -14,6 +14,7 @@ import sys
 import time
 from types import ModuleType
 
+from evaluation.models.loading import tell_share
 from workers.vllm_backend import child as vllm_child
 from workers.vllm_backend.messages import (
     AnswerScore,
@@ -39,6 +40,9 @@ class Engine:
             sys.stderr.write("out of words\n")
             sys.stderr.flush()
             os._exit(3)
+        if KIND == "loads":
+            for share in (0.0, 0.25, 1.0):
+                tell_share(share)
         if KIND == "has_ranks":
             subprocess.Popen(["sleep", "600"])
         self.opened = EngineOpened(

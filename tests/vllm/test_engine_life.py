@@ -10,6 +10,7 @@ import psutil
 import pytest
 import ray
 
+from evaluation.models.loading import heard_by
 from tests.helpers.samples import documents
 from tests.helpers.scorer_conformance import score
 from tests.helpers.waiting import wait_until
@@ -23,7 +24,10 @@ from workers.vllm_backend.scorer import VllmScorer
 
 def test_a_scorers_life(phi3_scorer: VllmScorer, phi3_settings: ScorerSettings) -> None:
     """It agrees with another one; its engine hangs and is started again; the second engine dies, which is too much."""
-    scorer = VllmScorer(dataclasses.replace(phi3_settings, document_seconds=5.0))
+    heard: list[float] = []
+    with heard_by(heard.append):
+        scorer = VllmScorer(dataclasses.replace(phi3_settings, document_seconds=5.0))
+    assert (heard[0], heard[-1]) == (0.0, 1.0), "of the model's tensors"
     expected = score(phi3_scorer, documents(2))
     assert score(scorer, documents(2)) == expected
     assert scorer.info == phi3_scorer.info

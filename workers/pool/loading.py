@@ -7,7 +7,6 @@ version is pinned.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,10 +14,9 @@ from dataclasses import dataclass, field
 from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
-from evaluation.models.loading import heard_by
+from evaluation.models.loading import heard_by, seldom
 
 _NAMESPACE = b"ropewalk-loading"
-_PAUSE_SECONDS = 0.5  # between two notes
 _ASKED = 8
 _CUT_OFF = (RayError, RuntimeError)  # the head is away: whoever needs it more says so
 
@@ -32,17 +30,13 @@ class LoadingNote:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """In the worker: what is loaded inside is noted, and the note is gone afterwards."""
-        written = 0.0
 
         def write(share: float) -> None:
-            nonlocal written
-            if time.monotonic() - written >= _PAUSE_SECONDS:
-                written = time.monotonic()
-                with suppress(*_CUT_OFF):
-                    _internal_kv_put(self.key, f"{share:.3f}".encode(), namespace=_NAMESPACE)
+            with suppress(*_CUT_OFF):
+                _internal_kv_put(self.key, f"{share:.3f}".encode(), namespace=_NAMESPACE)
 
         try:
-            with heard_by(write):
+            with heard_by(seldom(write)):
                 yield
         finally:
             with suppress(*_CUT_OFF):

@@ -15,8 +15,9 @@ import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from evaluation.models.loading import heard_by, seldom
 from workers.errors import ScorerUnavailable
-from workers.vllm_backend.messages import EngineBroken, EngineRefused, OpenEngine, Reply, Request, Work
+from workers.vllm_backend.messages import EngineBroken, EngineLoading, EngineRefused, OpenEngine, Reply, Request, Work
 
 if TYPE_CHECKING:
     from workers.vllm_backend.engine import Engine
@@ -52,7 +53,8 @@ def _open(request: OpenEngine, connection: Connection[Reply, Request]) -> Engine
     try:
         from workers.vllm_backend.engine import Engine  # tens of seconds; the watch on the parent has begun
 
-        engine = Engine(request)
+        with heard_by(seldom(lambda share: connection.send(EngineLoading(share=share)))):
+            engine = Engine(request)
     except Exception as error:  # vLLM raises whatever its many parts raise
         connection.send(EngineRefused(reason=_one_line(error)))
         raise

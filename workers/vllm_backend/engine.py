@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import vllm
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
 from evaluation.architecture.config import normalised, said_by
 from evaluation.documents.skipping import Jump
+from evaluation.models.loading import telling
 from ropewalk.rope.config import RopeConfig
 from ropewalk.rope.scaling import Scaling
 from workers.arithmetic import arithmetic, choose_device, choose_dtype, device_name
 from workers.errors import ScorerUnavailable
-from workers.memory import MemoryNeeded, free_bytes, whole_bytes
+from workers.memory import MemoryNeeded, free_bytes, tensor_count, whole_bytes
 from workers.transformers_backend.passes import TOKENS_PER_FORWARD
 from workers.vllm_backend.messages import (
     AnswerScore,
@@ -43,6 +46,7 @@ from workers.vllm_backend.rotary import RescaledLayers, RotaryExtension, RotaryF
 from workers.vllm_backend.version import vllm_version
 
 _REVISION = 2  # of this file and rotary.py: raise it with every change that moves a bit of any score
+_WEIGHTS = "get_all_weights"  # of a loader of vLLM: goes through the names and tensors of the files
 _WIDE_NUMBERS = 1 << 27  # answer rows times vocabulary that the V2 runner may hand back for one document: 512 MiB
 
 
@@ -217,13 +221,31 @@ def _load(request: OpenEngine, device: torch.device) -> vllm.LLM:
     )
     needed.check(free_bytes(device), what=f"the free memory of {device_name(device)}")
     try:
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory() as directory, _tensors_told(path):
             return _open(
                 request, config, needed, config_path=_stated(config, path, Path(directory)), dtype=dtype, device=device
             )
     except Exception as error:  # vLLM raises whatever its many parts raise
         names = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
         raise ScorerUnavailable(f"vLLM's class for {names} cannot be opened here: {said_by(error)}") from error
+
+
+@contextmanager
+def _tensors_told(path: Path) -> Iterator[None]:
+    """While it lasts, whoever listens hears of each tensor that vLLM reads in this process: ranks in others are silent.
+
+    vLLM's own bar counts files.
+    """
+    plain, count = getattr(DefaultModelLoader, _WEIGHTS), tensor_count(path)
+
+    def told(loader: DefaultModelLoader, *given: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        return telling(plain(loader, *given), count=count)
+
+    setattr(DefaultModelLoader, _WEIGHTS, told)
+    try:
+        yield
+    finally:
+        setattr(DefaultModelLoader, _WEIGHTS, plain)
 
 
 def _stated(config: Mapping[str, Any], model: Path, scratch: Path) -> Path:

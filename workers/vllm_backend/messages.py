@@ -27,6 +27,13 @@ class OpenEngine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EngineLoading:
+    """Before the reply to OpenEngine, any number of times: which share of the model's tensors has been read."""
+
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOpened:
     """Reply to OpenEngine: what runs the forward pass, in the words of ScorerInfo."""
 
@@ -105,4 +112,4 @@ class EngineBroken:
 Work = ScoreGroup | ContinuePrompt
 Done = GroupScored | PromptContinued
 Request = OpenEngine | Work
-Reply = EngineOpened | EngineRefused | Done | EngineBroken
+Reply = EngineLoading | EngineOpened | EngineRefused | Done | EngineBroken

@@ -12,11 +12,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import IO
 
+from evaluation.models.loading import tell_share
 from ropewalk.serving.plugin import OFF_SWITCH
 from workers.errors import ScorerUnavailable
 from workers.vllm_backend.messages import (
     Done,
     EngineBroken,
+    EngineLoading,
     EngineOpened,
     EngineRefused,
     OpenEngine,
@@ -94,7 +96,7 @@ class EngineProcess:
         except EngineLost:
             self.kill()
             raise
-        assert not isinstance(reply, EngineOpened | EngineRefused)
+        assert not isinstance(reply, EngineLoading | EngineOpened | EngineRefused)
         return reply
 
     def end(self) -> None:
@@ -117,6 +119,9 @@ class EngineProcess:
     def _open(self, request: OpenEngine) -> EngineOpened:
         try:
             reply = self._ask(request, seconds=_LOAD_SECONDS)
+            while isinstance(reply, EngineLoading):
+                tell_share(reply.share)
+                reply = self._reply(seconds=_LOAD_SECONDS)
         except EngineLost as error:
             raise ScorerUnavailable(f"vLLM must load {request.model}, but {error}") from error
         if isinstance(reply, EngineRefused):
@@ -127,14 +132,23 @@ class EngineProcess:
     def _ask(self, request: Request, *, seconds: float) -> Reply:
         try:
             self._connection.send(request)
+        except OSError as error:
+            raise self._lost() from error
+        return self._reply(seconds=seconds)
+
+    def _reply(self, *, seconds: float) -> Reply:
+        try:
             if not self._connection.poll(seconds):
                 raise EngineLost(f"the engine must reply within {seconds:g} seconds, but did not: it hangs")
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_SECONDS)
-            end = _end(self._process.poll())
-            raise EngineLost(f"the engine's process {end}; its last words: {self._tail()}") from error
+            raise self._lost() from error
+
+    def _lost(self) -> EngineLost:
+        """Why nothing more will come."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        return EngineLost(f"the engine's process {_end(self._process.poll())}; its last words: {self._tail()}")
 
     def _tail(self) -> str:
         """The last line that the process printed."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from evaluation.models.loading import heard_by
 from tests.helpers.engine_requests import GROUP, REQUEST
 from tests.helpers.samples import documents
 from tests.helpers.scorer_conformance import score
@@ -58,6 +59,14 @@ def test_it_scores_and_ends(open_engine: Callable[[str], EngineProcess]) -> None
     assert os.getpgid(engine.pid) == engine.pid != os.getpgid(0)
     engine.end()
     assert not psutil.pid_exists(engine.pid)
+
+
+def test_how_far_it_has_loaded_is_heard_in_the_process_that_waits(open_engine: Callable[[str], EngineProcess]) -> None:
+    heard: list[float] = []
+    with heard_by(heard.append):
+        engine = open_engine("loads")
+    assert heard == [0.0, 1.0], "what comes soon after another is left out, and the end is not"
+    assert engine.do(GROUP, seconds=30) == GroupScored(scores=(AnswerScore(nats=1.0, correct=1),))
 
 
 def test_a_refusal_is_one_line(open_engine: Callable[[str], EngineProcess]) -> None:

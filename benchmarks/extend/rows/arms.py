@@ -63,6 +63,8 @@ def _skipped(label: str, long_tokens: float, rank: int = 1, *, original_lengths:
 _UNTRAINED = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_decay": 0.0}
 """The checkpoint as it would be exported, with the weights that it had."""
 
+_END_PROMPT: Mapping[str, Any] = {"skipped_tail_share": 1.0, "skipped_full_reach_share": 1.0}
+
 ARMS: tuple[Arm, ...] = (
     Arm(label="untrained", full_rows=1, given=_UNTRAINED, rank=0),
     Arm(label=FULL, full_rows=FULL_ROWS, rank=0),
@@ -70,16 +72,18 @@ ARMS: tuple[Arm, ...] = (
     _skipped("skipped L, equal", 1, 0),
     _skipped("skipped 2L, 1/4", 1 / 4, 0, original_lengths=2),
     _skipped("skipped L, 1/8", 1 / 8),
+    _skipped("EndPrompt, 1/8", 1 / 8, **_END_PROMPT),
+    _skipped("EndPrompt 2L, 1/4", 1 / 4, original_lengths=2, **_END_PROMPT),
     _skipped("skipped 2L, equal", 1, original_lengths=2),
     Arm(label="full, 1/3", full_rows=1),
     Arm(label="mixed, 1/3 full + 1/4 skipped", full_rows=1, long_tokens=1 / 4),
-    _skipped("EndPrompt, 1/4", 1 / 4, skipped_tail_share=1.0, skipped_full_reach_share=1.0),
+    _skipped("EndPrompt, 1/4", 1 / 4, **_END_PROMPT),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),
     _skipped("1 gap, 1/4", 1 / 4, skipped_gaps=1),
     _skipped("16 gaps, 1/4", 1 / 4, skipped_gaps=16),
     _skipped("all reach L', 1/4", 1 / 4, skipped_full_reach_share=1.0),
-    _skipped("EndPrompt, equal", 1, 2, skipped_tail_share=1.0, skipped_full_reach_share=1.0),
+    _skipped("EndPrompt, equal", 1, 2, **_END_PROMPT),
     _skipped("haystack, equal", 1, 2, skipped_places="haystack"),
     _skipped("rate x 2, 1/4", 1 / 4, 2, learning_rate=2e-3),
     _skipped("rate / 2, 1/4", 1 / 4, 2, learning_rate=5e-4),
@@ -88,6 +92,7 @@ ARMS: tuple[Arm, ...] = (
     _skipped("loss share .7, 1/4", 1 / 4, 2, skipped_loss_share=0.7),
     Arm(label="full, text alone", full_rows=FULL_ROWS, given={"needle_fraction": 0.0}, rank=2),
     _skipped("skipped L, 1/4, text alone", 1 / 4, 2, needle_fraction=0.0),
+    _skipped("EndPrompt, 1/4, text alone", 1 / 4, 2, **_END_PROMPT, needle_fraction=0.0),
 )
 
 

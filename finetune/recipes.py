@@ -6,6 +6,7 @@ Symbols: L the original length, L' the target length.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,11 @@ ROWS_FIELDS: Mapping[Kind, str] = {
     "skipped": "skipped_rows_per_step",
 }
 """The field of FinetuneSettings that says how many rows of a kind a step has."""
+_SHARE_FIELDS: Mapping[Kind, str] = {
+    "long": "long_loss_share",
+    "middle": "middle_loss_share",
+    "skipped": "skipped_loss_share",
+}
 _PLAIN_TEXT: Mapping[str, Any] = {
     "learning_rate": 2e-5,
     "final_learning_rate_fraction": 0.0,
@@ -117,8 +123,9 @@ _RECIPES: Mapping[RecipeName, Callable[[int, int], dict[str, Any]]] = {
 def settings_of(
     given: Mapping[str, Any], name: RecipeName, source: ModelSource, *, target_length: int
 ) -> FinetuneSettings:
-    """The recipe with what the user set. What was not set is made to fit: a warm-up is shortened, and where weights are
-    sharded, which takes every worker in every pass, the rows of a kind are the nearest multiple of the workers.
+    """The recipe with what the user set. What was not set is made to fit: a warm-up is shortened; loss shares leave
+    half to short rows where skipped ones have come beside others; and where weights are sharded, which takes every
+    worker in every pass, the rows of a kind are the nearest multiple of the workers.
 
     Raises:
         InvalidFinetuneSettings: a value breaks a rule.
@@ -126,9 +133,26 @@ def settings_of(
     fields = {**recipe(name, source, target_length=target_length), **given}
     if "warmup_steps" not in given and isinstance(steps := fields.get("steps"), int):
         fields["warmup_steps"] = min(steps, fields.get("warmup_steps", FinetuneSettings().warmup_steps))
+    fields |= _fitting_shares(fields, given)
     if fields.get("sharding") == "fsdp":
         fields |= {**_shared_rows(FinetuneSettings(**{**fields, "sharding": "none"})), **given}
     return FinetuneSettings(**fields)
+
+
+def _fitting_shares(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, float]:
+    """Loss shares in the ratio that they have, half in all; none where the user set one, or where they fit as they are.
+    Without skipped rows they may take everything."""
+
+    defaults = FinetuneSettings()
+
+    def value(name: str) -> Any:
+        return fields.get(name, getattr(defaults, name))
+
+    shares = {field: value(field) for kind, field in _SHARE_FIELDS.items() if value(ROWS_FIELDS[kind])}
+    crowded = value(ROWS_FIELDS["skipped"]) and value(ROWS_FIELDS["short"])
+    if not crowded or any(field in given for field in shares) or (total := math.fsum(shares.values())) < 1:
+        return {}
+    return {field: share / (2 * total) for field, share in shares.items()}
 
 
 def _shared_rows(settings: FinetuneSettings) -> dict[str, int]:

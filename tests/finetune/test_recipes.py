@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.models.source import ModelSource, resolve_model
-from finetune.config import KINDS, FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings, RecipeName
 from finetune.errors import InvalidFinetuneSettings
 from finetune.recipes import settings_of
 from finetune.rows import check_rows, row_tokens, step_tokens
@@ -55,6 +55,17 @@ def test_the_papers_rows(tmp_path: Path) -> None:
     assert settings.learning_rate == 2e-5
     assert settings.steps * settings.rows_per_step * 131_072 == pytest.approx(10e9, rel=1e-3)
     assert settings.loss_share("short") == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("name", ["pocket", "paper", "published"])
+def test_skipped_rows_beside_the_recipes_own_leave_half_to_short_ones(tmp_path: Path, name: RecipeName) -> None:
+    source = _source(tmp_path, LARGE)
+    settings = settings_of({"skipped_rows_per_step": 4}, name, source, target_length=16_384)
+    before = settings_of({}, name, source, target_length=16_384)
+    assert settings.loss_share("short") == pytest.approx(0.5)
+    assert settings.loss_share("long") / settings.loss_share("skipped") == pytest.approx(before.long_loss_share / 0.5)
+    with pytest.raises(InvalidFinetuneSettings, match="must be below 1"):
+        settings_of({"skipped_rows_per_step": 4, "skipped_loss_share": 0.9}, name, source, target_length=16_384)
 
 
 def test_what_the_user_sets_comes_first_and_a_default_warm_up_fits(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def _one_gpu(original_length: int, target_length: int) -> dict[str, Any]:
 
     The peak rate is LongRoPE2's; shares and gaps are a first choice. On four pocket models a quarter of the tokens in
     rows of L taught less than full rows, and in rows of 2L most of what was missing
-    (benchmarks/reports/2026-11-26-h200.md).
+    (benchmarks/reports/2026-11-26-h200.md). Rows cut as EndPrompt's are as good as full ones on some models and much
+    worse on others (2026-11-27-rows.md), so they are no recipe's default.
     """
     rows = {"skipped_rows_per_step": 40, "short_sequences_per_step": 24}
     return {

@@ -5,12 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
-
-from ropewalk.version import ROPEWALK_VERSION
 from ropewalk.wire.kinds import JobKind, JobState
 from service.artifacts.copies import StoredModels
-from service.errors import RunFailed, RunStopped, UnknownSpec
+from service.errors import RunFailed, RunStopped
 from service.evaluations.prepare import prepare_evaluation
 from service.evaluations.run import run_evaluation
 from service.finetunes.prepare import finetune_report, prepare_finetune
@@ -23,7 +20,7 @@ from service.runtime.warnings import WARNING, new_warnings
 from service.searches.prepare import USER_ERRORS, prepare_search
 from service.searches.run import run_search
 from service.searches.starts import starts_of
-from service.specs.base import Spec
+from service.specs.base import Spec, stored_spec
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.search import SearchSpec
@@ -148,15 +145,7 @@ class Run(Generic[SpecT]):
 
     def __call__(self, runtime: Runtime) -> None:
         """Read the job's spec and run it."""
-        try:
-            spec = self.spec.model_validate_json(runtime.job.spec_json)
-        except ValidationError as error:  # it was checked when it was accepted, by a version that knew it
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UnknownSpec(
-                f"a controller must know every field of the spec, but Ropewalk {ROPEWALK_VERSION} does not: "
-                f"{where}: {first['msg']}"
-            ) from error
+        spec = stored_spec(self.spec, runtime.job.spec_json)
         if runtime.job.state is JobState.queued:
             runtime.enter(JobState.preparing)
         self.run(runtime, spec)

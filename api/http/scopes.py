@@ -8,10 +8,12 @@ from storage.records import SCOPES
 from storage.records import Scope as KeyScope
 
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-WEBHOOKS, AUDIT = "/v1/webhooks", "/v1/audit"
+WEBHOOKS, AUDIT, PLAN = "/v1/webhooks", "/v1/audit", "/plan"
 _COLLECTION = f"/v1/(?:{'|'.join(row.collection for row in KINDS.values())})"
 JOB_PATH = re.compile(rf"(?:{_COLLECTION}|/jobs)/(?P<id>[^/:]+)(?:[/:]|$)")
-FOR_ALL = re.compile(rf"/|/plan|{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?")  # of nobody's job alone
+FOR_ALL = re.compile(
+    rf"/|{PLAN}|{_COLLECTION}(?::plan)?|/v1/models:inspect|{WEBHOOKS}(?:/.*)?"
+)  # of nobody's job alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,8 @@ def scope_for(method: str, path: str) -> KeyScope:
     """What a request needs: what is deleted nobody brings back. Webhooks are those of who submits."""
     if path == AUDIT:
         return "admin"
+    if path == PLAN:  # reads models that a spec names, as the plans of the API do
+        return "submit"
     if path == WEBHOOKS or path.startswith(f"{WEBHOOKS}/"):
         return "submit"
     if method in READING_METHODS:

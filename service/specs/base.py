@@ -7,12 +7,13 @@ here; what needs the model or the corpus is checked in `prepare` before the job 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from ropewalk.reading.lengths import tokens_of
-from service.errors import InvalidSpec
+from ropewalk.version import ROPEWALK_VERSION
+from service.errors import InvalidSpec, UnknownSpec
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 MAX_LABELS = 32
@@ -52,6 +53,26 @@ class Spec(BaseModel):
     def canonical_json(self) -> str:
         """The text that is stored and hashed: every field, defaults included, in declaration order."""
         return self.model_dump_json()
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def stored_spec(spec: type[S], text: str) -> S:
+    """A job's spec, which was checked when it was accepted, by a version that knew it.
+
+    Raises:
+        UnknownSpec: this version does not know a field of it, or a value.
+    """
+    try:
+        return spec.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UnknownSpec(
+            f"every field of the job's spec must be known, but Ropewalk {ROPEWALK_VERSION} does not know it: "
+            f"{where}: {first['msg']}"
+        ) from error
 
 
 def with_labels(spec_json: str, labels: Mapping[str, str]) -> str:

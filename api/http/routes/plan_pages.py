@@ -19,6 +19,7 @@ from api.wire.problems import ROOM_ERRORS, refusal_of
 from ropewalk.wire.plan import Plan
 from service.door import Door
 from service.errors import InvalidSpec
+from service.specs.base import stored_spec
 from service.specs.evaluation import EvaluationSpec
 from service.specs.finetune import FinetuneSpec
 from service.specs.plan import PlanOptions
@@ -113,11 +114,11 @@ def plan_a_job(job_id: str, form: Annotated[OptionsForm, Query()], request: Requ
 def _plan_of(job: Job, door: Door, options: PlanOptions) -> Plan:
     match job.kind:
         case "search":
-            return door.plan_search(SearchSpec.model_validate_json(job.spec_json), options)
+            return door.plan_search(stored_spec(SearchSpec, job.spec_json), options)
         case "finetune":
-            return door.plan_finetune(FinetuneSpec.model_validate_json(job.spec_json), options)
+            return door.plan_finetune(stored_spec(FinetuneSpec, job.spec_json), options)
         case "evaluation":
-            return door.plan_evaluation(EvaluationSpec.model_validate_json(job.spec_json), options)
+            return door.plan_evaluation(stored_spec(EvaluationSpec, job.spec_json), options)
 
 
 def _planned(title: str, form: OptionsForm, back: Back, plan: Callable[[], Plan]) -> Response:

@@ -100,6 +100,21 @@ def test_others_see_the_plan_of_none_but_their_own_jobs(server: RunningServer) -
     assert httpx.get(f"{server.url}/plan", params=ASKED, headers=own).status_code == 200
 
 
+def test_a_key_that_may_only_read_has_no_models_read_for_it(server: RunningServer) -> None:
+    job = server.jobs.create("search", json.dumps(SPEC)).job
+    reader = {"Authorization": f"Bearer {server.keys.create('alice', ['read'])}"}
+    assert httpx.get(f"{server.url}/plan", params=ASKED, headers=reader).status_code == 403
+    assert httpx.get(f"{server.url}/jobs/{job.id}/plan", headers=reader).status_code == 200
+
+
+def test_a_spec_of_a_newer_version_is_told_on_the_page(server: RunningServer) -> None:
+    job = server.jobs.create("search", json.dumps({**SPEC, "later": 1})).job
+    with server.http as http:
+        page = http.get(f"/jobs/{job.id}/plan")
+    assert "every field of the job&#x27;s spec must be known" in page.text
+    assert "later" in page.text
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed here")
 def test_a_browser_fills_in_the_form(server: RunningServer, tmp_path: Path) -> None:

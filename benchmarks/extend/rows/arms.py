@@ -78,6 +78,8 @@ ARMS: tuple[Arm, ...] = (
     Arm(label="full, 1/3", full_rows=1),
     Arm(label="mixed, 1/3 full + 1/4 skipped", full_rows=1, long_tokens=1 / 4),
     _skipped("EndPrompt, 1/4", 1 / 4, **_END_PROMPT),
+    _skipped("EndPrompt, half reach on, 1/4", 1 / 4, skipped_tail_share=1.0),
+    _skipped("EndPrompt, any reach, 1/4", 1 / 4, skipped_tail_share=1.0, skipped_full_reach_share=0.0),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),
     _skipped("1 gap, 1/4", 1 / 4, skipped_gaps=1),

@@ -34,7 +34,7 @@ SPEC: dict[str, object] = {
     "model": "pocket",
     "target_length": LENGTHS[-1],
     "objective": {"documents": 24, "validation_documents": 80},
-    "strategy": {"name": "auto"},
+    "strategy": {"name": "auto", "startup": 16},  # enough for the shipped model, and a quarter quicker than the default
     "workers": 2,
     "seed": 0,
     "finetune": {},

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, qmc
+from scipy.stats import qmc
 
 from ropewalk.rope.config import RopeConfig, scale
 from ropewalk.rope.critical_pair import ten_period_critical_pair, theoretical_critical_pair
@@ -55,16 +55,12 @@ def shape_factors(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """One number of a shape and its range; `log` spreads it evenly over the ratio instead of the difference.
-
-    likely: parameters of the Beta distribution of where in the range good shapes were found; (1, 1) is anywhere.
-    """
+    """One number of a shape and its range; `log` spreads it evenly over the ratio instead of the difference."""
 
     name: str
     low: float
     high: float
     log: bool = False
-    likely: tuple[float, float] = (1.0, 1.0)
 
     def value(self, unit: float) -> float:
         """From [0, 1] to the range, rounded to what a gene keeps."""
@@ -109,14 +105,14 @@ class ShapeSpace:
             )
         axes = [
             _critical_pair_axis(rope),
-            Axis(name=HEAD_EXPONENT, low=0.5, high=8.0, log=True, likely=(4.0, 2.0)),
-            Axis(name=TAIL_MULTIPLE, low=0.5, high=2.0, log=True, likely=(1.5, 3.0)),
+            Axis(name=HEAD_EXPONENT, low=0.5, high=8.0, log=True),
+            Axis(name=TAIL_MULTIPLE, low=0.5, high=2.0, log=True),
             Axis(name=TAIL_SLOPE, low=0.0, high=2.0),
         ]
         if context.attention_factor is None:
             # The shortest extensions of the longest models still have a range.
             high = 1.0 + max(_ATTENTION_REACH * math.log(s), 10.0**-_DECIMALS)
-            axes.append(Axis(name=ATTENTION_FACTOR, low=1.0, high=round(high, _DECIMALS), likely=(1.0, 2.5)))
+            axes.append(Axis(name=ATTENTION_FACTOR, low=1.0, high=round(high, _DECIMALS)))
         return cls(
             rope=rope,
             target_length=context.target_length,
@@ -128,12 +124,6 @@ class ShapeSpace:
         """`count` points (count, axes) that leave no large gap: the beginning of a scrambled Sobol sequence."""
         sequence = qmc.Sobol(len(self.axes), rng=rng)
         found: NDArray[np.float64] = sequence.random_base2(max(math.ceil(math.log2(count)), 0))[:count]
-        return found
-
-    def likely(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """`count` points (count, axes), denser where good shapes were found: the same sequence, taken as quantiles."""
-        first, second = np.array([axis.likely for axis in self.axes]).T
-        found: NDArray[np.float64] = beta.ppf(self.spread(count, rng), first, second)
         return found
 
     def no_points(self) -> NDArray[np.float64]:
@@ -197,4 +187,4 @@ def _critical_pair_axis(rope: RopeConfig) -> Axis:
     # The curve turns before the last pair: there must be one to rise towards.
     low = min(max(ten_period, 1), rope.num_pairs - 3)
     high = min(max(2 * theoretical - low, low + 1), rope.num_pairs - 2)
-    return Axis(name=CRITICAL_PAIR, low=float(low), high=float(high), likely=(3.0, 2.5))
+    return Axis(name=CRITICAL_PAIR, low=float(low), high=float(high))

@@ -1,10 +1,9 @@
 """The default strategy: few numbers, few documents each, and more documents for those that a paired test keeps.
 
-Generation 0 scores every baseline and `startup` shapes on the first documents, more of these where good ones were found
-on other models. Each later generation drops what the leader beats beyond chance, doubles the documents of the most
-promising shapes and of the best baseline, and adds shapes where a Gaussian process expects the most. When it expects
-less than `min_gain`, or generations run out, only the leaders go on, up to all documents; then the search ends, and
-validation decides.
+Generation 0 scores every baseline and `startup` shapes on the first documents. Each later generation drops what the
+leader beats beyond chance, doubles the documents of the most promising shapes and of the best baseline, and adds shapes
+where a Gaussian process expects the most. When it expects less than `min_gain`, or generations run out, only the
+leaders go on, up to all documents; then the search ends, and validation decides.
 
 Where there are position-skipped documents, all of that happens on them, and what is left goes on to full ones: the
 `promoted` first shapes, and the baselines that the best one does not beat. Whether the two kinds rank alike is measured
@@ -125,7 +124,7 @@ class AutoStrategy:
         most = filled((len(seeds) + least) * stage.start, self._settings.width) // stage.start - len(seeds)
         startup = max(least, min(most, self.max_candidates))
         starts = self._starts()[:startup]
-        points = self._space.likely(startup, generator(self._context, 0))[: startup - len(starts)]
+        points = self._space.spread(startup, generator(self._context, 0))[: startup - len(starts)]
         return (*seeds, *starts, *(self._space.candidate(point.tolist(), origin="initial") for point in points))
 
     def _paid_startup(self, stage: Stage, seeds: int) -> int:

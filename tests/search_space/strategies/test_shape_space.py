@@ -126,32 +126,6 @@ def test_the_axes_of_the_pocket_model() -> None:
     assert ShapeSpace.of(_context(attention_factor=1.2)).axes == axes[:4]
 
 
-@given(ropes, scales, st.sampled_from([1.0, None]), st.integers(0, 2**32 - 1))
-@settings(max_examples=20)
-def test_likely_points_are_quantiles_of_what_each_axis_says(
-    rope: RopeConfig, scale: float, attention_factor: float | None, seed: int
-) -> None:
-    space = _space(rope, scale, attention_factor)
-    found = space.likely(64, np.random.default_rng(seed))
-    assert found.shape == (64, len(space.axes))
-    assert np.all((found >= 0.0) & (found <= 1.0))
-    # Of an independent reading of the distributions: a Sobol sequence has a quarter of its points in each quarter.
-    for axis, units_of_axis in zip(space.axes, found.T, strict=True):
-        first, second = axis.likely
-        quartiles = np.quantile(np.random.default_rng(1).beta(first, second, 200_000), [0.25, 0.5, 0.75])
-        inside = np.bincount(np.searchsorted(quartiles, units_of_axis), minlength=4)
-        np.testing.assert_allclose(inside, 16, atol=2)
-
-
-def test_shapes_that_published_factors_are_close_to_stay_likely() -> None:
-    # No axis gives up what is far from where good shapes were found: each tenth that a formula may need has points.
-    space = ShapeSpace.of(_context(attention_factor=None))
-    found = space.likely(1024, np.random.default_rng(0))
-    for name, low, high in (("critical_pair", 0.1, 0.3), ("head_exponent", 0.2, 0.4), ("tail_multiple", 0.5, 0.7)):
-        position = [axis.name for axis in space.axes].index(name)
-        assert np.mean((found[:, position] >= low) & (found[:, position] <= high)) > 0.05, name
-
-
 def test_axes_are_even_in_the_difference_or_in_the_ratio() -> None:
     even = Axis(name="x", low=1.0, high=5.0)
     assert [even.value(unit) for unit in (0.0, 0.25, 1.0)] == [1.0, 2.0, 5.0]

@@ -24,6 +24,8 @@ ALPHA = 0.05
 SEPARATION_DOCUMENTS = 40
 # From this many documents on, half of the bred finalists are dropped in a round, whatever the test says.
 HALVING_DOCUMENTS = 16
+# The same of baselines: later, as which formula is the best one is part of the result.
+BASELINE_HALVING_DOCUMENTS = 64
 
 Scores = Mapping[int, Sequence[DocumentScore]]
 """trial -> its validation scores in the order of the documents, so far."""
@@ -105,9 +107,9 @@ def next_round(
     clear or the documents are used up.
 
     Everybody enters the first round. After each round an entrant is out when the leader beats it beyond chance
-    (:func:`search_space.strategies.racing.is_worse`); from 16 documents on at most half of the bred
-    ones go on, by NLL. The best baseline always goes on, as what the winner is measured against. `failed` ones take no
-    part.
+    (:func:`search_space.strategies.racing.is_worse`); from 16 documents on at most half of the bred ones go on, by NLL,
+    and from 64 on at most half of the baselines. The best baseline always goes on, as what the winner is measured
+    against. `failed` ones take no part.
     """
     alive = [entrant for entrant in entrants if entrant.trial not in failed]
     size = min(FIRST_ROUND, documents)
@@ -140,12 +142,13 @@ def outcome(
 
 
 def most_passes(entrants: int, baselines: int, documents: int) -> int:
-    """An upper bound on validation passes: nobody is rejected by the test, and bred ones are halved."""
-    passes, size, alive = entrants * min(FIRST_ROUND, documents), min(FIRST_ROUND, documents), entrants - baselines
+    """An upper bound on validation passes: nobody is rejected by the test, and there is only halving."""
+    passes, size, bred = entrants * min(FIRST_ROUND, documents), min(FIRST_ROUND, documents), entrants - baselines
     while size < documents:
-        alive = _halved(alive, size)
+        bred = _halved(bred, size, HALVING_DOCUMENTS)
+        baselines = _halved(baselines, size, BASELINE_HALVING_DOCUMENTS)
         larger = min(2 * size, documents)
-        passes, size = passes + (alive + baselines) * (larger - size), larger
+        passes, size = passes + (bred + baselines) * (larger - size), larger
     return passes
 
 
@@ -159,12 +162,17 @@ def _survivors(alive: Sequence[Entrant], scores: Scores, size: int) -> list[Entr
         if one is best_baseline or not is_worse(_per_token(one, scores, size), leader, alpha=ALPHA)
     ]
     bred = [one for one in kept if not one.is_baseline]
-    allowed = bred[: _halved(len(bred), size)]
-    return [one for one in kept if one.is_baseline or one in allowed]
+    baselines = [one for one in kept if one.is_baseline]
+    allowed = {
+        *bred[: _halved(len(bred), size, HALVING_DOCUMENTS)],
+        *baselines[: _halved(len(baselines), size, BASELINE_HALVING_DOCUMENTS)],
+    }
+    return [one for one in kept if one in allowed]
 
 
-def _halved(bred: int, size: int) -> int:
-    return (bred + 1) // 2 if size >= HALVING_DOCUMENTS else bred
+def _halved(count: int, size: int, documents: int) -> int:
+    """How many of `count` go on after a round of `size` documents, where from `documents` on half of them do."""
+    return (count + 1) // 2 if size >= documents else count
 
 
 def _is_separated(alive: Sequence[Entrant], scores: Scores, size: int, seed: int, shares: Shares) -> bool:

@@ -59,7 +59,7 @@ class ObjectiveSpec(Spec):
 
     documents: int = Field(24, ge=1, le=MAX_DOCUMENTS, description="search documents per candidate, at most")
     validation_documents: int = Field(
-        160, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist, at most"
+        320, ge=2, le=MAX_DOCUMENTS, description="held-out documents per finalist, at most"
     )
     skipped: SkippedSpec | None = Field(
         None,

@@ -82,6 +82,21 @@ def test_bred_finalists_are_halved() -> None:
     assert bred[4] == 1
 
 
+def test_baselines_are_halved_later_than_bred_ones() -> None:
+    field = entrants(8, 1)
+    rounds, _, _ = play(field, documents(dict.fromkeys(range(9), 0.5), noise=0.01, count=320, seed=5), total=320)
+    baselines = {one.documents: sum(trial < 8 for trial in one.trials) for one in rounds}
+    assert list(baselines) == [8, 16, 32, 64, 128, 256, 320]
+    assert baselines[64] > 4  # nothing but chance tells them apart, and half of them are not dropped for it yet
+    assert (baselines[128] <= 4, baselines[256] <= 2, baselines[320]) == (True, True, 1)
+
+
+def test_twice_the_documents_are_announced_for_few_more_passes() -> None:
+    # Eleven baselines and eight shapes: half of what is left goes on to each of the last rounds.
+    assert most_passes(19, 11, 160) == 19 * 16 + 15 * 16 + 13 * 32 + 7 * 64 + 4 * 32
+    assert most_passes(19, 11, 320) == 19 * 16 + 15 * 16 + 13 * 32 + 7 * 64 + 4 * 128 + 3 * 64
+
+
 def test_the_best_baseline_stays_to_be_measured_against() -> None:
     field = entrants(2, 2)
     rounds, found, _ = play(field, documents({0: 2.0, 1: 3.0, 2: 0.1, 3: 0.11}, noise=0.02, count=80, seed=2), total=80)

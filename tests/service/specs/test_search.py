@@ -24,7 +24,7 @@ def test_a_spec_needs_a_model_and_a_target_length_only() -> None:
 def test_the_canonical_text_says_every_default_and_reads_back() -> None:
     spec = SearchSpec.model_validate({**MINIMAL, "strategy": {"name": "evolution", "population": 8}})
     text = spec.canonical_json()
-    assert json.loads(text)["objective"]["validation_documents"] == 160
+    assert json.loads(text)["objective"]["validation_documents"] == 320
     assert json.loads(text)["strategy"] == {"name": "evolution", "population": 8}
     assert SearchSpec.model_validate_json(text) == spec
 

@@ -164,11 +164,12 @@ def run_and_print(task: tuple[Cell, Path, str]) -> None:
 def main() -> None:
     """Run what is missing, or write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    methods = [one.label for one in METHODS]
     parser.add_argument("--store", type=Path, default=Path(".ropewalk/benchmarks/search"))
     parser.add_argument("--models", nargs="+", default=["pocket"])
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--methods", nargs="+", default=[one.label for one in METHODS])
+    parser.add_argument("--methods", nargs="+", choices=methods, default=methods, metavar="METHOD")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--report", type=Path, help="write PATH.md and PATH.png from what is there")

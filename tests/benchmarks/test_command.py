@@ -36,6 +36,21 @@ def test_what_was_given_and_does_not_work_is_one_line(arguments: str) -> None:
     assert WRONG[arguments] in told
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["extend.rows.__main__ --store x --arms none", "extend.rows.cost --arms none", "search.running --methods none"],
+)
+def test_what_no_row_has_is_told_and_not_skipped(
+    arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, *given = arguments.split()
+    monkeypatch.setattr(sys, "argv", [program, *given])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{program}").main()
+    assert ended.value.code == 2
+    assert "invalid choice: 'none'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_benchmark_that_is_refused_ends_so() -> None:
     command = [sys.executable, "-m", "benchmarks.plan", "--target-lengths", "128"]

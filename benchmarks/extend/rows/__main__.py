@@ -51,12 +51,13 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    labels = [arm.label for arm in ARMS]
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=["pocket"], help="pocket, or directories trained as it was")
     parser.add_argument("--target-lengths", type=int, nargs="+", default=[2048])
     parser.add_argument("--factors", nargs="+", default=["found"], help="found, or names of baselines")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--arms", nargs="+", default=[arm.label for arm in ARMS])
+    parser.add_argument("--arms", nargs="+", choices=labels, default=labels, metavar="ARM")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--documents", type=int, default=200, help="held-out ones of each length")
     parser.add_argument("--windows", type=int, default=60, help="of plain text, of each length")

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--target-length", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     default = [FULL, "skipped L, 1/8", "skipped L, 1/4", "skipped 2L, 1/4", "skipped L, equal"]
-    parser.add_argument("--arms", nargs="+", default=default)
+    parser.add_argument("--arms", nargs="+", choices=[arm.label for arm in ARMS], default=default, metavar="ARM")
     given = parser.parse_args()
     torch.set_num_threads(1)
     found = compare([FULL, *(arm for arm in given.arms if arm != FULL)], given.target_length, given.rounds)

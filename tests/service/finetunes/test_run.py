@@ -45,6 +45,7 @@ __all__ = ["factor_file", "tiny_directory", "tiny_source"]
 
 ENDS_WITHIN_SECONDS = 300.0
 STEPS, KEPT_EVERY = 120, 5
+CHANGED = "condition.changed"
 SETTINGS: dict[str, Any] = {"steps": STEPS, "checkpoint_every": KEPT_EVERY, "long_documents_per_step": 1}
 
 
@@ -68,6 +69,12 @@ def _seen(door: Door, job_id: str, type: str) -> list[int]:
         for event in door.events("finetune", job_id, limit=1000)
         if event.type == type
     ]
+
+
+def _readiness(door: Door, job_id: str) -> dict[str, str]:
+    """What was said of the workers, by reason: from the events, as a condition can be gone before anybody looks."""
+    changes = [json.loads(one.data_json) for one in door.events("finetune", job_id, limit=1000) if one.type == CHANGED]
+    return {one["reason"]: one["message"] for one in changes if one["condition"] == "WorkersReady"}
 
 
 def _wait_for(door: Door, job_id: str, reached: Callable[[], bool]) -> None:
@@ -136,24 +143,16 @@ def test_a_training_that_waits_says_for_what(
     holders: list[Any] = [ray.remote(num_cpus=1)(Holder).remote() for _ in range(2)]
     ray.get([holder.held.remote() for holder in holders])
     job_id = _submit(door, factor_file, steps=2)
-    seen: dict[str, str] = {}
-
-    def saw(reason: str) -> bool:
-        for one in door.job("finetune", job_id).conditions:
-            if one.type == "WorkersReady":
-                seen[one.reason] = one.message
-        return reason in seen
-
     with controller(database, tmp_path):
-        wait_until(lambda: saw("WaitingForRoom"), ENDS_WITHIN_SECONDS)
+        wait_until(lambda: "WaitingForRoom" in _readiness(door, job_id), ENDS_WITHIN_SECONDS)
         for holder in holders:
             ray.kill(holder)
-        wait_until(lambda: saw("Ready"), ENDS_WITHIN_SECONDS)
         assert _ended(door, job_id).state is JobState.succeeded
-    assert seen["WaitingForRoom"] == (
+    said = _readiness(door, job_id)
+    assert said["WaitingForRoom"] == (
         f"a worker needs 1 CPU of one machine, and of the cluster's 0 of 2 CPUs are free; at work: {other}"
     )
-    assert seen["Ready"] == "1 of 1 workers train on CPUs"
+    assert said["Ready"] == "1 of 1 workers train on CPUs"
 
 
 @pytest.mark.timeout(900)

@@ -38,7 +38,7 @@ class FinetuneSettings:
     """
 
     steps: Annotated[int, Range(1, 1_000_000)] = 60
-    """Optimiser steps. Each one sees every kind of row."""
+    """Optimiser steps. Each one sees every kind of row, where `long_every` does not set some apart."""
 
     learning_rate: Annotated[float, Range(above=0, most=1)] = 1e-3
     """Peak rate of AdamW."""
@@ -70,6 +70,10 @@ class FinetuneSettings:
     skipped_rows_per_step: Annotated[int, Range(0, 4096)] = 0
     """Rows per step of n tokens whose positions jump forward, so that they are as far apart as in long ones; seen with
     the long factors."""
+
+    long_every: Annotated[int, Range(1, 1_000_000)] = 1
+    """Steps from one with long rows to the next one. Above 1 skipped rows, which there must be, take their place in the
+    steps between, so that no step has both."""
 
     skipped_tokens: Annotated[int, _TOKENS] | None = None
     """n, the tokens of a skipped row; None is L."""
@@ -170,11 +174,25 @@ class FinetuneSettings:
             raise InvalidFinetuneSettings(
                 "a step must have long or skipped rows, but got long_documents_per_step=0, skipped_rows_per_step=0"
             )
-        self._check_shares()
+        self._check_alternation()
+        for step in self._unlike_steps:
+            self._check_shares(step)
         self._check_workers()
 
-    def _check_shares(self) -> None:
-        counted = {f"{kind}_loss_share": share for kind, share in self._shares_set.items() if self.rows_of(kind)}
+    def _check_alternation(self) -> None:
+        if self.long_every > self.steps:
+            raise InvalidFinetuneSettings(
+                f"long_every must be at most steps, but got long_every={self.long_every}, steps={self.steps}"
+            )
+        if self.long_every > 1 and not (self.long_documents_per_step and self.skipped_rows_per_step):
+            raise InvalidFinetuneSettings(
+                "long_every must be 1 without both long and skipped rows, but got "
+                f"long_every={self.long_every}, long_documents_per_step={self.long_documents_per_step}, "
+                f"skipped_rows_per_step={self.skipped_rows_per_step}"
+            )
+
+    def _check_shares(self, step: int) -> None:
+        counted = {f"{kind}_loss_share": share for kind, share in self._shares_set.items() if self.rows_at(kind, step)}
         total = math.fsum(counted.values())
         starves = bool(self.skipped_rows_per_step and self.short_sequences_per_step and total >= 1)
         if starves or (len(counted) > 1 and total > 1):
@@ -201,7 +219,7 @@ class FinetuneSettings:
                 )
 
     def rows_of(self, kind: Kind) -> int:
-        """Rows of this kind in one step, over all workers."""
+        """Rows of this kind in a step that has them, over all workers."""
         return {
             "long": self.long_documents_per_step,
             "middle": self.middle_sequences_per_step,
@@ -209,14 +227,31 @@ class FinetuneSettings:
             "skipped": self.skipped_rows_per_step,
         }[kind]
 
+    def steps_with(self, kind: Kind, before: int) -> int:
+        """How many of the first `before` steps have rows of this kind."""
+        if not self.rows_of(kind):
+            return 0
+        with_long = before // self.long_every
+        without = before - with_long if self.long_every > 1 else before
+        return {"long": with_long, "skipped": without}.get(kind, before)
+
+    def rows_at(self, kind: Kind, step: int) -> int:
+        """Rows of this kind in `step`, counted from 0."""
+        return self.rows_of(kind) * (self.steps_with(kind, step + 1) - self.steps_with(kind, step))
+
     @property
     def rows_per_step(self) -> int:
-        """Rows in one step, over all kinds and workers."""
-        return sum(self.rows_of(kind) for kind in KINDS)
+        """Rows in one step, over all kinds and workers; where steps differ, the fewest."""
+        return min(sum(self.rows_at(kind, step) for kind in KINDS) for step in self._unlike_steps)
 
-    def loss_share(self, kind: Kind) -> float:
-        """Weight of this kind's mean loss in the sum; the weights of the kinds with rows add up to 1."""
-        present = [other for other in KINDS if self.rows_of(other)]
+    @property
+    def _unlike_steps(self) -> tuple[int, ...]:
+        """One of each sort of step: without long rows, where there are such, and with them."""
+        return (0,) if self.long_every == 1 else (0, self.long_every - 1)
+
+    def loss_share(self, kind: Kind, step: int = 0) -> float:
+        """Weight of this kind's mean loss in the sum of a step; the weights of the kinds with rows add up to 1."""
+        present = [other for other in KINDS if self.rows_at(other, step)]
         if kind not in present:
             return 0.0
         shares = {other: share for other, share in self._shares_set.items() if other in present}

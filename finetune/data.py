@@ -118,12 +118,13 @@ class TrainingData:
         """This worker's part of a step, at most `rows_per_pass` rows at a time. Rows go round over all kinds."""
         before = 0
         for kind in KINDS:
-            rows = self._settings.rows_of(kind)
+            rows = self._settings.rows_at(kind, step)
+            earlier = self._settings.rows_of(kind) * self._settings.steps_with(kind, step)
             mine = [row for row in range(rows) if (before + row) % ranks.world == ranks.rank]
             before += rows
             for start in range(0, len(mine), self._settings.rows_per_pass):
                 chosen = mine[start : start + self._settings.rows_per_pass]
-                documents = [self._row(kind, step * rows + row) for row in chosen]
+                documents = [self._row(kind, earlier + row) for row in chosen]
                 yield stack(kind, documents, self._row_tokens(kind))
 
     def _row(self, kind: Kind, number: int) -> Row:

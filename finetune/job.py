@@ -26,7 +26,7 @@ from finetune.output.model_card import model_card
 from finetune.parallel import current_ranks, shard, whole
 from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
-from finetune.rows import step_tokens
+from finetune.rows import training_tokens
 from finetune.token_store import open_token_store
 from finetune.training import Trainee, make_optimizer, train
 from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
@@ -195,7 +195,7 @@ def _train(
     settings = trainee.settings
     newest = states.newest()
     if newest is None:
-        at = Resumed(step=0, seconds=0.0, losses=Losses(steps=settings.steps))
+        at = Resumed(step=0, seconds=0.0, losses=Losses(settings=settings))
     else:
         at = restore_state(newest, trainee, recipe=recipe)
     losses, seconds = at.losses, at.seconds
@@ -232,8 +232,9 @@ def _result(at: Resumed, settings: FinetuneSettings, file: FactorFile, output: P
     return FinetuneResult(
         checkpoint=output,
         steps=settings.steps,
-        tokens=settings.steps
-        * step_tokens(settings, original_length=switch_length(file), target_length=file.target_length),
+        tokens=training_tokens(
+            settings, settings.steps, original_length=switch_length(file), target_length=file.target_length
+        ),
         initial_loss_long=initial("long"),
         final_loss_long=final("long"),
         initial_loss_middle=initial("middle"),

@@ -125,8 +125,8 @@ def settings_of(
     given: Mapping[str, Any], name: RecipeName, source: ModelSource, *, target_length: int
 ) -> FinetuneSettings:
     """The recipe with what the user set. What was not set is made to fit: a warm-up is shortened; loss shares leave
-    half to short rows where skipped ones have come beside others; and where weights are sharded, which takes every
-    worker in every pass, the rows of a kind are the nearest multiple of the workers.
+    half to short rows where skipped ones have come beside others in the same steps; and where weights are sharded,
+    which takes every worker in every pass, the rows of a kind are the nearest multiple of the workers.
 
     Raises:
         InvalidFinetuneSettings: a value breaks a rule.
@@ -150,7 +150,7 @@ def _fitting_shares(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict
         return fields.get(name, getattr(defaults, name))
 
     shares = {field: value(field) for kind, field in _SHARE_FIELDS.items() if value(ROWS_FIELDS[kind])}
-    crowded = value(ROWS_FIELDS["skipped"]) and value(ROWS_FIELDS["short"])
+    crowded = value(ROWS_FIELDS["skipped"]) and value(ROWS_FIELDS["short"]) and value("long_every") == 1
     if not crowded or any(field in given for field in shares) or (total := math.fsum(shares.values())) < 1:
         return {}
     return {field: share / (2 * total) for field, share in shares.items()}

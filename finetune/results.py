@@ -8,7 +8,7 @@ from finetune.config import Kind
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingProgress:
-    """The state after one optimiser step. A kind's loss is None when no rows of it are trained on."""
+    """The state after one optimiser step. A kind's loss is None when the step had no rows of it."""
 
     step: int
     """Steps done, 1 to `total`."""

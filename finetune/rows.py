@@ -33,10 +33,11 @@ def row_tokens(settings: FinetuneSettings, kind: Kind, *, original_length: int, 
     return (settings.short_tokens if kind == "short" else None) or target_length
 
 
-def step_tokens(settings: FinetuneSettings, *, original_length: int, target_length: int) -> int:
-    """Tokens of all rows of one step, over all workers, padding included."""
+def training_tokens(settings: FinetuneSettings, steps: int, *, original_length: int, target_length: int) -> int:
+    """Tokens of all rows of the first `steps` steps, over all workers, padding included."""
     return sum(
-        settings.rows_of(kind)
+        settings.steps_with(kind, steps)
+        * settings.rows_of(kind)
         * row_tokens(settings, kind, original_length=original_length, target_length=target_length)
         for kind in KINDS
     )

@@ -95,28 +95,28 @@ def train(
 def _accumulate(trainee: Trainee, step: int) -> dict[Kind, float]:
     """Add the gradients of this worker's rows; returns the mean loss of each kind over the rows of all workers."""
     batches = tuple(trainee.data.batches(step, trainee.ranks))
-    totals = _sum_by_kind(trainee, [(batch.kind, float(batch.weights.sum())) for batch in batches])
-    sums = [(batch.kind, _backward(trainee, batch, totals[batch.kind])) for batch in batches]
-    losses = {kind: value / totals[kind] for kind, value in _sum_by_kind(trainee, sums).items()}
+    totals = _sum_by_kind(trainee, step, [(batch.kind, float(batch.weights.sum())) for batch in batches])
+    shares = {kind: trainee.settings.loss_share(kind, step) / total for kind, total in totals.items()}
+    sums = [(batch.kind, _backward(trainee, batch, shares[batch.kind])) for batch in batches]
+    losses = {kind: value / totals[kind] for kind, value in _sum_by_kind(trainee, step, sums).items()}
     for kind, value in losses.items():
         if not math.isfinite(value):
             raise TrainingDiverged(f"every loss must be finite, but step {step + 1} got {kind} loss {value}")
     return losses
 
 
-def _sum_by_kind(trainee: Trainee, values: list[tuple[Kind, float]]) -> dict[Kind, float]:
-    kinds = [kind for kind in KINDS if trainee.settings.rows_of(kind)]
+def _sum_by_kind(trainee: Trainee, step: int, values: list[tuple[Kind, float]]) -> dict[Kind, float]:
+    kinds = [kind for kind in KINDS if trainee.settings.rows_at(kind, step)]
     mine = [math.fsum(value for of, value in values if of == kind) for kind in kinds]
     return dict(zip(kinds, sum_over_ranks(mine, trainee.ranks, trainee.device), strict=True))
 
 
-def _backward(trainee: Trainee, batch: MicroBatch, total_weight: float) -> float:
-    """Add one micro-batch's part of the step's gradient; returns its sum of w * nll."""
-    share = trainee.settings.loss_share(batch.kind)
+def _backward(trainee: Trainee, batch: MicroBatch, factor: float) -> float:
+    """Add the gradient of `factor` times one micro-batch's sum of w * nll; returns that sum."""
     with trainee.switch.window(batch.window):
         with autocast(trainee.device, trainee.dtype):
             loss = trainee.loss(batch)
-        (loss * (share / total_weight)).backward()
+        (loss * factor).backward()
     value: float = loss.item()
     return value
 

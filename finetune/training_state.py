@@ -38,15 +38,14 @@ _FREE_SETTINGS = ("checkpoint_every", "threads", "device", "gradient_checkpointi
 class Losses:
     """Sums of each kind's losses over the first and the last tenth of the steps; those of single steps are noisy."""
 
-    steps: int
-    """Of the whole training."""
+    settings: FinetuneSettings
     initial: dict[Kind, float] = field(default_factory=dict)
     final: dict[Kind, float] = field(default_factory=dict)
 
     @property
     def tenth(self) -> int:
-        """Steps that each sum is over."""
-        return max(1, self.steps // 10)
+        """Steps that each sum is over; so many that each kind is in one of them."""
+        return max(self.settings.long_every, self.settings.steps // 10)
 
     def add(self, progress: TrainingProgress) -> None:
         """Take one step into account."""
@@ -54,16 +53,20 @@ class Losses:
             loss = progress.loss(kind)
             if loss is not None and progress.step <= self.tenth:
                 self.initial[kind] = self.initial.get(kind, 0.0) + loss
-            if loss is not None and progress.step > self.steps - self.tenth:
+            if loss is not None and progress.step > self.settings.steps - self.tenth:
                 self.final[kind] = self.final.get(kind, 0.0) + loss
 
     def initial_mean(self, kind: Kind) -> float | None:
         """Over the first tenth of the steps; None without rows of this kind."""
-        return self.initial[kind] / self.tenth if kind in self.initial else None
+        return self._mean(self.initial, kind, 0)
 
     def final_mean(self, kind: Kind) -> float | None:
         """Over the last tenth of the steps; None without rows of this kind."""
-        return self.final[kind] / self.tenth if kind in self.final else None
+        return self._mean(self.final, kind, self.settings.steps - self.tenth)
+
+    def _mean(self, sums: dict[Kind, float], kind: Kind, first: int) -> float | None:
+        counted = self.settings.steps_with(kind, first + self.tenth) - self.settings.steps_with(kind, first)
+        return sums[kind] / counted if kind in sums else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +89,8 @@ def recipe_sha256(source: ModelSource, file: FactorFile, settings: FinetuneSetti
         given = {key: value for key, value in given.items() if not key.startswith("skipped_")}
     if settings.short_tokens is None:
         del given["short_tokens"]
+    if settings.long_every == 1:
+        del given["long_every"]
     factors = {
         "short": file.short_factor.values,
         "long": file.long_factor.values,
@@ -156,7 +161,7 @@ def restore_state(directory: Path, trainee: Trainee, *, recipe: str) -> Resumed:
     if trainee.device.type == "cuda":
         torch.cuda.set_rng_state(saved["random.cuda"], trainee.device)
     losses = Losses(
-        steps=trainee.settings.steps, initial=_by_kind(described["initial"]), final=_by_kind(described["final"])
+        settings=trainee.settings, initial=_by_kind(described["initial"]), final=_by_kind(described["final"])
     )
     return Resumed(step=described["step"], seconds=described["seconds"], losses=losses)
 

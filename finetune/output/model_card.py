@@ -145,7 +145,7 @@ def _rows(file: FactorFile, settings: FinetuneSettings) -> str:
         "skipped": "long factors | {rows} rows of {tokens} tokens, whose positions jump and reach up to {reach}",
     }
     return "\n".join(
-        "| per step, "
+        f"| per {_steps(kind, settings)}, "
         + about[kind].format(
             rows=settings.rows_of(kind),
             tokens=row_tokens(settings, kind, original_length=switch_length(file), target_length=target),
@@ -156,6 +156,14 @@ def _rows(file: FactorFile, settings: FinetuneSettings) -> str:
         for kind in KINDS
         if settings.rows_of(kind)
     )
+
+
+def _steps(kind: Kind, settings: FinetuneSettings) -> str:
+    """The steps that have rows of this kind."""
+    every = settings.long_every
+    if every == 1 or kind not in ("long", "skipped"):
+        return "step"
+    return f"step, one in {every}" if kind == "long" else f"step, {every - 1} in {every}"
 
 
 def _losses(result: FinetuneResult) -> str:

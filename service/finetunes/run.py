@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from finetune.errors import InvalidFinetuneSettings
 from finetune.results import TrainingProgress
-from finetune.rows import step_tokens
+from finetune.rows import training_tokens
 from finetune.worker_task import WorkerTask
 from ropewalk.factors.exports.hf import switch_length
 from ropewalk.wire.kinds import JobState
@@ -174,9 +174,7 @@ class _ProgressBook:
     def __init__(self, runtime: Runtime, task: WorkerTask) -> None:
         self._runtime = runtime
         self._steps_kept = task.settings.checkpoint_every
-        self._step_tokens = step_tokens(
-            task.settings, original_length=switch_length(task.file), target_length=task.file.target_length
-        )
+        self._task = task
         self._writer = ProgressWriter(runtime)
         self._last: TrainingProgress | None = None
         self._kept = 0
@@ -198,12 +196,13 @@ class _ProgressBook:
         self._last = progress
         if progress.step >= self._kept:
             self._runtime.keeper.accepted(self._runtime.keeper.request)
-        self._writer.write(_to_record(progress, self._step_tokens), flush=progress.step == progress.total)
+        tokens, total = self._tokens(progress.step), self._tokens(progress.total)
+        self._writer.write(_to_record(progress, tokens, total), flush=progress.step == progress.total)
         self._runtime.event(
             "training.step",
             step=progress.step,
             steps=progress.total,
-            tokens=progress.step * self._step_tokens,
+            tokens=tokens,
             loss_long=progress.loss_long,
             loss_middle=progress.loss_middle,
             loss_short=progress.loss_short,
@@ -211,12 +210,18 @@ class _ProgressBook:
             learning_rate=progress.learning_rate,
         )
 
+    def _tokens(self, steps: int) -> int:
+        """Of the first so many steps."""
+        file = self._task.file
+        lengths = {"original_length": switch_length(file), "target_length": file.target_length}
+        return training_tokens(self._task.settings, steps, **lengths)
 
-def _to_record(progress: TrainingProgress, step_tokens: int) -> Progress:
+
+def _to_record(progress: TrainingProgress, tokens: int, total_tokens: int) -> Progress:
     return Progress(
         stage="training",
-        tokens=progress.step * step_tokens,
-        total_tokens=progress.total * step_tokens,
+        tokens=tokens,
+        total_tokens=total_tokens,
         fraction=progress.step / progress.total,
         seconds_left=progress.seconds / progress.step * (progress.total - progress.step),
         note=f"step {progress.step} of {progress.total}",

@@ -58,6 +58,8 @@ def training_rate(model: PlannedModel, spec: SearchSpec, tell: Callable[[str], N
 def _with_few_rows(asked: FinetuneSettings) -> FinetuneSettings:
     """A step of at most one pass for each kind, on one worker; a step more than is needed, as the last one writes."""
     rows: dict[str, Any] = {ROWS_FIELDS[kind]: min(asked.rows_of(kind), asked.rows_per_pass) for kind in KINDS}
+    if asked.long_every > 1:  # every kind in every step, where their shares have room for each other
+        rows |= {"long_every": 1, "long_loss_share": 0.2, "middle_loss_share": 0.2, "skipped_loss_share": 0.2}
     return replace(asked, steps=_MOST_STEPS, warmup_steps=0, workers=1, sharding="none", **rows)
 
 

@@ -43,6 +43,7 @@ class FinetuneOptions(Spec):
     short_sequences_per_step: int | None = _setting("short_sequences_per_step")
     short_tokens: Tokens | None = _setting("short_tokens")
     skipped_rows_per_step: int | None = _setting("skipped_rows_per_step")
+    long_every: int | None = _setting("long_every")
     skipped_tokens: Tokens | None = _setting("skipped_tokens")
     skipped_gaps: int | None = _setting("skipped_gaps")
     skipped_places: SkippedPlaces | None = _setting("skipped_places")

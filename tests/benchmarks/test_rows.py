@@ -24,6 +24,7 @@ def test_every_arm_has_the_share_of_a_full_steps_tokens_that_its_label_says(arm:
     )
     assert tokens == arm.long_tokens * 3 * target
     assert settings.loss_share("short") == pytest.approx(0.5 if "share" not in arm.label else 0.3)
+    assert settings.long_every == 1 or f" {settings.long_every} steps" in arm.label
 
 
 def test_cells_are_distinct_and_what_is_to_be_shown_comes_first() -> None:

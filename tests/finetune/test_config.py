@@ -5,6 +5,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import FinetuneError, InvalidFinetuneSettings
@@ -83,6 +85,19 @@ def test_warm_up_cannot_outlast_the_training() -> None:
         ({"lora_rank": 4, "sharding": "fsdp"}, "lora_rank=4"),
         ({"middle_sequences_per_step": 1, "long_loss_share": 0.8}, "must be at most 1, but got long_loss_share=0.8"),
         ({"long_documents_per_step": 0}, "must have long or skipped rows, but got long_documents_per_step=0"),
+        (
+            {"long_every": 2},
+            "must be 1 without both long and skipped rows, but got long_every=2, .* skipped_rows_per_step=0",
+        ),
+        ({"long_every": 61}, "long_every must be at most steps, but got long_every=61, steps=60"),
+        (
+            {"skipped_rows_per_step": 3, "long_every": 4, "workers": 4, "long_documents_per_step": 2},
+            "rows of a step, 3, but got workers=4",
+        ),
+        (
+            {"skipped_rows_per_step": 1, "long_every": 4, "skipped_loss_share": 1.0},
+            "^skipped_loss_share must be below 1, so that short rows count, but got skipped_loss_share=1.0$",
+        ),
         ({"skipped_rows_per_step": 1}, "skipped_loss_share must be below 1, so that short rows count, but got long"),
         (
             {"skipped_rows_per_step": 1, "long_documents_per_step": 0, "skipped_loss_share": 1.0},
@@ -123,6 +138,37 @@ def test_the_loss_shares_of_the_kinds_with_rows_add_up_to_one(
     )
     assert KINDS == ("long", "middle", "short", "skipped")
     assert [settings.loss_share(kind) for kind in KINDS] == pytest.approx(shares)
+
+
+@given(
+    rows=st.tuples(*[st.integers(0, 3)] * 4).filter(lambda rows: rows[0] or rows[3]),
+    long_every=st.integers(1, 7),
+    steps=st.integers(7, 40),
+)
+def test_the_rows_of_single_steps_add_up(rows: tuple[int, int, int, int], long_every: int, steps: int) -> None:
+    """Long and skipped rows in turn: one step in `long_every` has the first, all others the second."""
+    in_turn = long_every > 1 and rows[0] > 0 and rows[3] > 0
+    settings = FinetuneSettings(
+        steps=steps,
+        long_documents_per_step=rows[0],
+        middle_sequences_per_step=rows[1],
+        short_sequences_per_step=rows[2],
+        skipped_rows_per_step=rows[3],
+        skipped_loss_share=0.15,
+        long_every=long_every if in_turn else 1,
+    )
+    for kind in KINDS:
+        at = [settings.rows_at(kind, step) for step in range(steps)]
+        assert set(at) <= {0, settings.rows_of(kind)}
+        assert sum(at) == settings.rows_of(kind) * settings.steps_with(kind, steps)
+        expected = {"long": steps // long_every, "skipped": steps - steps // long_every}
+        if settings.rows_of(kind):
+            assert settings.steps_with(kind, steps) == (expected.get(kind, steps) if in_turn else steps)
+    for step in range(steps):
+        shares = [settings.loss_share(kind, step) for kind in KINDS]
+        assert math.fsum(shares) == pytest.approx(1.0)
+        assert all(settings.rows_at(kind, step) or share == 0 for kind, share in zip(KINDS, shares, strict=True))
+        assert not in_turn or bool(settings.rows_at("long", step)) == ((step + 1) % long_every == 0)
 
 
 def test_the_learning_rate_rises_linearly_and_falls_along_a_half_cosine() -> None:

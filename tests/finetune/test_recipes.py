@@ -9,7 +9,7 @@ from evaluation.models.source import ModelSource, resolve_model
 from finetune.config import KINDS, FinetuneSettings, RecipeName
 from finetune.errors import InvalidFinetuneSettings
 from finetune.recipes import settings_of
-from finetune.rows import check_rows, row_tokens, step_tokens
+from finetune.rows import check_rows, row_tokens, training_tokens
 from ropewalk.rope.config import RopeConfig
 
 LARGE: dict[str, object] = {"num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128_256}
@@ -32,7 +32,7 @@ def test_any_other_model_gets_rows_of_its_original_length_alone(tmp_path: Path, 
     kinds = [kind for kind in KINDS if settings.rows_of(kind)]
     assert kinds == ["short", "skipped"]
     assert {row_tokens(settings, kind, **lengths) for kind in kinds} == {8192}
-    assert settings.steps * step_tokens(settings, **lengths) == pytest.approx(1e9, rel=1e-3)
+    assert training_tokens(settings, settings.steps, **lengths) == pytest.approx(1e9, rel=1e-3)
     assert settings == settings_of({}, "one_gpu", _source(tmp_path, config), target_length=131_072)
 
 
@@ -66,6 +66,17 @@ def test_skipped_rows_beside_the_recipes_own_leave_half_to_short_ones(tmp_path: 
     assert settings.loss_share("long") / settings.loss_share("skipped") == pytest.approx(before.long_loss_share / 0.5)
     with pytest.raises(InvalidFinetuneSettings, match="must be below 1"):
         settings_of({"skipped_rows_per_step": 4, "skipped_loss_share": 0.9}, name, source, target_length=16_384)
+
+
+@pytest.mark.parametrize("name", ["pocket", "one_gpu", "paper", "published"])
+def test_long_and_skipped_rows_in_turn_need_no_shares_of_each_other(tmp_path: Path, name: RecipeName) -> None:
+    given = {"long_documents_per_step": 1, "skipped_rows_per_step": 4, "long_every": 4}
+    settings = settings_of(given, name, _source(tmp_path, LARGE), target_length=16_384)
+    alone = settings_of(
+        {"long_documents_per_step": 1, "skipped_rows_per_step": 0}, name, _source(tmp_path, LARGE), target_length=16_384
+    )
+    assert settings.loss_share("long", 3) == pytest.approx(alone.loss_share("long"))
+    assert settings.loss_share("skipped", 3) == settings.loss_share("long", 0) == 0
 
 
 def test_what_the_user_sets_comes_first_and_a_default_warm_up_fits(tmp_path: Path) -> None:

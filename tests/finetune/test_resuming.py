@@ -23,7 +23,7 @@ from tests.helpers.tiny_llama import ORIGINAL_LENGTH, TARGET_LENGTH
 
 SETTINGS = FinetuneSettings(
     steps=12, warmup_steps=1, long_documents_per_step=1, middle_sequences_per_step=1, checkpoint_every=4,
-    skipped_rows_per_step=2, skipped_tail_share=0.3, skipped_loss_share=0.15,
+    skipped_rows_per_step=2, skipped_tail_share=0.3, skipped_loss_share=0.15, long_every=2,
 )  # fmt: skip
 
 
@@ -57,12 +57,15 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
     assert [(p.step, p.began_at) for p in after] == [(step, 8) for step in range(9, 13)]
     losses = [[p.loss(kind) for kind in KINDS] for p in [*before, *after]]
     assert losses == [[p.loss(kind) for kind in KINDS] for p in whole]
-    assert None not in losses[0]
+    assert [loss is None for loss in losses[0]] == [kind == "long" for kind in KINDS]
+    assert [loss is None for loss in losses[1]] == [kind == "skipped" for kind in KINDS]
     assert after[0].seconds > before[-1].seconds
     assert dataclasses.replace(result, checkpoint=expected.checkpoint, seconds=expected.seconds) == expected
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 2e-3}, {"seed": 1}, {"steps": 13}, {"middle_loss_share": 0.2}])
+@pytest.mark.parametrize(
+    "change", [{"learning_rate": 2e-3}, {"seed": 1}, {"steps": 13}, {"middle_loss_share": 0.2}, {"long_every": 3}]
+)
 def test_another_trainings_state_is_refused(
     tiny_source: ModelSource,
     factor_file: FactorFile,

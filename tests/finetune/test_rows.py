@@ -21,7 +21,7 @@ from finetune.job import run_finetune
 from finetune.language_model import LanguageModelLoss
 from finetune.parallel import Ranks
 from finetune.results import TrainingProgress
-from finetune.rows import check_rows, row_tokens, step_tokens
+from finetune.rows import check_rows, row_tokens, training_tokens
 from finetune.token_store import TokenStore, open_token_store
 from ropewalk.factors.factor_file import FactorFile
 from tests.helpers.tiny_llama import ORIGINAL_LENGTH
@@ -227,7 +227,46 @@ def test_the_tokens_of_a_step_are_those_of_its_rows(make: Make) -> None:
     lengths = {"original_length": ORIGINAL_LENGTH, "target_length": TARGET}
     assert [row_tokens(settings, kind, **lengths) for kind in ("long", "short", "skipped")] == [TARGET, 128, 200]
     read = sum(batch.token_ids.size for batch in make(settings).batches(0, Ranks()))
-    assert read == step_tokens(settings, **lengths) == TARGET + 128 + 4 * 200
+    assert read == training_tokens(settings, 1, **lengths) == TARGET + 128 + 4 * 200
+
+
+def test_long_and_skipped_rows_in_turn_are_those_of_steps_that_have_one_kind(make: Make) -> None:
+    """No document is left out or seen twice for it, and the tokens are counted as they are read."""
+    settings = dataclasses.replace(SKIPPED, steps=12, long_documents_per_step=1, long_every=3)
+    lengths = {"original_length": ORIGINAL_LENGTH, "target_length": TARGET}
+    steps = [list(make(settings).batches(step, Ranks())) for step in range(12)]
+    assert [[batch.kind for batch in step] for step in steps[:3]] == [["short", "skipped"]] * 2 + [["long", "short"]]
+    for count in range(13):
+        read = sum(batch.token_ids.size for step in steps[:count] for batch in step)
+        assert read == training_tokens(settings, count, **lengths)
+    alone = {
+        "long": dataclasses.replace(SKIPPED, long_documents_per_step=1, skipped_rows_per_step=0),
+        "skipped": SKIPPED,
+    }
+    for kind, others in alone.items():
+        seen = [batch.token_ids for step in steps for batch in step if batch.kind == kind]
+        expected = [
+            batch.token_ids
+            for step in range(len(seen))
+            for batch in make(others).batches(step, Ranks())
+            if batch.kind == kind
+        ]
+        assert all(map(np.array_equal, seen, expected)), kind
+
+
+def test_a_training_of_kinds_in_turn_tells_the_losses_of_each(
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SKIPPED, steps=7, warmup_steps=1, long_documents_per_step=1, long_every=3)
+    seen: list[TrainingProgress] = []
+    result = run_finetune(tiny_source, factor_file, settings, tmp_path / "out", seen.append)
+    assert [one.loss_long is not None for one in seen] == [False, False, True, False, False, True, False]
+    assert (result.initial_loss_long, result.final_loss_long) == (seen[2].loss_long, seen[5].loss_long)
+    last = [one.loss_skipped for one in seen[4:] if one.loss_skipped is not None]
+    assert result.final_loss_skipped == pytest.approx(np.mean(last))
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| per step, one in 3, long factors | 1 documents" in card
+    assert "| per step, 2 in 3, long factors | 4 rows" in card
 
 
 def test_a_training_of_short_and_skipped_rows_alone_ends_in_a_checkpoint(

@@ -24,7 +24,8 @@ FULL = "full"
 class Arm:
     """One row of the table.
 
-    long_tokens: of a full step's, in skipped rows of `original_lengths` times L; full_rows: beside them.
+    long_tokens: of a full step's, in skipped rows of `original_lengths` times L; full_rows: beside them, or in every
+    `long_every`th step in their place.
     given: further settings. rank: 0 is what is to be shown, and run first.
     """
 
@@ -39,7 +40,8 @@ class Arm:
         """Of the training: everything but the rows is the same for all arms, where they do not say otherwise."""
         tokens = self.original_lengths * ORIGINAL_LENGTH
         skipped = round(self.long_tokens * FULL_ROWS * target_length / tokens)
-        share = {"long_loss_share": 0.25, "skipped_loss_share": 0.25} if skipped and self.full_rows else {}
+        together = skipped and self.full_rows and "long_every" not in self.given
+        share = {"long_loss_share": 0.25, "skipped_loss_share": 0.25} if together else {}
         fields: dict[str, Any] = {
             "steps": steps,
             "long_documents_per_step": self.full_rows,
@@ -63,6 +65,14 @@ def _skipped(label: str, long_tokens: float, rank: int = 1, *, original_lengths:
 _UNTRAINED = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_decay": 0.0}
 """The checkpoint as it would be exported, with the weights that it had."""
 
+
+def _in_turn(label: str, every: int, skipped: int, rank: int = 1, **given: object) -> Arm:
+    """A full row in every `every`th step, at 8L `skipped` EndPrompt-like rows in the others."""
+    tokens = skipped * ORIGINAL_LENGTH / (FULL_ROWS * 8 * ORIGINAL_LENGTH)
+    fields = {"skipped_tail_share": 1.0, "long_every": every, **given}
+    return Arm(label=label, full_rows=1, long_tokens=tokens, given=fields, rank=rank)
+
+
 _END_PROMPT: Mapping[str, Any] = {"skipped_tail_share": 1.0, "skipped_full_reach_share": 1.0}
 
 ARMS: tuple[Arm, ...] = (
@@ -81,6 +91,10 @@ ARMS: tuple[Arm, ...] = (
     _skipped("EndPrompt, half to L', 1/4", 1 / 4, skipped_tail_share=1.0),
     _skipped("EndPrompt 2L, half to L', 1/4", 1 / 4, original_lengths=2, skipped_tail_share=1.0),
     _skipped("EndPrompt, any reach, 1/4", 1 / 4, skipped_tail_share=1.0, skipped_full_reach_share=0.0),
+    _in_turn("1 full row in 3 steps, else EndPrompt, half to L'", 3, 2),
+    _in_turn("1 full row in 4 steps, else EndPrompt, half to L'", 4, 3),
+    _in_turn("1 full row in 6 steps, else EndPrompt, half to L'", 6, 5),
+    _in_turn("1 full row in 4 steps, else gaps anywhere", 4, 3, 2, skipped_tail_share=0.0),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),
     _skipped("1 gap, 1/4", 1 / 4, skipped_gaps=1),

@@ -12,7 +12,8 @@ import pytest
 from evaluation.architecture.reading import read_outline
 from evaluation.errors import EvaluationError
 from evaluation.models.source import resolve_model
-from finetune.rows import step_tokens
+from finetune.config import KINDS
+from finetune.rows import training_tokens
 from ropewalk.factors.factor_file import FactorFile, ModelIdentity
 from ropewalk.wire.plan import Plan, PlanRow
 from search_space.candidates.baselines import baseline
@@ -111,16 +112,22 @@ def test_operations_hours_and_money_follow_from_the_tokens() -> None:
     assert row(planned(spec), "search").price is None
 
 
-@pytest.mark.parametrize("recipe", ["pocket", "one_gpu", "paper", "published"])
-def test_the_tokens_of_a_training_are_those_of_its_rows(recipe: str) -> None:
-    spec = SearchSpec.model_validate({**SPEC, "finetune": {"recipe": recipe}})
+IN_TURN = {"recipe": "pocket", "long_documents_per_step": 1, "skipped_rows_per_step": 3, "long_every": 7}
+
+
+@pytest.mark.parametrize(
+    "options", [*({"recipe": name} for name in ("pocket", "one_gpu", "paper", "published")), IN_TURN]
+)
+def test_the_tokens_of_a_training_are_those_of_its_rows(options: dict[str, object]) -> None:
+    spec = SearchSpec.model_validate({**SPEC, "finetune": options})
     source = resolve_model("pocket")
     assert spec.finetune is not None
     settings = finetune_settings(spec.finetune, source, 512)
     training = row(plan_search(spec, Device.of(PlanOptions())), "training")
     assert training.bound == "exactly"
-    assert training.passes == settings.steps * settings.rows_per_step
-    assert training.tokens == settings.steps * step_tokens(settings, original_length=256, target_length=512)
+    rows = (settings.rows_at(kind, step) for kind in KINDS for step in range(settings.steps))
+    assert training.passes == sum(rows)
+    assert training.tokens == training_tokens(settings, settings.steps, original_length=256, target_length=512)
 
 
 def test_a_fine_tuning_job_is_planned_from_a_factor_file() -> None:

@@ -25,7 +25,7 @@ class Arm:
     """One row of the table.
 
     long_tokens: of a full step's, in skipped rows of `original_lengths` times L; full_rows: beside them, or in every
-    `long_every`th step in their place.
+    `long_every`th step in their place. short_tokens: of a short row, over L'.
     given: further settings. rank: 0 is what is to be shown, and run first.
     """
 
@@ -33,6 +33,7 @@ class Arm:
     full_rows: int = 0
     long_tokens: float = 0.0
     original_lengths: int = 1
+    short_tokens: float = 1.0
     given: Mapping[str, Any] = field(default_factory=dict)
     rank: int = 1
 
@@ -47,6 +48,7 @@ class Arm:
             "long_documents_per_step": self.full_rows,
             "skipped_rows_per_step": skipped,
             "skipped_tokens": tokens,
+            "short_tokens": round(self.short_tokens * target_length) if self.short_tokens < 1 else None,
             "rows_per_pass": 64 if device == "cuda" else 8,
             "seed": seed,
             "device": device,
@@ -66,11 +68,15 @@ _UNTRAINED = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_dec
 """The checkpoint as it would be exported, with the weights that it had."""
 
 
-def _in_turn(label: str, every: int, skipped: int, rank: int = 1, **given: object) -> Arm:
-    """A full row in every `every`th step, at 8L `skipped` EndPrompt-like rows in the others."""
-    tokens = skipped * ORIGINAL_LENGTH / (FULL_ROWS * 8 * ORIGINAL_LENGTH)
-    fields = {"skipped_tail_share": 1.0, "long_every": every, **given}
-    return Arm(label=label, full_rows=1, long_tokens=tokens, given=fields, rank=rank)
+def _in_turn(every: int, skipped: int, *, short_tokens: float = 1.0) -> Arm:
+    """A full row in every `every`th step, at 8L `skipped` EndPrompt-like rows in each of the others."""
+    return Arm(
+        label=f"1 full in {every} steps, else EndPrompt, half to L'" + ("; short rows / 2" if short_tokens < 1 else ""),
+        full_rows=1,
+        long_tokens=skipped / (FULL_ROWS * 8),
+        short_tokens=short_tokens,
+        given={"skipped_tail_share": 1.0, "long_every": every},
+    )
 
 
 _END_PROMPT: Mapping[str, Any] = {"skipped_tail_share": 1.0, "skipped_full_reach_share": 1.0}
@@ -91,10 +97,10 @@ ARMS: tuple[Arm, ...] = (
     _skipped("EndPrompt, half to L', 1/4", 1 / 4, skipped_tail_share=1.0),
     _skipped("EndPrompt 2L, half to L', 1/4", 1 / 4, original_lengths=2, skipped_tail_share=1.0),
     _skipped("EndPrompt, any reach, 1/4", 1 / 4, skipped_tail_share=1.0, skipped_full_reach_share=0.0),
-    _in_turn("1 full row in 3 steps, else EndPrompt, half to L'", 3, 2),
-    _in_turn("1 full row in 4 steps, else EndPrompt, half to L'", 4, 3),
-    _in_turn("1 full row in 6 steps, else EndPrompt, half to L'", 6, 5),
-    _in_turn("1 full row in 4 steps, else gaps anywhere", 4, 3, 2, skipped_tail_share=0.0),
+    _in_turn(2, 2, short_tokens=0.5),
+    _in_turn(3, 2),
+    _in_turn(4, 3),
+    _in_turn(6, 5),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),
     _skipped("1 gap, 1/4", 1 / 4, skipped_gaps=1),

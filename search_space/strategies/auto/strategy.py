@@ -87,7 +87,8 @@ class AutoStrategy:
         settings = self._settings
         trials = self.max_candidates + len(seed_baselines(self._context))
         # The leaders of each generation, always others, and the best formulas, up to the last document.
-        raced = settings.leaders * (settings.generations + 1) + settings.anchors
+        # For several workers steps are filled with whoever is left.
+        raced = settings.leaders * (settings.generations + 1) + settings.anchors if settings.width == 1 else trials
         most = min(trials * stage.start + raced * (stage.count - stage.start), trials * stage.count)
         return most + settings.generations * stage.start * settings.fresh_documents
 

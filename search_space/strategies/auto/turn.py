@@ -56,8 +56,8 @@ class Turn:
         if self._is_settling(leader) or not self._stage.batch:
             points = self._space.no_points()
         else:
-            points = self._points(surrogate, self._batch(self._race(ranked, leader, window)))
-        raced = self._raced(ranked, leader) if not len(points) else self._race(ranked, leader, window)
+            points = self._points(surrogate, self._batch(self._race(ranked[: self._settings.leaders], leader, window)))
+        raced = self._raced(ranked, leader, window if len(points) else (), new=len(points) * self._stage.start)
         step = self._with_candidates(points, raced, window)
         return self._last() if step.is_last else step
 
@@ -97,28 +97,37 @@ class Turn:
         most = max(len(one.scores) for one in alive)
         return next(one for one in alive if 2 * len(one.scores) >= most)
 
-    def _raced(self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate) -> Step:
-        """A race beside which nothing new is scored: documents are doubled until there are enough passes for all
-        workers, or no more documents."""
-        step = self._race(ranked, leader, ())
-        for times in range(2, self._stage.count.bit_length() + 1):
-            if step.document_passes >= self._settings.width:
+    def _raced(
+        self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...], *, new: int
+    ) -> Step:
+        """The race beside `new` passes of shapes that come in. Where they leave workers without whole rounds of passes,
+        documents are doubled again, up to the last one, and then more places get theirs, as far as a round goes."""
+        width, most, leaders = self._settings.width, self._stage.count.bit_length(), self._settings.leaders
+        wanted = filled(0, width) if width > 1 else 1
+        deeper = ((times, leaders) for times in range(2, most + 1))
+        wider = ((most, places) for places in range(leaders + 1, len(ranked) + 1))
+        step = self._race(ranked[:leaders], leader, window)
+        for times, places in (*deeper, *wider):
+            # No passes: the leaders have all documents, which is the end.
+            if not 0 < step.document_passes + new < wanted:
                 break
-            step = self._race(ranked, leader, (), times=times)
-        return step
+            step = self._race(ranked[:places], leader, window, times=times)
+        passes = step.document_passes + new
+        return without_last(step, passes % width) if passes > wanted > 1 else step
 
     def _race(
-        self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...], *, times: int = 1
+        self, places: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...], *, times: int = 1
     ) -> Step:
-        """Out goes whom the leader beats beyond chance; the first places and the best formulas get more documents.
+        """Out goes whom the leader beats beyond chance; the first `places` and the best formulas get more documents.
 
         A place that is out stays empty: its neighbours in the ranking are no better, or the surrogate would say so.
         """
         if not self._settings.race:
             return Step()
         rejected = self._rejected(leader)
-        places = [*ranked[: self._settings.leaders], *self._anchors()]
-        going_on = [leader, *(one for one in places if one is not leader)]
+        few = self._settings.leaders
+        in_order = (*places[:few], *self._anchors(), *places[few:])
+        going_on = [leader, *(one for one in in_order if one is not leader)]
         extensions = [
             self._stage.doubled(one, window if one is leader else (), times=times)
             for one in going_on
@@ -212,6 +221,17 @@ def distinct_baselines(scored: Sequence[ScoredCandidate]) -> list[ScoredCandidat
 def generator(context: StrategyContext, generation: int) -> np.random.Generator:
     """The randomness of a generation."""
     return np.random.default_rng(np.random.SeedSequence([context.seed, generation]))
+
+
+def without_last(step: Step, passes: int) -> Step:
+    """The step with so many passes fewer, those of the extensions that were wanted least."""
+    kept = step.extend
+    while kept and passes:
+        *others, last = kept
+        left = last.documents[: max(len(last.documents) - passes, 0)]
+        passes -= len(last.documents) - len(left)
+        kept = (*others, replace(last, documents=left)) if left else tuple(others)
+    return replace(step, extend=kept)
 
 
 def affordable(extensions: Iterable[Extension | None], remaining: RemainingBudget) -> tuple[Extension, ...]:

@@ -114,6 +114,21 @@ def test_steps_are_made_for_so_many_workers_with_as_many_shapes_in_all(width: in
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [8, 16, 64, 128])
+@pytest.mark.parametrize("min_gain", [0.0, 0.1, 1e9])
+def test_every_step_but_the_last_fills_whole_rounds_of_the_workers(width: int, min_gain: float) -> None:
+    """Those too that come after the last new shape, where leaders alone go on; and the bound stays one."""
+    strategy = make_strategy("auto", {"width": width, "min_gain": min_gain}, context(24))
+    passes = [step.document_passes for step in play(strategy, smooth).steps]
+    assert passes[-1] == 0
+    for count in passes[:-2]:
+        assert -count % width <= AutoSettings().first_documents, "by at most a new shape too short"
+        assert count + (-count % width) >= 2 * width
+    assert 0 < passes[-2] <= max(2 * width, 300)
+    assert sum(passes) <= strategy.max_document_passes
+
+
+@pytest.mark.slow
 def test_the_best_formulas_get_the_leaders_documents_and_stay() -> None:
     search = play(make_strategy("auto", {**SMALL, "anchors": 2, "min_gain": 0.0}, context()), smooth)
     on_all = [one for one in search.history if one.candidate.baseline_name is not None and len(one.scores) == 8]

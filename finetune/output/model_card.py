@@ -163,7 +163,7 @@ def _steps(kind: Kind, settings: FinetuneSettings) -> str:
     every = settings.long_every
     if every == 1 or kind not in ("long", "skipped"):
         return "step"
-    return f"step, one in {every}" if kind == "long" else f"step, {every - 1} in {every}"
+    return f"step, in one of {every}" if kind == "long" else f"step, in {every - 1} of {every}"
 
 
 def _losses(result: FinetuneResult) -> str:

@@ -265,8 +265,8 @@ def test_a_training_of_kinds_in_turn_tells_the_losses_of_each(
     last = [one.loss_skipped for one in seen[4:] if one.loss_skipped is not None]
     assert result.final_loss_skipped == pytest.approx(np.mean(last))
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "| per step, one in 3, long factors | 1 documents" in card
-    assert "| per step, 2 in 3, long factors | 4 rows" in card
+    assert "| per step, in one of 3, long factors | 1 documents" in card
+    assert "| per step, in 2 of 3, long factors | 4 rows" in card
 
 
 def test_a_training_of_short_and_skipped_rows_alone_ends_in_a_checkpoint(

@@ -68,14 +68,17 @@ _UNTRAINED = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_dec
 """The checkpoint as it would be exported, with the weights that it had."""
 
 
-def _in_turn(every: int, skipped: int, *, short_tokens: float = 1.0) -> Arm:
+def _in_turn(every: int, skipped: int, rank: int = 1, *, short_tokens: float = 1.0) -> Arm:
     """A full row in every `every`th step, at 8L `skipped` EndPrompt-like rows in each of the others."""
+    long_tokens = skipped / (FULL_ROWS * 8)
+    share = (1 / FULL_ROWS + (every - 1) * long_tokens) / every
     return Arm(
-        label=f"1 full in {every} steps, else EndPrompt, half to L'" + ("; short rows / 2" if short_tokens < 1 else ""),
+        label=f"1 full in {every} steps, else half to L', {share:.2f}" + (", short / 2" if short_tokens < 1 else ""),
         full_rows=1,
-        long_tokens=skipped / (FULL_ROWS * 8),
+        long_tokens=long_tokens,
         short_tokens=short_tokens,
         given={"skipped_tail_share": 1.0, "long_every": every},
+        rank=rank,
     )
 
 
@@ -97,9 +100,11 @@ ARMS: tuple[Arm, ...] = (
     _skipped("EndPrompt, half to L', 1/4", 1 / 4, skipped_tail_share=1.0),
     _skipped("EndPrompt 2L, half to L', 1/4", 1 / 4, original_lengths=2, skipped_tail_share=1.0),
     _skipped("EndPrompt, any reach, 1/4", 1 / 4, skipped_tail_share=1.0, skipped_full_reach_share=0.0),
+    _in_turn(2, 4, 0, short_tokens=0.5),
+    _in_turn(4, 3, 0),
     _in_turn(2, 2, short_tokens=0.5),
+    _in_turn(3, 5, short_tokens=0.5),
     _in_turn(3, 2),
-    _in_turn(4, 3),
     _in_turn(6, 5),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),

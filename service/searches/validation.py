@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evaluation.scores.score import DocumentScore, PairedDifference, paired_difference, summarise
 from search_space.candidates.candidate import ScoredCandidate
 from search_space.candidates.ledger import comparable
-from search_space.strategies.racing import is_rejected, is_worse
+from search_space.strategies.racing import is_worse
 
 FINALISTS = 8  # searched candidates that go to validation
 FIRST_ROUND = 8  # documents; each later round doubles them
@@ -76,22 +76,15 @@ class Outcome:
 def choose_finalists(history: Sequence[ScoredCandidate], *, at_most: int = FINALISTS) -> tuple[ScoredCandidate, ...]:
     """Every baseline that could be scored, raced out or not, and the best bred candidates by search NLL.
 
-    Where baselines were scored on skipped and on full documents, those that the best one does not beat on both
-    together.
+    Also where documents skipped: what these say of a baseline is no reason to leave the best one out of the comparison.
 
     A bred one must have been scored on at least half as many documents as any: the best mean of a few documents is
     mostly luck. Ties go to the earlier trial.
     """
     scored = [one for one in history if not one.failed]
     baselines = [one for one in scored if one.candidate.baseline_name is not None]
-    full = _unbeaten([one for one in baselines if len({score.skipped for score in one.scores}) == 2])
     bred = comparable([one for one in scored if one.candidate.baseline_name is None and not one.pruned])
-    return (*(full or baselines), *sorted(bred, key=lambda one: (one.nll, one.trial))[:at_most])
-
-
-def _unbeaten(baselines: Sequence[ScoredCandidate]) -> list[ScoredCandidate]:
-    best = min(baselines, key=lambda one: (one.nll, one.trial), default=None)
-    return [one for one in baselines if best is not None and not is_rejected(one, best, alpha=ALPHA)]
+    return (*baselines, *sorted(bred, key=lambda one: (one.nll, one.trial))[:at_most])
 
 
 def next_round(

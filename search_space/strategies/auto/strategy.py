@@ -6,7 +6,7 @@ where a Gaussian process expects the most. When it expects less than `min_gain`,
 leaders go on, up to all documents; then the search ends, and validation decides.
 
 Where there are position-skipped documents, all of that happens on them, and what is left goes on to full ones: the
-`promoted` first shapes, and the baselines that the best one does not beat. Whether the two kinds rank alike is measured
+`promoted` first shapes. Every baseline gets the first full ones. Whether the two kinds rank alike is measured
 in generation 1, on the baselines; when they do not, the search begins again on full documents. What each
 ingredient is worth is in `benchmarks/reports/`.
 """

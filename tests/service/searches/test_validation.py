@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.scores.score import DocumentScore
-from service.searches.validation import Entrant, Outcome, Round, most_passes, next_round, outcome
+from ropewalk.rope.config import RopeConfig
+from search_space.candidates.candidate import DocumentNats, ScoredCandidate
+from search_space.strategies.base import StrategyContext
+from search_space.strategies.seeds import seed_baselines
+from service.searches.validation import Entrant, Outcome, Round, choose_finalists, most_passes, next_round, outcome
 
 NOBODY: frozenset[int] = frozenset()
 
@@ -47,6 +51,27 @@ def play(
     found = outcome(field, scores, failed=NOBODY, seed=0)
     assert found is not None
     return rounds, found, passes
+
+
+@pytest.mark.parametrize("skipped", [0, 40])
+def test_every_baseline_is_a_finalist_whatever_skipped_documents_say_of_it(skipped: int) -> None:
+    """The one that is best on full documents may look hopeless on skipped ones."""
+    rope = RopeConfig(rope_theta=10_000.0, rotary_dim=32, original_max_position_embeddings=256)
+    context = StrategyContext(rope=rope, target_length=1024, seed=0, attention_factor=None)
+    history = [
+        ScoredCandidate(
+            trial=trial,
+            generation=0,
+            candidate=candidate,
+            nll=0.1 + trial,
+            scores=tuple(
+                DocumentNats(index=index, nats=7 * (0.1 + trial + index / 100), tokens=7, skipped=index >= 4)
+                for index in range(4 + skipped)
+            ),
+        )
+        for trial, candidate in enumerate(seed_baselines(context))
+    ]
+    assert choose_finalists(history) == tuple(history)
 
 
 def test_a_clear_winner_is_found_early() -> None:

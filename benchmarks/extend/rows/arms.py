@@ -68,13 +68,14 @@ _UNTRAINED = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_dec
 """The checkpoint as it would be exported, with the weights that it had."""
 
 
-def _in_turn(every: int, skipped: int, rank: int = 1, *, short_tokens: float = 1.0) -> Arm:
-    """A full row in every `every`th step, at 8L `skipped` EndPrompt-like rows in each of the others."""
+def _in_turn(every: int, skipped: int, rank: int = 1, *, full_rows: int = 1, short_tokens: float = 1.0) -> Arm:
+    """Full rows in every `every`th step, at 8L `skipped` EndPrompt-like rows in each of the others."""
     long_tokens = skipped / (FULL_ROWS * 8)
-    share = (1 / FULL_ROWS + (every - 1) * long_tokens) / every
+    share = (full_rows / FULL_ROWS + (every - 1) * long_tokens) / every
+    short = ", short / 2" if short_tokens < 1 else ""
     return Arm(
-        label=f"1 full in {every} steps, else half to L', {share:.2f}" + (", short / 2" if short_tokens < 1 else ""),
-        full_rows=1,
+        label=f"{full_rows} full in {every} steps, else half to L', {share:.2f}{short}",
+        full_rows=full_rows,
         long_tokens=long_tokens,
         short_tokens=short_tokens,
         given={"skipped_tail_share": 1.0, "long_every": every},
@@ -106,6 +107,7 @@ ARMS: tuple[Arm, ...] = (
     _in_turn(3, 5, short_tokens=0.5),
     _in_turn(3, 2),
     _in_turn(6, 5),
+    _in_turn(2, 24, full_rows=FULL_ROWS),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),
     _skipped("1 gap, 1/4", 1 / 4, skipped_gaps=1),

@@ -26,6 +26,11 @@ PASSES = 1000
 """Of a search: what the rows count, because a search's own number depends on its strategy and its scores."""
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "one_gpu": {"recipe": "one_gpu"},
+    "one_gpu, long_documents_per_step=8, long_every=4": {
+        "recipe": "one_gpu",
+        "long_documents_per_step": 8,
+        "long_every": 4,
+    },
     "one_gpu, lora_rank=16": {"recipe": "one_gpu", "lora_rank": 16},
     "paper": {"recipe": "paper"},
 }

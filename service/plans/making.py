@@ -28,9 +28,11 @@ from service.specs.search import SearchSpec
 from storage.jobs.store import JobStore
 
 _RANKS = (2, 4, 8, 16)
-_RACED = 1 / 3
-"""Of its bound that a race is expected to take. Measured on the pocket model only: 916 to 1,006 of 2,860 passes, search
-and validation together (benchmarks/reports/2026-11-22-search.md); scores decide, so another model may take more."""
+_RACED = 0.4
+"""Of its bound that a race is expected to take. On four pocket models searches took .27 to .61 of it, .34 on the shipped
+one and .46 on the others (benchmarks/reports/2026-11-27-search.md); scores decide, so another model may take more."""
+_VALIDATED = 0.25
+"""The same of validation's bound: .11 to .45, .23 on average."""
 
 
 def plan_search(spec: SearchSpec, device: Device) -> Plan:
@@ -96,7 +98,8 @@ def _search_works(spec: SearchSpec, model: PlannedModel) -> Iterator[Work]:
     finalists = baselines + min(FINALISTS, strategy.max_candidates)
     held_out = most_passes(finalists, baselines, spec.objective.validation_documents)
     # Validation drops finalists by their scores, whatever the strategy, but none before the first round.
-    likely_held_out = max(round(_RACED * held_out), finalists * min(FIRST_ROUND, spec.objective.validation_documents))
+    first_round = finalists * min(FIRST_ROUND, spec.objective.validation_documents)
+    likely_held_out = max(round(_VALIDATED * held_out), first_round)
     races = _races(strategy)
     searched = _raced(spec, model, most) if races else most
     bound: Bound = "at most" if races or spec.budget.patience is not None else "exactly"

@@ -32,7 +32,7 @@ _RACED = 0.4
 """Of its bound that a race is expected to take. On four pocket models they took .27 to .61 of it, .34 on the shipped
 one and .46 on the others (benchmarks/reports/2026-11-27-search.md); scores decide, so another model may take more."""
 _VALIDATED = 0.25
-"""The same of validation's bound: .11 to .45, .23 on average."""
+"""The same of validation's bound: .09 to .45, .22 on average."""
 
 
 def plan_search(spec: SearchSpec, device: Device) -> Plan:

@@ -60,10 +60,14 @@ def claim(
 
 
 def _outage_of(row: JobRow, lease_seconds: float, outages: Outages) -> Outage | None:
-    """The outage in which the lease of before expired, or soon after: its owner may have dropped the job meanwhile."""
+    """The outage in which the lease of before expired, or soon after: its owner may have dropped the job meanwhile.
+
+    Two leases behind its end at most: a renewal that waited for the database goes through when it is back, a moment
+    behind the first sign of it, for a job that its owner has dropped already.
+    """
     if row.lease_expires_at is None:
         return None
-    return outages.around((row.db_now - row.lease_expires_at).total_seconds(), grace=lease_seconds)
+    return outages.around((row.db_now - row.lease_expires_at).total_seconds(), grace=2 * lease_seconds)
 
 
 def put_back(connection: sa.Connection, lease: Lease, why: Condition, failures: int, retry_in: float | None) -> JobRow:

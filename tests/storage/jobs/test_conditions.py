@@ -133,14 +133,15 @@ def test_the_database_refuses_a_time_to_retry_on_a_job_in_hands(database: Databa
 # -- a lease that ran out because nobody could renew it ----------------------------------------------------------------
 
 
-def outage(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database was away until now, for longer than anybody's patience."""
-    behind = 12.0
+def outage(database: Database, monkeypatch: pytest.MonkeyPatch, *, ended: float = 0.0) -> None:
+    """The database was away until `ended` seconds ago, for longer than anybody's patience."""
+    behind = ended + 12.0
     outages = Outages(clock=lambda: time.monotonic() - behind)
     outages.failed(DatabaseUnreachable("it is gone"))
-    behind = 0.0
+    behind = ended
     outages.failed(DatabaseUnreachable("it is gone"))
     outages.worked()
+    behind = 0.0
     monkeypatch.setattr(database, "outages", outages)
 
 
@@ -160,6 +161,23 @@ def test_a_lease_that_ran_out_in_an_outage_is_nobodys_loss(
     assert conditions["DatabaseReachable"].message == "the database was away for 12 s: it is gone"
     told = json.loads(last_event(store, lease.job_id, "condition.changed").data_json)
     assert (told["condition"], told["reason"]) == ("DatabaseReachable", "Reconnected")
+
+
+@pytest.mark.parametrize(("ended", "losses"), [(15.0, 0), (25.0, 1)])
+def test_a_renewal_at_the_end_of_an_outage_for_a_job_that_was_dropped_is_nobodys_loss_either(
+    ended: float,
+    losses: int,
+    database: Database,
+    store: JobStore,
+    claimed_job: ClaimedJob,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It makes a lease that runs out a whole lease behind the end, and a moment."""
+    lease = claimed_job(S.searching, owner="a")
+    expire_lease(database, lease.job_id)
+    outage(database, monkeypatch, ended=ended)
+    assert store.claim("a", 10) is not None
+    assert read_statistics(database).lease_losses == losses
 
 
 def test_a_lease_that_outlives_an_outage_tells_of_it(

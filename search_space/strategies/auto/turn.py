@@ -53,11 +53,14 @@ class Turn:
         surrogate = self._surrogate()
         ranked = self._ranked(surrogate)
         leader = self._leader(ranked)
+        out = self._rejected(leader) if self._settings.race else set()
         if self._is_settling(leader) or not self._stage.batch:
             points = self._space.no_points()
         else:
-            points = self._points(surrogate, self._batch(self._race(ranked[: self._settings.leaders], leader, window)))
-        raced = self._raced(ranked, leader, window if len(points) else (), new=len(points) * self._stage.start)
+            points = self._points(
+                surrogate, self._batch(self._race(ranked[: self._settings.leaders], leader, out, window))
+            )
+        raced = self._raced(ranked, leader, out, window if len(points) else (), new=len(points) * self._stage.start)
         step = self._with_candidates(points, raced, window)
         return self._last() if step.is_last else step
 
@@ -98,7 +101,13 @@ class Turn:
         return next(one for one in alive if 2 * len(one.scores) >= most)
 
     def _raced(
-        self, ranked: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...], *, new: int
+        self,
+        ranked: Sequence[ScoredCandidate],
+        leader: ScoredCandidate,
+        out: set[int],
+        window: tuple[int, ...],
+        *,
+        new: int,
     ) -> Step:
         """The race beside `new` passes of shapes that come in. Where they leave workers without whole rounds of passes,
         documents are doubled again, up to the last one, and then more places get theirs, as far as a round goes."""
@@ -106,34 +115,39 @@ class Turn:
         wanted = filled(0, width) if width > 1 else 1
         deeper = ((times, leaders) for times in range(2, most + 1))
         wider = ((most, places) for places in range(leaders + 1, len(ranked) + 1))
-        step = self._race(ranked[:leaders], leader, window)
+        step = self._race(ranked[:leaders], leader, out, window)
         for times, places in (*deeper, *wider):
             # No passes: the leaders have all documents, which is the end.
             if not 0 < step.document_passes + new < wanted:
                 break
-            step = self._race(ranked[:places], leader, window, times=times)
+            step = self._race(ranked[:places], leader, out, window, times=times)
         passes = step.document_passes + new
         return without_last(step, passes % width) if passes > wanted > 1 else step
 
     def _race(
-        self, places: Sequence[ScoredCandidate], leader: ScoredCandidate, window: tuple[int, ...], *, times: int = 1
+        self,
+        places: Sequence[ScoredCandidate],
+        leader: ScoredCandidate,
+        out: set[int],
+        window: tuple[int, ...],
+        *,
+        times: int = 1,
     ) -> Step:
-        """Out goes whom the leader beats beyond chance; the first `places` and the best formulas get more documents.
+        """Whom the leader beats beyond chance is `out`; the first `places` and the best formulas get more documents.
 
         A place that is out stays empty: its neighbours in the ranking are no better, or the surrogate would say so.
         """
         if not self._settings.race:
             return Step()
-        rejected = self._rejected(leader)
         few = self._settings.leaders
         in_order = (*places[:few], *self._anchors(), *places[few:])
         going_on = [leader, *(one for one in in_order if one is not leader)]
         extensions = [
             self._stage.doubled(one, window if one is leader else (), times=times)
             for one in going_on
-            if not one.pruned and one.trial not in rejected
+            if not one.pruned and one.trial not in out
         ]
-        return Step(extend=affordable(extensions, self._remaining), prune=tuple(sorted(rejected)), keep_open=True)
+        return Step(extend=affordable(extensions, self._remaining), prune=tuple(sorted(out)), keep_open=True)
 
     def _rejected(self, leader: ScoredCandidate) -> set[int]:
         kept = {one.trial for one in self._anchors()}

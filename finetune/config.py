@@ -235,9 +235,13 @@ class FinetuneSettings:
         without = before - with_long if self.long_every > 1 else before
         return {"long": with_long, "skipped": without}.get(kind, before)
 
+    def rows_before(self, kind: Kind, step: int) -> int:
+        """Rows of this kind in all steps before `step`."""
+        return self.rows_of(kind) * self.steps_with(kind, step)
+
     def rows_at(self, kind: Kind, step: int) -> int:
         """Rows of this kind in `step`, counted from 0."""
-        return self.rows_of(kind) * (self.steps_with(kind, step + 1) - self.steps_with(kind, step))
+        return self.rows_before(kind, step + 1) - self.rows_before(kind, step)
 
     @property
     def rows_per_step(self) -> int:

@@ -119,7 +119,7 @@ class TrainingData:
         before = 0
         for kind in KINDS:
             rows = self._settings.rows_at(kind, step)
-            earlier = self._settings.rows_of(kind) * self._settings.steps_with(kind, step)
+            earlier = self._settings.rows_before(kind, step)
             mine = [row for row in range(rows) if (before + row) % ranks.world == ranks.rank]
             before += rows
             for start in range(0, len(mine), self._settings.rows_per_pass):

@@ -51,7 +51,7 @@ def demands(settings: FinetuneSettings, *, original_length: int, target_length: 
 
 
 def _demand(settings: FinetuneSettings, kind: Kind, shortest: int, tokens: int) -> Demand:
-    rows = settings.steps_with(kind, settings.steps) * settings.rows_of(kind)
+    rows = settings.rows_before(kind, settings.steps)
     asked = math.ceil(rows * tokens * (1.0 - settings.needle_fraction))
     needed = max(shortest, math.ceil(asked / settings.text_repeats))
     return Demand(kind=kind, shortest=shortest, asked=asked, needed=needed)

@@ -36,8 +36,7 @@ def row_tokens(settings: FinetuneSettings, kind: Kind, *, original_length: int, 
 def training_tokens(settings: FinetuneSettings, steps: int, *, original_length: int, target_length: int) -> int:
     """Tokens of all rows of the first `steps` steps, over all workers, padding included."""
     return sum(
-        settings.steps_with(kind, steps)
-        * settings.rows_of(kind)
+        settings.rows_before(kind, steps)
         * row_tokens(settings, kind, original_length=original_length, target_length=target_length)
         for kind in KINDS
     )

@@ -23,7 +23,7 @@ def training_work(model: PlannedModel, settings: FinetuneSettings, target_length
     flops, passes, tokens, longest = 0.0, 0, 0, 0
     checkpointing = _checkpoints(model, settings, target_length)
     for kind in KINDS:
-        rows = settings.steps_with(kind, settings.steps) * settings.rows_of(kind)
+        rows = settings.rows_before(kind, settings.steps)
         if rows:
             length = _row_tokens(model, settings, kind, target_length)
             # Recomputing what was not kept is one forward pass more.

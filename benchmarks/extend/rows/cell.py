@@ -100,8 +100,7 @@ def run_cell(cell: Cell, store: Path, device: str, amounts: Amounts) -> Outcome:
 
 def _long_tokens(settings: FinetuneSettings, target_length: int) -> int:
     return sum(
-        settings.steps_with(kind, settings.steps)
-        * settings.rows_of(kind)
+        settings.rows_before(kind, settings.steps)
         * row_tokens(settings, kind, original_length=ORIGINAL_LENGTH, target_length=target_length)
         for kind in ("long", "middle", "skipped")
     )

@@ -35,11 +35,16 @@ ORIGINAL_LENGTH = 256
 _MIB = 2**20
 _STEPS = {"steps": 2, "warmup_steps": 1, "threads": None}
 _SKIPPED = {"long_documents_per_step": 0, "skipped_rows_per_step": 4, "short_tokens": ORIGINAL_LENGTH}
+_LEAN = {**_SKIPPED, "rows_per_pass": 1, "gradient_checkpointing": "on"}
 CASES: Mapping[str, Mapping[str, Any]] = {
     "a row of L'": {"long_documents_per_step": 1, "gradient_checkpointing": "off"},
     "a row of L', recomputed": {"long_documents_per_step": 1, "gradient_checkpointing": "on"},
     "skipped rows, one a pass": {**_SKIPPED, "rows_per_pass": 1, "gradient_checkpointing": "off"},
     "skipped rows, four a pass": {**_SKIPPED, "rows_per_pass": 4, "gradient_checkpointing": "off"},
+    "skipped rows, Adafactor": {**_LEAN, "optimizer": "adafactor"},
+    "skipped rows, bfloat16": {**_LEAN, "dtype": "bfloat16", "gradient_checkpointing": "off"},
+    "skipped rows, bfloat16, recomputed": {**_LEAN, "dtype": "bfloat16"},
+    "skipped rows, bfloat16, recomputed, Adafactor": {**_LEAN, "dtype": "bfloat16", "optimizer": "adafactor"},
 }
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from evaluation.documents.skipping import MOST_GAPS
 from finetune.errors import InvalidFinetuneSettings
+from finetune.optimizers import OPTIMIZERS, OptimizerName
 from ropewalk.reading.annotations import Range
 from ropewalk.reading.reader import Unreadable, check
 
@@ -41,7 +42,7 @@ class FinetuneSettings:
     """Optimiser steps. Each one sees every kind of row, where `long_every` does not set some apart."""
 
     learning_rate: Annotated[float, Range(above=0, most=1)] = 1e-3
-    """Peak rate of AdamW."""
+    """Peak rate of the optimiser."""
 
     warmup_steps: Annotated[int, Range(0, 1_000_000)] = 5
     """Steps of linear rise to the peak rate, at most `steps`; a half cosine falls from there."""
@@ -132,6 +133,9 @@ class FinetuneSettings:
     """What the forward pass computes in. Weights and optimiser stay float32; "auto" takes bfloat16 on CUDA devices
     that have it."""
 
+    optimizer: OptimizerName = "adamw"
+    """"adafactor" keeps next to nothing beside the weights, where AdamW keeps two numbers of each."""
+
     gradient_checkpointing: GradientCheckpointing = "auto"
     """Recompute activations in the backward pass; "auto" does when they would take more than `finetune.memory` says."""
 
@@ -210,6 +214,11 @@ class FinetuneSettings:
         if self.lora_rank:
             raise InvalidFinetuneSettings(
                 f"sharding must be none when adapters are trained, but got sharding='fsdp', lora_rank={self.lora_rank}"
+            )
+        if not OPTIMIZERS[self.optimizer].shards:
+            raise InvalidFinetuneSettings(
+                "sharding must be none with an optimiser that does not follow shards, but got "
+                f"sharding='fsdp', optimizer={self.optimizer!r}"
             )
         for kind in KINDS:
             if self.rows_of(kind) % self.workers:  # every worker must take part in every forward pass

@@ -20,6 +20,7 @@ from finetune.data import TrainingData
 from finetune.errors import InvalidFinetuneSettings, ModelNotTrainable
 from finetune.language_model import LanguageModelLoss, load_model
 from finetune.memory import ModelSize, available_bytes, check_memory, estimate, use_checkpointing
+from finetune.optimizers import make_optimizer
 from finetune.output.checkpoint import check_output, check_output_config, write_checkpoint
 from finetune.output.fitting import check_fits
 from finetune.output.model_card import model_card
@@ -28,7 +29,7 @@ from finetune.results import FinetuneResult, TrainingProgress
 from finetune.rotary import RotarySwitch
 from finetune.rows import training_tokens
 from finetune.token_store import open_token_store
-from finetune.training import Trainee, make_optimizer, train
+from finetune.training import Trainee, train
 from finetune.training_state import Losses, Resumed, recipe_sha256, restore_state, save_state
 from finetune.worker_task import States
 from ropewalk.factors.exports.hf import switch_length
@@ -145,7 +146,9 @@ def _trainee(
         loss.to(device=device)
         yield Trainee(
             loss=loss,
-            optimizer=make_optimizer(loss, settings),
+            optimizer=make_optimizer(
+                settings.optimizer, loss, rate=settings.learning_rate, weight_decay=settings.weight_decay
+            ),
             switch=switch,
             data=data,
             settings=settings,

@@ -53,6 +53,11 @@ class LanguageModelLoss(nn.Module):
         return tuple(layers)
 
     @property
+    def recomputes(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+        return bool(self.model.is_gradient_checkpointing)
+
+    @property
     def attention_heads(self) -> int:
         """Those whose matrix of T x T numbers is in memory at once, in each layer; 0 for a fused kernel."""
         text = self.model.config.get_text_config(decoder=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.config import KINDS, FinetuneSettings
 from finetune.errors import NotEnoughMemory
+from finetune.optimizers import OPTIMIZERS
 from finetune.rows import row_tokens
 
 if TYPE_CHECKING:  # whoever plans a training need not wait for them
@@ -45,7 +46,8 @@ class MemoryEstimate:
     activations: int
     logits: int
     casts: int = 0
-    """Weights once more, in the shorter type that a pass computes in."""
+    """Weights once more, in the shorter type that a pass computes in: all of them, or where weights are sharded or
+    activations recomputed, those of a layer or of the head."""
 
     @property
     def total(self) -> int:
@@ -88,6 +90,10 @@ class ModelSize:
         gated = _GATED_NUMBERS * (self.intermediate or _USUAL_INTERMEDIATE * self.hidden)
         return _NORM_NUMBERS * self.hidden * _FLOAT32_BYTES + (linear + gated) * number_bytes
 
+    def cast_numbers(self, *, by_layer: bool) -> int:
+        """Trained weights that are held twice at once; `by_layer`: those of a layer, or of the head."""
+        return max(self.trained // self.layers, self.vocabulary * self.hidden) if by_layer else self.trained
+
     def weight_bytes(self, number_bytes: int) -> int:
         """Float32, but for the matrices that adapters freeze (`finetune.adapters.hold_frozen`)."""
         frozen = self.weights - self.trained
@@ -110,8 +116,8 @@ def estimate(
     number_bytes: int,
     checkpointing: bool,
 ) -> MemoryEstimate:
-    """What one worker will hold: weights and gradients in float32, AdamW's two moments, one pass's activations, and
-    those of a layer once more while its gradients are computed.
+    """What one worker will hold: weights and gradients in float32, what the optimiser keeps, one pass's activations,
+    and those of a layer once more while its gradients are computed.
 
     number_bytes: of one number in the forward pass.
     """
@@ -129,12 +135,14 @@ def estimate(
     return MemoryEstimate(
         weights=size.weight_bytes(number_bytes) // shards,
         gradients=size.trained * _FLOAT32_BYTES // shards,
-        optimizer=2 * size.trained * _FLOAT32_BYTES // shards,
+        optimizer=OPTIMIZERS[settings.optimizer].numbers * size.trained * _FLOAT32_BYTES // shards,
         activations=(matrices + layer if checkpointing else size.layers * (matrices + layer))
         + (size.layers * between if checkpointing else 0)
         + layer,
         logits=3 * _FLOAT32_BYTES * min(CHUNK_ELEMENTS, tokens * size.vocabulary),
-        casts=size.trained * number_bytes // (size.layers if shards > 1 else 1) if number_bytes < _FLOAT32_BYTES else 0,
+        casts=size.cast_numbers(by_layer=checkpointing or shards > 1) * number_bytes
+        if number_bytes < _FLOAT32_BYTES
+        else 0,
     )
 
 
@@ -173,7 +181,7 @@ def check_memory(needed: MemoryEstimate, *, available: int | None, target_length
     raise NotEnoughMemory(
         f"training at target_length={target_length} must fit the free memory of a device, {available / GIB:.1f} GiB, "
         f"but takes about {needed.total / GIB:.1f} GiB ({parts}): fewer rows_per_pass, gradient_checkpointing, "
-        "lora_rank, or sharding over more workers take less"
+        "optimizer='adafactor', lora_rank, or sharding over more workers take less"
     )
 
 

@@ -16,11 +16,10 @@ from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.data import MicroBatch, TrainingData
 from finetune.errors import TrainingDiverged, TrainingStopped
 from finetune.language_model import LanguageModelLoss
+from finetune.optimizers import set_rate
 from finetune.parallel import Ranks, sum_gradients, sum_over_ranks
 from finetune.results import TrainingProgress
 from finetune.rotary import RotarySwitch
-
-_BETAS = (0.9, 0.95)  # AdamW's, as language models are usually trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +27,7 @@ class Trainee:
     """What one worker trains with."""
 
     loss: LanguageModelLoss
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     switch: RotarySwitch
     data: TrainingData
     settings: FinetuneSettings
@@ -48,16 +47,6 @@ class Trainee:
         return self.loss.model.device
 
 
-def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.AdamW:
-    """AdamW over all weights that are trained; vectors (norms, biases) are not decayed."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=_BETAS)
-
-
 def train(
     trainee: Trainee, should_stop: Callable[[], bool], *, first_step: int = 0, seconds: float = 0.0
 ) -> Iterator[TrainingProgress]:
@@ -71,8 +60,7 @@ def train(
     for step in range(first_step, settings.steps):
         if should_stop():
             raise TrainingStopped(f"training was asked to stop after {step} of {settings.steps} steps")
-        for group in trainee.optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(step)
+        set_rate(trainee.optimizer, settings.learning_rate_at(step))
         losses = _accumulate(trainee, step)
         if not trainee.sharded:
             sum_gradients(trainee.parameters, trainee.ranks)
@@ -114,13 +102,20 @@ def _sum_by_kind(trainee: Trainee, step: int, values: list[tuple[Kind, float]]) 
 def _backward(trainee: Trainee, batch: MicroBatch, factor: float) -> float:
     """Add the gradient of `factor` times one micro-batch's sum of w * nll; returns that sum."""
     with trainee.switch.window(batch.window):
-        with autocast(trainee.device, trainee.dtype):
+        with autocast(trainee.device, trainee.dtype, recomputes=trainee.loss.recomputes):
             loss = trainee.loss(batch)
         (loss * factor).backward()
     value: float = loss.item()
     return value
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
-    """Compute matrix products in `dtype`; nothing changes for float32."""
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+def autocast(
+    device: torch.device, dtype: torch.dtype, *, recomputes: bool = False
+) -> contextlib.AbstractContextManager[object]:
+    """Compute matrix products in `dtype`; nothing changes for float32.
+
+    Where activations are recomputed, casts of the weights are not kept from layer to layer either: they would be a
+    second copy of the model for one pass, and each is needed once.
+    """
+    enabled = dtype != torch.float32
+    return torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=not recomputes)

@@ -3,7 +3,7 @@
 A directory holds two files per worker that has something of its own (all of them when the model is sharded, else the
 first one), in safetensors and JSON, so that reading one runs no code:
 
-    rank-R.safetensors   weights that are trained, AdamW's two moments of each, random state
+    rank-R.safetensors   weights that are trained, what the optimiser keeps of each, random state
     rank-R.json          which training, the step, the losses so far, and size and sha256 of the other file
 """
 
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from evaluation.models.source import ModelSource, config_sha256, model_sha256
 from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.errors import CannotResume
+from finetune.optimizers import set_rate
 from finetune.parallel import local_part
 from finetune.results import TrainingProgress
 from finetune.training import Trainee
@@ -91,6 +92,8 @@ def recipe_sha256(source: ModelSource, file: FactorFile, settings: FinetuneSetti
         del given["short_tokens"]
     if settings.long_every == 1:
         del given["long_every"]
+    if settings.optimizer == "adamw":
+        del given["optimizer"]
     factors = {
         "short": file.short_factor.values,
         "long": file.long_factor.values,
@@ -153,7 +156,7 @@ def restore_state(directory: Path, trainee: Trainee, *, recipe: str) -> Resumed:
             f"but got workers={workers}"
         )
     saved = load_file(directory / f"rank-{rank}.safetensors")
-    _fill_optimizer(trainee)
+    _make_optimizer_state(trainee, saved)
     with torch.no_grad():
         for name, tensor in _tensors(trainee):
             tensor.copy_(saved[name])
@@ -223,14 +226,15 @@ def _tensors(trainee: Trainee) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"optimizer.{name}.{key}", local_part(value)
 
 
-def _fill_optimizer(trainee: Trainee) -> None:
-    """Give AdamW the state that it makes at its first step, to be written over."""
-    for parameter in trainee.parameters:
-        trainee.optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32),
-            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-        }
+def _make_optimizer_state(trainee: Trainee, saved: Mapping[str, torch.Tensor]) -> None:
+    """Have the optimiser make what it keeps of the weights that it has seen gradients of, to be written over: torch's
+    make it at their first step, which is one of rate zero here."""
+    for name, parameter in trainee.loss.named_parameters():
+        if any(key.startswith(f"optimizer.{name}.") for key in saved):
+            parameter.grad = torch.zeros_like(parameter)
+    set_rate(trainee.optimizer, 0.0)
+    trainee.optimizer.step()
+    trainee.optimizer.zero_grad(set_to_none=True)
 
 
 def _by_kind(value: Mapping[str, float]) -> dict[Kind, float]:

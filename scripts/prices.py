@@ -12,6 +12,7 @@ from typing import Any
 
 from evaluation.models.source import resolve_model
 from finetune.config import FinetuneSettings
+from finetune.optimizers import OPTIMIZERS
 from finetune.recipes import settings_of
 from scripts.imports import ROOT
 from scripts.tables import Table
@@ -26,6 +27,7 @@ PASSES = 1000
 """Of a search: what the rows count, because a search's own number depends on its strategy and its scores."""
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "one_gpu": {"recipe": "one_gpu"},
+    "one_gpu, optimizer=adafactor": {"recipe": "one_gpu", "optimizer": "adafactor"},
     "one_gpu, long_documents_per_step=8, long_every=4": {
         "recipe": "one_gpu",
         "long_documents_per_step": 8,
@@ -114,8 +116,9 @@ def _passes(model: PlannedModel, tokens: int, device: Device) -> Work:
 
 
 def _training(model: PlannedModel, given: Mapping[str, Any], count: int) -> Work:
-    """By the recipe; on several GPUs each has a share of the rows, and of the weights unless they are adapters."""
-    sharding = "none" if given.get("lora_rank") else "fsdp"
+    """By the recipe; on several GPUs each has a share of the rows, and of the weights where those can be dealt out."""
+    whole = given.get("lora_rank") or not OPTIMIZERS[given.get("optimizer", "adamw")].shards
+    sharding = "none" if whole else "fsdp"
     spread = {"workers": count, "sharding": sharding} if count > 1 else {}
     return training_work(model, _settings(model, {**given, **spread}), TARGET_LENGTH)
 

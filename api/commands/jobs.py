@@ -8,6 +8,7 @@ import typer
 from api.commands import common, live, spec_files
 from api.console import print_json, print_line
 from finetune.config import RecipeName
+from finetune.optimizers import OptimizerName
 from ropewalk.client.errors import BadInput
 
 SearchOption = Annotated[str | None, typer.Option("--search", help="Use the factors of this search.")]
@@ -33,6 +34,10 @@ def finetune(
     corpus: Annotated[str | None, typer.Option(help="Where training text comes from.")] = None,
     workers: Annotated[int | None, typer.Option(help="Training processes, one GPU each if there are any.")] = None,
     sharding: Annotated[str | None, typer.Option(help="none, or fsdp: for models larger than one GPU.")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help=f"{common.any_of(get_args(OptimizerName))}: adafactor where AdamW does not fit the memory."),
+    ] = None,
     lora_rank: Annotated[int | None, typer.Option(help="Train adapters of this rank only; see `merge`.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,
     label: common.LabelOptions = None,
@@ -55,6 +60,7 @@ def finetune(
         "settings.corpus": common.server_path(corpus),
         "settings.workers": workers,
         "settings.sharding": sharding,
+        "settings.optimizer": optimizer,
         "settings.lora_rank": lora_rank,
         "settings.seed": seed,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evaluation.models.source import ModelSource
 from finetune.config import KINDS, FinetuneSettings, Kind
+from finetune.optimizers import OPTIMIZERS
 from finetune.results import FinetuneResult
 from finetune.rows import row_tokens
 from ropewalk.factors.exports.hf import switch_length
@@ -32,7 +33,7 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")
 
 | training | |
 |---|---|
-| steps, learning rate | {steps}, {learning_rate:g} (AdamW, warm-up {warmup}, cosine) |
+| steps, learning rate | {steps}, {learning_rate:g} ({optimizer}, warm-up {warmup}, cosine) |
 {rows}
 | trained | {trained} |
 | tokens | {tokens:,} |
@@ -110,6 +111,7 @@ def model_card(source: ModelSource, file: FactorFile, settings: FinetuneSettings
         version=ROPEWALK_VERSION,
         steps=settings.steps,
         learning_rate=settings.learning_rate,
+        optimizer=OPTIMIZERS[settings.optimizer].title,
         warmup=settings.warmup_steps,
         rows=_rows(file, settings),
         trained=f"LoRA adapters of rank {settings.lora_rank}" if settings.lora_rank else "all weights",

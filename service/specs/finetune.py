@@ -4,7 +4,15 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from finetune.config import Dtype, FinetuneSettings, GradientCheckpointing, RecipeName, Sharding, SkippedPlaces
+from finetune.config import (
+    Dtype,
+    FinetuneSettings,
+    GradientCheckpointing,
+    RecipeName,
+    Sharding,
+    SkippedPlaces,
+)
+from finetune.optimizers import OptimizerName
 from ropewalk.reading.annotations import docs_of, slots_of
 from service.specs.base import CorpusName, JobId, Labels, ModelName, Spec, Tokens
 from service.specs.factors import GivenFactors
@@ -60,6 +68,7 @@ class FinetuneOptions(Spec):
     answer_weight: float | None = _setting("answer_weight")
     text_repeats: float | None = _setting("text_repeats")
     dtype: Dtype | None = _setting("dtype")
+    optimizer: OptimizerName | None = _setting("optimizer")
     gradient_checkpointing: GradientCheckpointing | None = _setting("gradient_checkpointing")
     workers: int | None = _setting("workers")
     sharding: Sharding | None = _setting("sharding")

@@ -51,6 +51,7 @@ def test_the_defaults_are_valid() -> None:
         ("gradient_checkpointing", True),
         ("workers", 0),
         ("sharding", "ddp"),
+        ("optimizer", "sgd"),
         ("checkpoint_every", 0),
         ("lora_rank", -1),
         ("lora_alpha", 0.0),
@@ -83,6 +84,7 @@ def test_warm_up_cannot_outlast_the_training() -> None:
         ({"workers": 5}, "rows of a step, 4, but got workers=5"),
         ({"workers": 2, "sharding": "fsdp"}, "the long rows of a step must be a multiple of workers, but got 3 rows"),
         ({"lora_rank": 4, "sharding": "fsdp"}, "lora_rank=4"),
+        ({"optimizer": "adafactor", "workers": 3, "sharding": "fsdp"}, "optimizer='adafactor'"),
         ({"middle_sequences_per_step": 1, "long_loss_share": 0.8}, "must be at most 1, but got long_loss_share=0.8"),
         ({"long_documents_per_step": 0}, "must have long or skipped rows, but got long_documents_per_step=0"),
         (

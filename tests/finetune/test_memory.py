@@ -1,11 +1,13 @@
 """The estimate of a training's memory against what autograd keeps and what parameters take."""
 
 import dataclasses
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, PreTrainedModel, Qwen3MoeConfig
 
 from evaluation.models.source import ModelSource
@@ -103,6 +105,33 @@ def test_recomputed_activations_are_one_layers_and_the_states_between() -> None:
     layer = ROWS * TOKENS * size.layer_bytes(4)
     assert _estimate(size, torch.float32, checkpointing=True).activations == states + 2 * layer
     assert _estimate(size, torch.float32).activations == 101 * layer
+
+
+def test_casts_of_the_weights_are_not_kept_where_activations_are_recomputed() -> None:
+    model = _model(hidden_size=128, intermediate_size=352)
+    loss, matrix = LanguageModelLoss(model), model.model.layers[0].mlp.up_proj.weight
+    casts: list[weakref.ref[torch.Tensor]] = []
+
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten._to_copy.default and args[0].shape == matrix.shape:
+                casts.append(weakref.ref(found.untyped_storage()))
+            return found
+
+    def alive(*, recomputes: bool) -> int:
+        casts.clear()
+        with autocast(model.device, torch.bfloat16, recomputes=recomputes), Watch():  # type: ignore[no-untyped-call]
+            loss(_batch())
+            return sum(cast() is not None for cast in casts)
+
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert loss.recomputes
+    assert alive(recomputes=False) > 0
+    assert alive(recomputes=True) == 0
+    size = ModelSize.of(model)
+    assert _estimate(size, torch.bfloat16, checkpointing=True).casts < size.trained
+    assert _estimate(size, torch.bfloat16).casts == 2 * size.trained
 
 
 @pytest.mark.parametrize(

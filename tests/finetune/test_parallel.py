@@ -11,21 +11,28 @@ from torch import distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from evaluation.models.source import ModelSource, resolve_model
-from finetune.config import KINDS, FinetuneSettings
+from finetune.config import KINDS, FinetuneSettings, Sharding
 from finetune.job import run_finetune
+from finetune.optimizers import OPTIMIZERS, OptimizerName
 from finetune.results import TrainingProgress
 from ropewalk.factors.factor_file import FactorFile
 from tests.helpers.kept_states import KeptStates, Killed
 
+Trained = tuple[dict[str, torch.Tensor], list[TrainingProgress]]
+"""Weights, and what was reported."""
 ALONE = FinetuneSettings(
     steps=4, warmup_steps=1, learning_rate=1e-4, long_documents_per_step=2, middle_sequences_per_step=2,
     short_sequences_per_step=2, skipped_rows_per_step=2, skipped_loss_share=0.15, long_every=2, rows_per_pass=1,
     checkpoint_every=2,
 )  # fmt: skip
+_SHARDINGS: dict[str, Sharding] = {"whole": "none", "sharded": "fsdp"}
 SETTINGS = {
-    "whole": dataclasses.replace(ALONE, workers=2),
-    "sharded": dataclasses.replace(ALONE, workers=2, sharding="fsdp"),
+    f"{how}, {optimizer}": dataclasses.replace(ALONE, workers=2, sharding=sharding, optimizer=optimizer)
+    for optimizer in OPTIMIZERS
+    for how, sharding in _SHARDINGS.items()
+    if how == "whole" or OPTIMIZERS[optimizer].shards
 }
+SHARDED = [name for name, settings in SETTINGS.items() if settings.sharding == "fsdp"]
 
 
 def _by_kind(seen: list[TrainingProgress]) -> list[list[float]]:
@@ -42,15 +49,18 @@ def _worker(rank: int, model: str, factors: str, directory: Path) -> None:
         run_finetune(source, file, settings, directory / name / str(rank), losses.append)
         if rank == 0:
             (directory / name / "losses").write_text(json.dumps(_by_kind(losses)))
+    for name in SHARDED:
+        _kill_and_resume(source, file, SETTINGS[name], directory / f"{name}, killed")
+    dist.destroy_process_group()
+
+
+def _kill_and_resume(source: ModelSource, file: FactorFile, settings: FinetuneSettings, directory: Path) -> None:
     states = directory / "states"
     try:
-        run_finetune(
-            source, file, SETTINGS["sharded"], directory / "dead", lambda _: None, states=KeptStates(states, dies_at=2)
-        )
+        run_finetune(source, file, settings, directory / "dead", lambda _: None, states=KeptStates(states, dies_at=2))
     except Killed:
         dist.barrier()
-    run_finetune(source, file, SETTINGS["sharded"], directory / "resumed", lambda _: None, states=KeptStates(states))
-    dist.destroy_process_group()
+    run_finetune(source, file, settings, directory / "resumed", lambda _: None, states=KeptStates(states))
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +74,22 @@ def trained(tiny_source: ModelSource, factor_file: FactorFile, tmp_path_factory:
 @pytest.fixture(scope="module")
 def alone(
     tiny_source: ModelSource, factor_file: FactorFile, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, torch.Tensor], list[TrainingProgress]]:
-    output = tmp_path_factory.mktemp("one") / "out"
+) -> dict[OptimizerName, Trained]:
+    return {
+        optimizer: _alone(tiny_source, factor_file, optimizer, tmp_path_factory.mktemp("one") / "out")
+        for optimizer in OPTIMIZERS
+    }
+
+
+def _alone(source: ModelSource, file: FactorFile, optimizer: OptimizerName, output: Path) -> Trained:
     seen: list[TrainingProgress] = []
-    run_finetune(tiny_source, factor_file, ALONE, output, seen.append)
+    run_finetune(source, file, dataclasses.replace(ALONE, optimizer=optimizer), output, seen.append)
     return load_file(output / "model.safetensors"), seen
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_two_workers_give_the_weights_of_one(
-    trained: Path, alone: tuple[dict[str, torch.Tensor], list[TrainingProgress]], name: str
-) -> None:
-    weights, progress = alone
+def test_two_workers_give_the_weights_of_one(trained: Path, alone: dict[OptimizerName, Trained], name: str) -> None:
+    weights, progress = alone[SETTINGS[name].optimizer]
     both = load_file(trained / name / "0" / "model.safetensors")
     assert both.keys() == weights.keys()
     for key, expected in weights.items():
@@ -87,13 +101,16 @@ def test_two_workers_give_the_weights_of_one(
     )
 
 
-def test_the_weights_did_move(tiny_source: ModelSource, trained: Path) -> None:
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_weights_did_move(tiny_source: ModelSource, trained: Path, name: str) -> None:
     before = load_file(tiny_source.path / "model.safetensors")
-    after = load_file(trained / "whole" / "0" / "model.safetensors")
+    after = load_file(trained / name / "0" / "model.safetensors")
     assert max((after[key] - before[key]).abs().max().item() for key in before) > 2e-4
 
 
-def test_a_sharded_training_is_resumed_bit_for_bit(trained: Path) -> None:
-    assert not (trained / "dead").exists()
-    expected = (trained / "sharded" / "0" / "model.safetensors").read_bytes()
-    assert (trained / "resumed" / "model.safetensors").read_bytes() == expected
+@pytest.mark.parametrize("name", SHARDED)
+def test_a_sharded_training_is_resumed_bit_for_bit(trained: Path, name: str) -> None:
+    killed = trained / f"{name}, killed"
+    assert not (killed / "dead").exists()
+    expected = (trained / name / "0" / "model.safetensors").read_bytes()
+    assert (killed / "resumed" / "model.safetensors").read_bytes() == expected

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ import torch
 from evaluation.documents.corpus import Corpus
 from evaluation.models.source import ModelSource, resolve_model
 from finetune import job
-from finetune.config import KINDS, FinetuneSettings
+from finetune.config import KINDS, Dtype, FinetuneSettings, GradientCheckpointing
 from finetune.errors import CannotResume, NotEnoughMemory
 from finetune.job import run_finetune
 from finetune.language_model import LanguageModelLoss, load_model
 from finetune.memory import GIB, MemoryEstimate, ModelSize, check_memory, estimate, use_checkpointing
+from finetune.optimizers import OPTIMIZERS, OptimizerName
 from finetune.results import TrainingProgress
 from finetune.training_state import newest_state
 from ropewalk.factors.factor_file import FactorFile
@@ -32,24 +34,29 @@ def interrupted(
     tiny_source: ModelSource, factor_file: FactorFile, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[TrainingProgress]]:
     """(states of a training that was killed after its second one, what it had reported)"""
-    directory = tmp_path_factory.mktemp("states")
+    return _interrupted(tiny_source, factor_file, SETTINGS, tmp_path_factory.mktemp("states"))
+
+
+def _interrupted(
+    source: ModelSource, file: FactorFile, settings: FinetuneSettings, directory: Path
+) -> tuple[Path, list[TrainingProgress]]:
     seen: list[TrainingProgress] = []
     with pytest.raises(Killed):
-        run_finetune(
-            tiny_source, factor_file, SETTINGS, directory / "out", seen.append, states=KeptStates(directory, dies_at=8)
-        )
+        run_finetune(source, file, settings, directory / "out", seen.append, states=KeptStates(directory, dies_at=8))
     return directory, seen
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
-    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, interrupted: tuple[Path, list[TrainingProgress]]
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, optimizer: OptimizerName
 ) -> None:
-    states, before = interrupted
+    settings = dataclasses.replace(SETTINGS, optimizer=optimizer)
+    states, before = _interrupted(tiny_source, factor_file, settings, tmp_path / "states")
     whole: list[TrainingProgress] = []
-    expected = run_finetune(tiny_source, factor_file, SETTINGS, tmp_path / "whole", whole.append)
+    expected = run_finetune(tiny_source, factor_file, settings, tmp_path / "whole", whole.append)
     after: list[TrainingProgress] = []
     result = run_finetune(
-        tiny_source, factor_file, SETTINGS, tmp_path / "resumed", after.append, states=KeptStates(states)
+        tiny_source, factor_file, settings, tmp_path / "resumed", after.append, states=KeptStates(states)
     )
     assert (tmp_path / "resumed" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
@@ -64,17 +71,25 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    "change", [{"learning_rate": 2e-3}, {"seed": 1}, {"steps": 13}, {"middle_loss_share": 0.2}, {"long_every": 3}]
+    "change",
+    [
+        {"learning_rate": 2e-3},
+        {"seed": 1},
+        {"steps": 13},
+        {"middle_loss_share": 0.2},
+        {"long_every": 3},
+        {"optimizer": "adafactor"},
+    ],
 )
 def test_another_trainings_state_is_refused(
     tiny_source: ModelSource,
     factor_file: FactorFile,
     tmp_path: Path,
     interrupted: tuple[Path, list[TrainingProgress]],
-    change: dict[str, int | float],
+    change: dict[str, Any],
 ) -> None:
     states, _ = interrupted
-    settings = dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]
+    settings = dataclasses.replace(SETTINGS, **change)
     with pytest.raises(CannotResume, match="its own model, tokenizer, corpus, factors and settings"):
         run_finetune(
             tiny_source, factor_file, settings, tmp_path / "out", lambda progress: None, states=KeptStates(states)
@@ -129,13 +144,14 @@ def test_a_state_that_is_not_whole_is_passed_over(
     assert newest_state([]) is None
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("setting", ["on", "off"])
 def test_gradient_checkpointing_changes_no_bit(
-    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, setting: str
+    tiny_source: ModelSource, factor_file: FactorFile, tmp_path: Path, setting: GradientCheckpointing, dtype: Dtype
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, steps=2, gradient_checkpointing=setting)  # type: ignore[arg-type]
+    settings = dataclasses.replace(SETTINGS, steps=2, gradient_checkpointing=setting, dtype=dtype)
     run_finetune(tiny_source, factor_file, settings, tmp_path / "out", lambda progress: None)
-    plain = dataclasses.replace(SETTINGS, steps=2)
+    plain = dataclasses.replace(SETTINGS, steps=2, dtype=dtype)
     run_finetune(tiny_source, factor_file, plain, tmp_path / "plain", lambda progress: None)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
         tmp_path / "plain" / "model.safetensors"

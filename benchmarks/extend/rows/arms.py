@@ -68,17 +68,29 @@ _UNTRAINED = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_dec
 """The checkpoint as it would be exported, with the weights that it had."""
 
 
-def _in_turn(every: int, skipped: int, rank: int = 1, *, full_rows: int = 1, short_tokens: float = 1.0) -> Arm:
-    """Full rows in every `every`th step, at 8L `skipped` EndPrompt-like rows in each of the others."""
+def _in_turn(
+    every: int,
+    skipped: int,
+    rank: int = 1,
+    *,
+    full_rows: int = 1,
+    original_lengths: int = 1,
+    short_tokens: float = 1.0,
+    optimizer: str = "adamw",
+) -> Arm:
+    """Full rows in every `every`th step, at 8L the tokens of `skipped` rows of L in EndPrompt-like ones in others."""
     long_tokens = skipped / (FULL_ROWS * 8)
     share = (full_rows / FULL_ROWS + (every - 1) * long_tokens) / every
     short = ", short / 2" if short_tokens < 1 else ""
+    other = "" if optimizer == "adamw" else f", {optimizer}"
+    tokens = "" if original_lengths == 1 else f" in {original_lengths}L"
     return Arm(
-        label=f"{full_rows} full in {every} steps, else half to L', {share:.2f}{short}",
+        label=f"{full_rows} full in {every} steps, else half to L'{tokens}, {share:.2f}{short}{other}",
+        original_lengths=original_lengths,
         full_rows=full_rows,
         long_tokens=long_tokens,
         short_tokens=short_tokens,
-        given={"skipped_tail_share": 1.0, "long_every": every},
+        given={"skipped_tail_share": 1.0, "long_every": every, "optimizer": optimizer},
         rank=rank,
     )
 
@@ -108,6 +120,10 @@ ARMS: tuple[Arm, ...] = (
     _in_turn(3, 2),
     _in_turn(6, 5),
     _in_turn(2, 24, full_rows=FULL_ROWS),
+    _in_turn(3, 1, full_rows=2, short_tokens=0.5),
+    _in_turn(2, 4, original_lengths=2, short_tokens=0.5),
+    _in_turn(2, 4, short_tokens=0.5, optimizer="adafactor"),
+    Arm(label="full, adafactor", full_rows=FULL_ROWS, given={"optimizer": "adafactor"}),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),
     _skipped("1 gap, 1/4", 1 / 4, skipped_gaps=1),

@@ -23,7 +23,6 @@ class ScoreStore:
     def __init__(self, path: Path, info: ScorerInfo) -> None:
         self._info = info
         self._fingerprint = info.fingerprint()
-        self._digests: dict[str, bytes] = {}
         self._file = _File(path)
         self.passes = 0
 
@@ -53,12 +52,10 @@ class ScoreStore:
         self._file.close()
 
     def _key(self, document: NeedleDocument, candidate: bytes) -> bytes:
-        if document.id not in self._digests:
-            self._digests[document.id] = document_digest(document)
         return score_key(
             model_sha256=self._info.model_sha256,
             scorer=self._fingerprint,
-            document=self._digests[document.id],
+            document=document_digest(document),
             candidate=candidate,
         )
 

@@ -52,3 +52,14 @@ def test_a_known_score_costs_no_pass(documents: tuple[NeedleDocument, ...], tmp_
     again = PocketScorer(tmp_path / "s")
     assert again.score(Scaling(factors, 1.0), documents[::-1]) == scores[::-1]
     assert (first.passes, again.passes) == (len(documents), 0)
+
+
+def test_documents_with_one_name_and_other_needles_have_their_own_scores(tmp_path: Path) -> None:
+    model = prepare_model("pocket", corpus=None, target_length=TARGET_LENGTH)
+    one, other = (
+        model.documents(split="search", length=TARGET_LENGTH, count=1, needles=needles, seed=3) for needles in (1, 3)
+    )
+    assert one[0].id == other[0].id
+    scorer = PocketScorer(tmp_path / "s")
+    found = [scorer.score(Scaling(RescaleFactors.identity(16), 1.0), documents)[0] for documents in (one, other)]
+    assert [score.tokens for score in found] == [one[0].answer_tokens, other[0].answer_tokens]

@@ -86,7 +86,7 @@ def training_notes(model: PlannedModel, options: FinetuneOptions, target_length:
     }
     yield from [shown[size] for size in sorted(shown)]  # of those that change as much, the first
     if not fitting:
-        yield "no recipe, sharding or adapters that are known here make the training fit"
+        yield "no recipe, optimiser, sharding or adapters that are known here make the training fit"
 
 
 def _memory_with(

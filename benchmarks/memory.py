@@ -41,6 +41,8 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "a row of L', recomputed": {"long_documents_per_step": 1, "gradient_checkpointing": "on"},
     "skipped rows, one a pass": {**_SKIPPED, "rows_per_pass": 1, "gradient_checkpointing": "off"},
     "skipped rows, four a pass": {**_SKIPPED, "rows_per_pass": 4, "gradient_checkpointing": "off"},
+    "skipped rows, recomputed": _LEAN,
+    "skipped rows, AdamW in 8 bits": {**_LEAN, "optimizer": "adamw_8bit"},
     "skipped rows, Adafactor": {**_LEAN, "optimizer": "adafactor"},
     "skipped rows, bfloat16": {**_LEAN, "dtype": "bfloat16", "gradient_checkpointing": "off"},
     "skipped rows, bfloat16, recomputed": {**_LEAN, "dtype": "bfloat16"},

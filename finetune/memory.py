@@ -135,7 +135,7 @@ def estimate(
     return MemoryEstimate(
         weights=size.weight_bytes(number_bytes) // shards,
         gradients=size.trained * _FLOAT32_BYTES // shards,
-        optimizer=OPTIMIZERS[settings.optimizer].numbers * size.trained * _FLOAT32_BYTES // shards,
+        optimizer=round(OPTIMIZERS[settings.optimizer].state_bytes * size.trained) // shards,
         activations=(matrices + layer if checkpointing else size.layers * (matrices + layer))
         + (size.layers * between if checkpointing else 0)
         + layer,
@@ -181,7 +181,7 @@ def check_memory(needed: MemoryEstimate, *, available: int | None, target_length
     raise NotEnoughMemory(
         f"training at target_length={target_length} must fit the free memory of a device, {available / GIB:.1f} GiB, "
         f"but takes about {needed.total / GIB:.1f} GiB ({parts}): fewer rows_per_pass, gradient_checkpointing, "
-        "optimizer='adafactor', lora_rank, or sharding over more workers take less"
+        "optimizer, lora_rank, or sharding over more workers take less"
     )
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
+
+from finetune.errors import InvalidFinetuneSettings
 
 if TYPE_CHECKING:  # whoever plans a training need not wait for it
     from torch import nn
     from torch.optim import Optimizer
 
-OptimizerName = Literal["adamw", "adafactor"]
+OptimizerName = Literal["adamw", "adamw_8bit", "adafactor"]
 
 _ADAMW_BETAS = (0.9, 0.95)  # as language models are usually trained
 # Adafactor multiplies its rate by what is larger, this or the root mean square of a matrix. At 1, which is above that
@@ -25,20 +29,34 @@ Groups = list[dict[str, Any]]
 class OptimizerRow:
     """One of them.
 
-    numbers: float32 ones that it keeps of each weight, beside what is the size of a vector.
+    state_bytes: what it keeps of each weight of a matrix, beside what is the size of a vector.
     shards: whether it follows weights that are dealt out to several workers.
+    library, extra: what it needs beside torch, and the extra of this package that installs it.
     """
 
     title: str
-    numbers: int
+    state_bytes: float
     shards: bool
     make: Callable[[Groups, float], Optimizer]
+    library: str | None = None
+    extra: str | None = None
 
 
 def _adamw(groups: Groups, rate: float) -> Optimizer:
     from torch.optim import AdamW
 
     return AdamW(groups, lr=rate, betas=_ADAMW_BETAS)
+
+
+def _adamw_8bit(groups: Groups, rate: float) -> Optimizer:
+    """Both moments in eight bits, with a float32 scale for each block of 256 (Dettmers et al. 2022, arXiv 2110.02861);
+    those of matrices with fewer than 4,096 weights, and of vectors, in float32."""
+    # It warns that kernels for products of 4-bit weights are missing.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from bitsandbytes import optim
+
+    optimizer: Optimizer = optim.AdamW8bit(groups, lr=rate, betas=_ADAMW_BETAS)  # type: ignore[attr-defined, no-untyped-call]
+    return optimizer
 
 
 def _adafactor(groups: Groups, rate: float) -> Optimizer:
@@ -51,13 +69,34 @@ def _adafactor(groups: Groups, rate: float) -> Optimizer:
 
 
 OPTIMIZERS: Mapping[OptimizerName, OptimizerRow] = {
-    "adamw": OptimizerRow(title="AdamW", numbers=2, shards=True, make=_adamw),
-    "adafactor": OptimizerRow(title="Adafactor", numbers=0, shards=False, make=_adafactor),
+    "adamw": OptimizerRow(title="AdamW", state_bytes=8, shards=True, make=_adamw),
+    "adamw_8bit": OptimizerRow(
+        title="AdamW with moments in 8 bits",
+        state_bytes=2 * (1 + 4 / 256),
+        shards=False,
+        make=_adamw_8bit,
+        library="bitsandbytes",
+        extra="8bit",
+    ),
+    "adafactor": OptimizerRow(title="Adafactor", state_bytes=0, shards=False, make=_adafactor),
 }
 
 
+def check_library(name: OptimizerName) -> None:
+    """Raise InvalidFinetuneSettings where an optimiser's library is not installed."""
+    row = OPTIMIZERS[name]
+    if row.library is not None and find_spec(row.library) is None:
+        raise InvalidFinetuneSettings(
+            f"this optimiser needs the library {row.library} (extra {row.extra}), but got optimizer={name!r} without it"
+        )
+
+
 def make_optimizer(name: OptimizerName, model: nn.Module, *, rate: float, weight_decay: float) -> Optimizer:
-    """Over all weights that are trained; vectors (norms, biases) are not decayed."""
+    """Over all weights that are trained; vectors (norms, biases) are not decayed.
+
+    Raises InvalidFinetuneSettings where its library is not installed.
+    """
+    check_library(name)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},

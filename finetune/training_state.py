@@ -127,6 +127,7 @@ def save_state(directory: Path, trainee: Trainee, *, recipe: str, progress: Trai
         "workers": trainee.ranks.world if trainee.sharded else 1,
         "step": progress.step,
         "seconds": progress.seconds,
+        "counts": {name: state[key] for name, state, key in _counts(trainee)},
         "initial": losses.initial,
         "final": losses.final,
         "bytes": weights.stat().st_size,
@@ -160,6 +161,8 @@ def restore_state(directory: Path, trainee: Trainee, *, recipe: str) -> Resumed:
     with torch.no_grad():
         for name, tensor in _tensors(trainee):
             tensor.copy_(saved[name])
+    for name, state, key in _counts(trainee):
+        state[key] = described["counts"][name]
     torch.set_rng_state(saved["random.cpu"])
     if trainee.device.type == "cuda":
         torch.cuda.set_rng_state(saved["random.cuda"], trainee.device)
@@ -217,13 +220,29 @@ def _sha256(file: Path) -> str:
 
 
 def _tensors(trainee: Trainee) -> Iterator[tuple[str, torch.Tensor]]:
-    """This worker's part of everything that a step changes, sharing memory with what is in use."""
+    """This worker's part of everything that a step changes, sharing memory with what is in use. A table that many
+    weights' moments are read by is there once."""
     for name, parameter in trainee.loss.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        yield f"weights.{name}", local_part(parameter)
-        for key, value in trainee.optimizer.state[parameter].items():
-            yield f"optimizer.{name}.{key}", local_part(value)
+        if parameter.requires_grad:
+            yield f"weights.{name}", local_part(parameter)
+    seen: set[int] = set()
+    for name, state in _optimizer_states(trainee):
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and local_part(value).data_ptr() not in seen:
+                seen.add(local_part(value).data_ptr())
+                yield f"optimizer.{name}.{key}", local_part(value)
+
+
+def _counts(trainee: Trainee) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """What the optimiser keeps as plain numbers: a name, the state that it is in, and where there."""
+    for name, state in _optimizer_states(trainee):
+        yield from ((f"{name}.{key}", state, key) for key, value in state.items() if isinstance(value, int | float))
+
+
+def _optimizer_states(trainee: Trainee) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, parameter in trainee.loss.named_parameters():
+        if parameter.requires_grad:
+            yield name, trainee.optimizer.state[parameter]
 
 
 def _make_optimizer_state(trainee: Trainee, saved: Mapping[str, torch.Tensor]) -> None:

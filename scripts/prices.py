@@ -27,6 +27,7 @@ PASSES = 1000
 """Of a search: what the rows count, because a search's own number depends on its strategy and its scores."""
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "one_gpu": {"recipe": "one_gpu"},
+    "one_gpu, optimizer=adamw_8bit": {"recipe": "one_gpu", "optimizer": "adamw_8bit"},
     "one_gpu, optimizer=adafactor": {"recipe": "one_gpu", "optimizer": "adafactor"},
     "one_gpu, long_documents_per_step=8, long_every=4": {
         "recipe": "one_gpu",

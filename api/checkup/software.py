@@ -14,6 +14,7 @@ from workers.factory import choose_backend
 
 EXTRAS = (
     ("peft", "lora", "adapters (`finetune --lora-rank`, `merge`)"),
+    ("bitsandbytes", "8bit", "moments in eight bits (`finetune --optimizer adamw_8bit`)"),
     ("lm_eval", "eval", "tasks of lm-evaluation-harness (`evaluate --harness`)"),
     ("obstore", "s3", "files of jobs in a bucket (ROPEWALK_ARTIFACTS=s3://..., gs://...)"),
     ("opentelemetry.sdk", "otel", "spans of jobs and requests (OTEL_EXPORTER_OTLP_ENDPOINT)"),

@@ -103,6 +103,7 @@ def _changes(devices: int | None) -> Iterator[dict[str, object]]:
     lean: dict[str, object] = {"rows_per_pass": 1, "gradient_checkpointing": "on"}
     yield lean
     yield {"recipe": "one_gpu", **lean}
+    yield {"recipe": "one_gpu", "optimizer": "adamw_8bit", **lean}
     yield {"recipe": "one_gpu", "optimizer": "adafactor", **lean}
     for workers in (2, 4, 8, 16, 32, 64):
         if devices is None or workers <= devices:

@@ -8,6 +8,7 @@ from evaluation.models.source import ModelSource, load_tokenizer
 from finetune.config import FinetuneSettings
 from finetune.errors import InvalidFinetuneSettings
 from finetune.mix import check_long_text, demands, estimated_sizes
+from finetune.optimizers import check_library
 from finetune.recipes import settings_of
 from finetune.rows import check_rows, skippings
 from service.searches.model import document_factory
@@ -22,6 +23,7 @@ def finetune_settings(spec: FinetuneOptions, source: ModelSource, target_length:
     """
     given = spec.model_dump(exclude_none=True, exclude={"recipe"})
     settings = settings_of(given, spec.recipe, source, target_length=target_length)
+    check_library(settings.optimizer)
     if settings.lora_rank and find_spec("peft") is None:
         raise InvalidFinetuneSettings(
             f"adapters need the library peft (extra lora), but got lora_rank={settings.lora_rank} without it"

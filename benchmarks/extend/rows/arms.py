@@ -123,6 +123,7 @@ ARMS: tuple[Arm, ...] = (
     _in_turn(3, 1, full_rows=2, short_tokens=0.5),
     _in_turn(2, 4, original_lengths=2, short_tokens=0.5),
     _in_turn(2, 4, short_tokens=0.5, optimizer="adafactor"),
+    _in_turn(2, 4, short_tokens=0.5, optimizer="adamw_8bit"),
     Arm(label="full, adafactor", full_rows=FULL_ROWS, given={"optimizer": "adafactor"}),
     _skipped("half EndPrompt, 1/4", 1 / 4, skipped_tail_share=0.5),
     _skipped("haystack, 1/4", 1 / 4, skipped_places="haystack"),

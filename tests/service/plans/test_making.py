@@ -175,15 +175,15 @@ def test_a_config_alone_is_enough_and_what_would_fit_is_said(tmp_path: Path) -> 
     assert [(one.fits, one.gpus) for one in with_ranks.rows] == [(True, 4), (True, 4)]
 
 
-def test_where_adamw_alone_is_too_much_adafactor_is_said_to_fit(tmp_path: Path) -> None:
+def test_where_adamw_alone_is_too_much_another_optimiser_is_said_to_fit(tmp_path: Path) -> None:
     llama = {"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32}
     sizes = {"intermediate_size": 8192, "vocab_size": 128_256, "max_position_embeddings": 8192}
     (tmp_path / "config.json").write_text(json.dumps({**llama, **sizes, "rope_theta": 500_000.0}))
     asked = {"model": str(tmp_path), "target_length": 131_072, "finetune": {}}
     plan = planned(asked, gpu="RTX 4090")
     assert not row(plan, "training").fits
-    assert any("optimizer=adafactor" in note and note.endswith("and fits") for note in plan.notes)
-    assert row(planned({**asked, "finetune": {"optimizer": "adafactor"}}, gpu="RTX 4090"), "training").fits
+    assert any("optimizer=adamw_8bit" in note and note.endswith("and fits") for note in plan.notes)
+    assert row(planned({**asked, "finetune": {"optimizer": "adamw_8bit"}}, gpu="RTX 4090"), "training").fits
 
 
 def test_recomputing_costs_a_forward_pass_more(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 from evaluation.models.fitting import resolve_for
 from evaluation.models.source import ModelSource
 from finetune.config import FinetuneSettings
-from finetune.errors import InvalidAdapter, InvalidFinetuneSettings
+from finetune.errors import InvalidAdapter
+from finetune.extras import check_installed
 from finetune.language_model import load_model
 from finetune.output.checkpoint import check_output, write_checkpoint, write_output
 from finetune.output.fitting import check_fits
@@ -30,10 +31,9 @@ _FROZEN_MATRIX = ".base_layer.weight"  # peft's name of what an adapter is besid
 
 
 def _peft() -> ModuleType:
-    try:
-        import peft
-    except ImportError as error:
-        raise InvalidFinetuneSettings("adapters need the library peft: pip install '.[lora]'") from error
+    check_installed("peft", extra="lora", wanted="an adapter")
+    import peft
+
     module: ModuleType = peft
     return module
 

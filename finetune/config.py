@@ -130,7 +130,7 @@ class FinetuneSettings:
     The paper reads everything once; arXiv 2305.16264 finds little left to learn after about 16 times."""
 
     dtype: Dtype = "auto"
-    """What the forward pass computes in. Weights and optimiser stay float32; "auto" takes bfloat16 on CUDA devices
+    """What the forward pass computes in. Weights stay float32; "auto" takes bfloat16 on CUDA devices
     that have it."""
 
     optimizer: OptimizerName = "adamw"

@@ -91,8 +91,9 @@ class ModelSize:
         return _NORM_NUMBERS * self.hidden * _FLOAT32_BYTES + (linear + gated) * number_bytes
 
     def cast_numbers(self, *, by_layer: bool) -> int:
-        """Trained weights that are held twice at once; `by_layer`: those of a layer, or of the head."""
-        return max(self.trained // self.layers, self.vocabulary * self.hidden) if by_layer else self.trained
+        """Weights that are held twice at once: the trained ones, `by_layer` those of a layer; and not fewer than the
+        head's, which is cast whether it is trained or not."""
+        return max(self.trained // self.layers if by_layer else self.trained, self.vocabulary * self.hidden)
 
     def weight_bytes(self, number_bytes: int) -> int:
         """Float32, but for the matrices that adapters freeze (`finetune.adapters.hold_frozen`)."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
-from finetune.errors import InvalidFinetuneSettings
+from finetune.extras import check_installed
 
 if TYPE_CHECKING:  # whoever plans a training need not wait for it
     from torch import nn
@@ -31,15 +30,15 @@ class OptimizerRow:
 
     state_bytes: what it keeps of each weight of a matrix, beside what is the size of a vector.
     shards: whether it follows weights that are dealt out to several workers.
-    library, extra: what it needs beside torch, and the extra of this package that installs it.
+    package, extra: what it needs beside torch, and the extra of this project that installs it.
     """
 
     title: str
     state_bytes: float
     shards: bool
     make: Callable[[Groups, float], Optimizer]
-    library: str | None = None
-    extra: str | None = None
+    package: str | None = None
+    extra: str = ""
 
 
 def _adamw(groups: Groups, rate: float) -> Optimizer:
@@ -75,28 +74,26 @@ OPTIMIZERS: Mapping[OptimizerName, OptimizerRow] = {
         state_bytes=2 * (1 + 4 / 256),
         shards=False,
         make=_adamw_8bit,
-        library="bitsandbytes",
+        package="bitsandbytes",
         extra="8bit",
     ),
     "adafactor": OptimizerRow(title="Adafactor", state_bytes=0, shards=False, make=_adafactor),
 }
 
 
-def check_library(name: OptimizerName) -> None:
-    """Raise InvalidFinetuneSettings where an optimiser's library is not installed."""
+def check_optimizer(name: OptimizerName) -> None:
+    """Raise InvalidFinetuneSettings where an optimiser's package is not installed."""
     row = OPTIMIZERS[name]
-    if row.library is not None and find_spec(row.library) is None:
-        raise InvalidFinetuneSettings(
-            f"this optimiser needs the library {row.library} (extra {row.extra}), but got optimizer={name!r} without it"
-        )
+    if row.package is not None:
+        check_installed(row.package, extra=row.extra, wanted=f"optimizer={name!r}")
 
 
 def make_optimizer(name: OptimizerName, model: nn.Module, *, rate: float, weight_decay: float) -> Optimizer:
     """Over all weights that are trained; vectors (norms, biases) are not decayed.
 
-    Raises InvalidFinetuneSettings where its library is not installed.
+    Raises InvalidFinetuneSettings where its package is not installed.
     """
-    check_library(name)
+    check_optimizer(name)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},

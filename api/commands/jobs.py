@@ -36,7 +36,7 @@ def finetune(
     sharding: Annotated[str | None, typer.Option(help="none, or fsdp: for models larger than one GPU.")] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help=f"{common.any_of(get_args(OptimizerName))}: where AdamW does not fit the memory."),
+        typer.Option(help=f"{common.any_of(get_args(OptimizerName))}; the last two where memory is short."),
     ] = None,
     lora_rank: Annotated[int | None, typer.Option(help="Train adapters of this rank only; see `merge`.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness is derived from it.")] = None,

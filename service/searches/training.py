@@ -1,14 +1,12 @@
 """The settings of a fine-tuning and its data, checked before the job exists."""
 
-from importlib.util import find_spec
-
 from evaluation.documents.corpus import load_corpus
 from evaluation.documents.factory import DocumentRequest
 from evaluation.models.source import ModelSource, load_tokenizer
 from finetune.config import FinetuneSettings
-from finetune.errors import InvalidFinetuneSettings
+from finetune.extras import check_installed
 from finetune.mix import check_long_text, demands, estimated_sizes
-from finetune.optimizers import check_library
+from finetune.optimizers import check_optimizer
 from finetune.recipes import settings_of
 from finetune.rows import check_rows, skippings
 from service.searches.model import document_factory
@@ -23,11 +21,9 @@ def finetune_settings(spec: FinetuneOptions, source: ModelSource, target_length:
     """
     given = spec.model_dump(exclude_none=True, exclude={"recipe"})
     settings = settings_of(given, spec.recipe, source, target_length=target_length)
-    check_library(settings.optimizer)
-    if settings.lora_rank and find_spec("peft") is None:
-        raise InvalidFinetuneSettings(
-            f"adapters need the library peft (extra lora), but got lora_rank={settings.lora_rank} without it"
-        )
+    check_optimizer(settings.optimizer)
+    if settings.lora_rank:
+        check_installed("peft", extra="lora", wanted=f"lora_rank={settings.lora_rank}")
     return settings
 
 

@@ -4,14 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from finetune.config import (
-    Dtype,
-    FinetuneSettings,
-    GradientCheckpointing,
-    RecipeName,
-    Sharding,
-    SkippedPlaces,
-)
+from finetune.config import Dtype, FinetuneSettings, GradientCheckpointing, RecipeName, Sharding, SkippedPlaces
 from finetune.optimizers import OptimizerName
 from ropewalk.reading.annotations import docs_of, slots_of
 from service.specs.base import CorpusName, JobId, Labels, ModelName, Spec, Tokens

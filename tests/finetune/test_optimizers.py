@@ -8,7 +8,7 @@ from transformers.optimization import Adafactor
 from finetune.config import FinetuneSettings
 from finetune.errors import InvalidFinetuneSettings
 from finetune.memory import ModelSize, estimate
-from finetune.optimizers import OPTIMIZERS, OptimizerName, check_library, make_optimizer, set_rate
+from finetune.optimizers import OPTIMIZERS, OptimizerName, check_optimizer, make_optimizer, set_rate
 
 RATE = 1e-3
 
@@ -82,16 +82,16 @@ def test_eight_bits_step_about_as_thirty_two_do() -> None:
     assert 0 < apart < 0.05 * moved
 
 
-@pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if row.library])
-def test_an_optimiser_without_its_library_is_refused_with_the_extra(
+@pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if row.package])
+def test_an_optimiser_without_its_package_is_refused_with_the_extra(
     monkeypatch: pytest.MonkeyPatch, name: OptimizerName
 ) -> None:
-    monkeypatch.setattr("finetune.optimizers.find_spec", lambda library: None)
+    monkeypatch.setattr("finetune.extras.find_spec", lambda package: None)
     with pytest.raises(
         InvalidFinetuneSettings, match=rf"\(extra {OPTIMIZERS[name].extra}\), but got optimizer='{name}'"
     ):
-        check_library(name)
-    check_library("adamw")
+        check_optimizer(name)
+    check_optimizer("adamw")
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

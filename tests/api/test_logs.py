@@ -141,6 +141,27 @@ def test_whatever_is_written_is_told_in_json_lines(end: str, last: tuple[str, st
     ] in ("ZeroDivisionError", "ValueError")
 
 
+TELLER_KILLED = """
+import psutil
+from api.logs import set_up_logging
+set_up_logging("json")
+psutil.Process().children()[0].kill()
+"""
+
+
+def test_who_tells_the_lines_is_started_again() -> None:
+    """As the out-of-memory killer ends it: nobody's write fails, nothing that was not read is lost."""
+    _, lines = told_by(f"{TELLER_KILLED}\n{STRAY}")
+    assert sorted((line["logger"], line["level"], line["message"].split()[-1]) for line in lines) == TOLD
+
+
+def test_a_stop_that_is_told_to_every_process_loses_nothing() -> None:
+    """As a service manager tells it to all processes of a unit."""
+    stop = "import psutil, signal; psutil.Process().children()[0].send_signal(signal.SIGTERM)"
+    _, lines = told_by(f"{STRAY}\n{stop}\nos.write(2, b'afterwards')\nos.kill(os.getpid(), 9)\n")
+    assert lines[-1]["message"] == "afterwards"
+
+
 def test_settings_that_are_wrong_are_told_in_a_line(tmp_path: Path) -> None:
     environment = os.environ | {
         "ROPEWALK_LOG_FORMAT": "json",

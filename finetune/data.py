@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.architecture.attention import DocumentLengths
 from evaluation.documents.corpus import Corpus
 from evaluation.documents.factory import DocumentFactory, DocumentRequest
 from evaluation.documents.skipping import Body, Jump, positions_of
 from evaluation.errors import InvalidDocumentRequest
 from evaluation.models.tokenizer import Tokenizer
-from finetune.attention import DocumentLengths
 from finetune.config import KINDS, FinetuneSettings, Kind
 from finetune.mix import check_long_text, demands
 from finetune.parallel import Ranks

@@ -6,7 +6,6 @@ Symbols: B rows, T tokens per row, N targets.
 import contextlib
 import copy
 import itertools
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,18 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from evaluation.architecture.attention import ATTENTION, DocumentLengths, agrees, asked_windows, same_windows
 from evaluation.architecture.config import load_config
+from evaluation.architecture.layers import Layers
 from evaluation.architecture.probing import probe_layers
 from evaluation.architecture.skeleton import auto_class, build_skeleton, decoder_layers
 from evaluation.models.loading import progress_told
 from evaluation.models.source import read_config
-from finetune.attention import ATTENTION, DocumentLengths, asked_windows
 from finetune.data import MicroBatch
 from finetune.errors import ModelNotTrainable
 from finetune.loss import weighted_nll_sum
 
 _PROBE_TOKENS = 4  # per document
-_PROBE_TOLERANCE = {torch.float32: 1e-3}  # of the largest logit
-_ROUGH_PROBE_TOLERANCE = 5e-2  # in shorter types
 
 
 class LanguageModelLoss(nn.Module):
@@ -115,10 +113,10 @@ class LanguageModelLoss(nn.Module):
     def check(self) -> None:
         """Run a few tokens: can documents be packed, and is the head a plain projection?
 
-        A model whose attention does more than that of :mod:`finetune.attention` (sinks, windows by chunks), or whose
-        other layers carry a state from one document to the next, gets its own attention back and reads each document
-        alone. A head that does more than project (caps or scales its logits) is left to the model itself, which makes
-        all logits at once. To be called before a rotary switch is put on.
+        A model whose attention does more than that of :mod:`evaluation.architecture.attention` (sinks, windows by
+        chunks), or whose other layers carry a state from one document to the next, gets its own attention back and
+        reads each document alone. A head that does more than project (caps or scales its logits) is left to the model
+        itself, which makes all logits at once. To be called before a rotary switch is put on.
         """
         model = self.model
         ids = torch.arange(2 * _PROBE_TOKENS, device=model.device)[None] % model.config.get_text_config().vocab_size
@@ -134,10 +132,10 @@ class LanguageModelLoss(nn.Module):
                 model.set_attn_implementation(_own_attention(model))
             alone = model(**second).logits
             projected = self._projected(second)
-        self.packs = self.packs and _close(packed[:, _PROBE_TOKENS:], alone) and _same_windows(model, windows)
+        self.packs = self.packs and agrees(packed[:, _PROBE_TOKENS:], alone) and same_windows(_layers(model), windows)
         if self.packs:
             model.set_attn_implementation(ATTENTION)
-        self._plain_head = projected is not None and _close(projected, alone)
+        self._plain_head = projected is not None and agrees(projected, alone)
 
     def _projected(self, inputs: dict[str, Any]) -> torch.Tensor | None:
         """The decoder's states through the head; None where what is called the decoder is no such thing."""
@@ -153,11 +151,8 @@ def _own_attention(model: PreTrainedModel) -> str:
     return "sdpa" if model._supports_sdpa else "eager"
 
 
-def _same_windows(model: PreTrainedModel, asked: list[int | None]) -> bool:
-    """Whether the layers ask for the windows that they have: some families leave those to a mask, which is not made."""
-    layers = probe_layers(build_skeleton(copy.deepcopy(model.config))).all
-    own = [layer.window for layer in layers if layer.attends]
-    return Counter(asked) == Counter(own)
+def _layers(model: PreTrainedModel) -> Layers:
+    return probe_layers(build_skeleton(copy.deepcopy(model.config)))
 
 
 def _documents(lengths: DocumentLengths) -> Iterator[tuple[int, int, int]]:
@@ -176,11 +171,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _close(left: torch.Tensor, right: torch.Tensor) -> bool:
-    tolerance = _PROBE_TOLERANCE.get(right.dtype, _ROUGH_PROBE_TOLERANCE)
-    return bool((left - right).abs().max() <= tolerance * right.abs().max().clamp(min=1e-6))
 
 
 def load_model(path: Path, *, dtype: torch.dtype | None = torch.float32) -> PreTrainedModel:

@@ -41,7 +41,12 @@ class Work:
     def load(self) -> Any:
         """The model alone, as the scorer holds it."""
         device = choose_device()
-        return load_model(self.source, dtype=choose_dtype(self.settings.dtype, device), device=device)
+        return load_model(
+            self.source,
+            dtype=choose_dtype(self.settings.dtype, device),
+            device=device,
+            target_length=self.settings.target_length,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

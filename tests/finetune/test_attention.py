@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
+from evaluation.architecture.attention import ATTENTION, document_attention
 from evaluation.documents.corpus import Corpus
 from evaluation.models.source import load_tokenizer, resolve_model
-from finetune.attention import ATTENTION, document_attention
 from finetune.config import FinetuneSettings
 from finetune.data import MicroBatch, Row, TrainingData, TrainingDocument, stack
 from finetune.language_model import load_model

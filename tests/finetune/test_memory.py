@@ -10,9 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, PreTrainedModel, Qwen3MoeConfig
 
+from evaluation.architecture.attention import ATTENTION
 from evaluation.models.source import ModelSource
 from finetune.adapters import add_adapters, hold_frozen
-from finetune.attention import ATTENTION
 from finetune.config import FinetuneSettings
 from finetune.data import MicroBatch
 from finetune.language_model import LanguageModelLoss, load_model

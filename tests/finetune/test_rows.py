@@ -153,7 +153,7 @@ def test_other_rows_do_not_change_by_it(make: Make) -> None:
 
 @pytest.fixture(params=["documents", "own"])
 def loss(tiny_trainable: PreTrainedModel, request: pytest.FixtureRequest) -> LanguageModelLoss:
-    """With the attention of `finetune.attention`, and with the model's own."""
+    """With the attention of `evaluation.architecture.attention`, and with the model's own."""
     loss = LanguageModelLoss(tiny_trainable)
     if request.param == "own":
         tiny_trainable.set_attn_implementation("sdpa")

@@ -32,7 +32,8 @@ class TransformersGenerator:
             torch.set_num_threads(settings.threads)
         device = choose_device()
         source = find_model(settings)
-        model = load_model(source, dtype=choose_dtype(settings.dtype, device), device=device)
+        dtype = choose_dtype(settings.dtype, device)
+        model = load_model(source, dtype=dtype, device=device, target_length=settings.target_length)
         self._rope = source.rope
         self._target_length = settings.target_length
         self._end_tokens = end_tokens(source.path)

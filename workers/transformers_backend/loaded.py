@@ -17,6 +17,7 @@ from ropewalk.rope.scaling import Scaling
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable
 from workers.model import find_model
+from workers.transformers_backend.attention import KeptAttention, spare_masks
 from workers.transformers_backend.passes import Opened
 from workers.transformers_backend.rotary import RotaryTable
 from workers.transformers_backend.scorer import TransformersScorer, check_keeps_logits, scorer_info
@@ -43,6 +44,7 @@ class LoadedScorer(TransformersScorer):
         self._before: _Before | None = _Before(model)
         try:
             rotary = RotaryTable(model.train(False).requires_grad_(False), source.rope)
+            spare_masks(model, source.layers, target_length=settings.target_length)
         except BaseException:
             self._before.restore()
             raise
@@ -75,12 +77,14 @@ class _Before:
     """What scoring changes in a model, as it was."""
 
     def __init__(self, model: nn.Module) -> None:
+        self._attention = KeptAttention(model)
         self._parts = [KeptPart.of(part) for part in rescaled_parts(model)]
         self._training = [(module, module.training) for module in model.modules()]
         self._wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
 
     def restore(self) -> None:
         """Put all of it back."""
+        self._attention.restore()
         for part in self._parts:
             part.restore()
         for module, training in self._training:

@@ -21,10 +21,13 @@ from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScorerUnavailable
 from workers.model import find_model
+from workers.transformers_backend.attention import spare_masks
 from workers.transformers_backend.passes import Opened, differentiate_documents, score_documents
 from workers.transformers_backend.rotary import RotaryTable
 
-_REVISION = 1  # of this file, passes.py and rotary.py: raise it with every change that moves a bit of any score
+_REVISION = (
+    2  # of this file, attention.py, passes.py and rotary.py: raise it with every change that moves a bit of any score
+)
 
 
 class TransformersScorer:
@@ -52,7 +55,7 @@ class TransformersScorer:
         device = choose_device()
         dtype = choose_dtype(settings.dtype, device)
         source = find_model(settings)
-        model = load_model(source, dtype=dtype, device=device)
+        model = load_model(source, dtype=dtype, device=device, target_length=settings.target_length)
         self._target_length = settings.target_length
         self._rope = source.rope
         self._opened: Opened | None = Opened(model=model, rotary=RotaryTable(model, source.rope), device=device)
@@ -111,8 +114,8 @@ def scorer_info(dtype: torch.dtype, device: torch.device, *, model_sha256: str, 
     )
 
 
-def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
-    """A language model from safetensors on the disk. Raises ScorerUnavailable."""
+def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device, target_length: int) -> torch.nn.Module:
+    """A language model from safetensors on the disk, for texts of at most `target_length`. Raises ScorerUnavailable."""
     try:
         config = load_config(read_config(source.path))
         with progress_told():
@@ -130,7 +133,9 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device)
             f"a model must load from safetensors, but {source.path} gave {type(error).__name__}: {error}"
         ) from error
     check_keeps_logits(model)
-    return cast("torch.nn.Module", model.eval().requires_grad_(False).to(device))
+    model = model.eval().requires_grad_(False).to(device)
+    spare_masks(model, source.layers, target_length=target_length)
+    return cast("torch.nn.Module", model)
 
 
 def check_keeps_logits(model: torch.nn.Module) -> None:

@@ -1,0 +1,154 @@
+"""Attention within documents and windows without a mask of T x T.
+
+transformers calls the attention that is registered under `ATTENTION`. A name that it has no mask maker for makes it
+build no mask at all, so what a token may see is decided here: the earlier tokens of its own document, where a layer has
+a window the last ones of them. Every document is attended to apart by torch's fused kernel (flash attention on GPUs),
+at the cost of its own length squared, or of its length times the window.
+
+A model that asks for its windows otherwise, or whose attention does more (sinks, chunks), is not one for it: compare
+`asked_windows` with its layers (`same_windows`), and what it gives with what its own attention gives (`agrees`).
+
+Symbols: B rows, T tokens per row, H heads, D numbers per head.
+"""
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+
+from evaluation.architecture.layers import Layers
+
+ATTENTION = "ropewalk_documents"
+_BLOCK = 1024  # tokens that share a mask
+_TOLERANCE = {torch.float32: 1e-3}  # of the largest logit
+_ROUGH_TOLERANCE = 5e-2  # in shorter types
+_UNGROUPED = nn.Module()  # for keys and values that are repeated already
+
+DocumentLengths = tuple[tuple[int, ...], ...]
+"""For each row, the tokens of each document in order; what they leave of the row is padding."""
+
+
+def document_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    document_lengths: DocumentLengths | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention, (B, T, H, D), within each document; within whole rows when `document_lengths` is None.
+
+    query: (B, H, T, D); key and value: (B, H or fewer, T, D). Padding gets zeros. `kwargs` are those of transformers'
+    own attention functions. `attention_mask` is not applied: this attention is never asked for with one. Of a cache,
+    one token may go on.
+    """
+    if _asked is not None:
+        _asked.append(sliding_window if attention_mask is None else _OF_A_MASK)
+    attend = functools.partial(_causal, module, sliding_window=sliding_window, options=kwargs)
+    if document_lengths is None:
+        return attend(query, key, value), None
+    rows = []
+    for row, lengths in enumerate(document_lengths):
+        ends = list(itertools.accumulate(lengths))
+        pieces = [
+            attend(*(states[row : row + 1, :, start:end] for states in (query, key, value)))
+            for start, end in zip([0, *ends], ends, strict=False)
+        ]
+        padding = pieces[0].new_zeros((1, query.shape[2] - ends[-1], *pieces[0].shape[2:]))
+        rows.append(torch.cat([*pieces, padding], dim=1))
+    return torch.cat(rows), None
+
+
+def _causal(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    sliding_window: int | None,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    tokens = key.shape[2]
+    if sliding_window is None or tokens <= sliding_window:
+        return _attended(module, query, key, value, None, options)
+    if query.shape[2] == 1:  # goes on where a cache ends
+        return _attended(module, query, key[:, :, -sliding_window:], value[:, :, -sliding_window:], None, options)
+    return _windowed(module, query, key, value, window=sliding_window, options=options)
+
+
+def _windowed(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    window: int,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Of T > `window` tokens. The first `window` see all before them; of those after, a block at a time with the keys
+    that one of them sees, so that the mask has block * (block + window) numbers instead of T * T."""
+    key, value = (repeat_kv(states, query.shape[1] // states.shape[1]) for states in (key, value))
+    tokens, block = query.shape[2], min(_BLOCK, query.shape[2] - window)
+    seen = torch.ones(block, window - 1 + block, dtype=torch.bool, device=query.device).triu_().tril_(window - 1)
+    mask = torch.zeros(seen.shape, dtype=query.dtype, device=query.device).masked_fill_(~seen, -torch.inf)[None, None]
+    first = slice(0, window)
+    parts = [_attended(_UNGROUPED, query[:, :, first], key[:, :, first], value[:, :, first], None, options)]
+    for start in range(window, tokens, block):
+        asking = slice(start, min(start + block, tokens))
+        asked = slice(start - window + 1, asking.stop)
+        part = mask[..., : asking.stop - start, : asked.stop - asked.start]
+        states = (query[:, :, asking], key[:, :, asked], value[:, :, asked])
+        parts.append(_attended(_UNGROUPED, *states, part, options))
+    return torch.cat(parts, dim=1)
+
+
+def _attended(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    attended: torch.Tensor = sdpa_attention_forward(module, query, key, value, mask, **options)[0]
+    return attended
+
+
+_OF_A_MASK = -1
+_asked: list[int | None] | None = None
+
+
+@contextmanager
+def asked_windows() -> Iterator[list[int | None]]:
+    """The windows that attention is asked for inside the block, one for each call; None for everything, -1 for what
+    only a mask of the model's says."""
+    global _asked
+    _asked = []
+    try:
+        yield _asked
+    finally:
+        _asked = None
+
+
+def same_windows(layers: Layers, asked: Iterable[int | None]) -> bool:
+    """Whether a model's layers ask for the windows that they have: some families leave those to a mask."""
+    return Counter(asked) == Counter(layer.window for layer in layers.all if layer.attends)
+
+
+def agrees(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two logits, or states, of a model are the same but for rounding in their type."""
+    tolerance = _TOLERANCE.get(other.dtype, _ROUGH_TOLERANCE)
+    return bool((one - other).abs().max() <= tolerance * other.abs().max().clamp(min=1e-6))
+
+
+AttentionInterface.register(ATTENTION, document_attention)

@@ -14,7 +14,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from evaluation.architecture.attention import ATTENTION, DocumentLengths, agrees, asked_windows, same_windows
+from evaluation.architecture.attention import (
+    ATTENTION,
+    DocumentLengths,
+    agrees,
+    asked_windows,
+    own_attention,
+    same_windows,
+)
 from evaluation.architecture.config import load_config
 from evaluation.architecture.layers import Layers
 from evaluation.architecture.probing import probe_layers
@@ -59,7 +66,7 @@ class LanguageModelLoss(nn.Module):
     def attention_heads(self) -> int:
         """Those whose matrix of T x T numbers is in memory at once, in each layer; 0 for a fused kernel."""
         text = self.model.config.get_text_config(decoder=True)
-        return 0 if self.packs or _own_attention(self.model) != "eager" else int(text.num_attention_heads)
+        return 0 if self.packs or own_attention(self.model) != "eager" else int(text.num_attention_heads)
 
     @property
     def _decoder(self) -> Any:
@@ -113,10 +120,10 @@ class LanguageModelLoss(nn.Module):
     def check(self) -> None:
         """Run a few tokens: can documents be packed, and is the head a plain projection?
 
-        A model whose attention does more than that of :mod:`evaluation.architecture.attention` (sinks, windows by
-        chunks), or whose other layers carry a state from one document to the next, gets its own attention back and
-        reads each document alone. A head that does more than project (caps or scales its logits) is left to the model
-        itself, which makes all logits at once. To be called before a rotary switch is put on.
+        A model whose attention does more than that of :mod:`evaluation.architecture.attention` (windows by chunks), or
+        whose other layers carry a state from one document to the next, gets its own attention back and reads each
+        document alone. A head that does more than project (caps or scales its logits) is left to the model itself,
+        which makes all logits at once. To be called before a rotary switch is put on.
         """
         model = self.model
         ids = torch.arange(2 * _PROBE_TOKENS, device=model.device)[None] % model.config.get_text_config().vocab_size
@@ -129,7 +136,7 @@ class LanguageModelLoss(nn.Module):
                     packed = model(
                         input_ids=ids, position_ids=positions, document_lengths=lengths, use_cache=False
                     ).logits
-                model.set_attn_implementation(_own_attention(model))
+                model.set_attn_implementation(own_attention(model))
             alone = model(**second).logits
             projected = self._projected(second)
         self.packs = self.packs and agrees(packed[:, _PROBE_TOKENS:], alone) and same_windows(_layers(model), windows)
@@ -144,11 +151,6 @@ class LanguageModelLoss(nn.Module):
         except (AttributeError, TypeError):  # a whole model (Llama 4), a head (ModernBERT)
             return None
         return projected
-
-
-def _own_attention(model: PreTrainedModel) -> str:
-    """What transformers would attend with."""
-    return "sdpa" if model._supports_sdpa else "eager"
 
 
 def _layers(model: PreTrainedModel) -> Layers:

@@ -5,7 +5,9 @@ build no mask at all, so what a token may see is decided here: the earlier token
 a window the last ones of them. Every document is attended to apart by torch's fused kernel (flash attention on GPUs),
 at the cost of its own length squared, or of its length times the window.
 
-A model that asks for its windows otherwise, or whose attention does more (sinks, chunks), is not one for it: compare
+Logits that are capped and sinks, which no fused kernel of torch knows, are computed in blocks of queries.
+
+A model that asks for its windows otherwise, or whose attention does more (chunks), is not one for it: compare
 `asked_windows` with its layers (`same_windows`), and what it gives with what its own attention gives (`agrees`).
 
 Symbols: B rows, T tokens per row, H heads, D numbers per head.
@@ -20,13 +22,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AttentionInterface
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
 from evaluation.architecture.layers import Layers
 
 ATTENTION = "ropewalk_documents"
 _BLOCK = 1024  # tokens that share a mask
+_BLOCK_NUMBERS = 2**27  # weights that may exist at once where no fused kernel spares them: 512 MiB
 _TOLERANCE = {torch.float32: 1e-3}  # of the largest logit
 _ROUGH_TOLERANCE = 5e-2  # in shorter types
 _UNGROUPED = nn.Module()  # for keys and values that are repeated already
@@ -79,6 +83,8 @@ def _causal(
     options: dict[str, Any],
 ) -> torch.Tensor:
     tokens = key.shape[2]
+    if options.get("softcap") is not None or options.get("s_aux") is not None:
+        return _capped(query, key, value, window=sliding_window or tokens, options=options)
     if sliding_window is None or tokens <= sliding_window:
         return _attended(module, query, key, value, None, options)
     if query.shape[2] == 1:  # goes on where a cache ends
@@ -124,6 +130,48 @@ def _attended(
     return attended
 
 
+def _capped(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, window: int, options: dict[str, Any]
+) -> torch.Tensor:
+    """With capped logits or a sink, which no fused kernel of torch knows: a block of queries at a time, whose weights
+    are computed again in a backward pass."""
+    key, value = (repeat_kv(states, query.shape[1] // states.shape[1]) for states in (key, value))
+    rows, heads, tokens, _ = query.shape
+    before = key.shape[2] - tokens  # what a cache holds
+    block = max(1, min(_BLOCK, _BLOCK_NUMBERS // (rows * heads * min(key.shape[2], window + _BLOCK))))
+    weigh = functools.partial(_weigh, window=window, options=options)
+    if torch.is_grad_enabled():
+        weigh = functools.partial(checkpoint, weigh, use_reentrant=False)
+    parts = []
+    for start in range(0, tokens, block):
+        asking = slice(start, min(start + block, tokens))
+        asked = slice(max(0, before + start - window + 1), before + asking.stop)
+        parts.append(weigh(query[:, :, asking], key[:, :, asked], value[:, :, asked]))
+    return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _weigh(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, window: int, options: dict[str, Any]
+) -> torch.Tensor:
+    """(B, H, block, D), of queries whose last one stands where the last key does.
+
+    weights = softmax over keys, and the sink where there is one, of cap * tanh(q k^T scaling / cap): Gemma 2 (arXiv
+    2408.00118, section 2) and gpt-oss (arXiv 2508.10925, section 2).
+    """
+    scaling, cap, sinks = options.get("scaling"), options.get("softcap"), options.get("s_aux")
+    logits = (query @ key.transpose(-1, -2)).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    at = torch.arange(key.shape[2], device=key.device)
+    distance = at[-query.shape[2] :, None] - at
+    logits = logits.masked_fill((distance < 0) | (distance >= window), -torch.inf)
+    if sinks is not None:
+        sink = sinks.float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+        logits = torch.cat([logits, sink], dim=-1)
+    weights = logits.softmax(dim=-1)[..., : key.shape[2]].to(value.dtype)
+    return nn.functional.dropout(weights, p=options.get("dropout") or 0.0) @ value
+
+
 _OF_A_MASK = -1
 _asked: list[int | None] | None = None
 
@@ -138,6 +186,13 @@ def asked_windows() -> Iterator[list[int | None]]:
         yield _asked
     finally:
         _asked = None
+
+
+def own_attention(model: PreTrainedModel) -> str:
+    """What transformers is to attend with where this attention is not for a model: torch's kernels, where the family
+    has them. They leave out caps of logits without a word."""
+    capped = getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None)
+    return "sdpa" if model._supports_sdpa and not capped else "eager"
 
 
 def same_windows(layers: Layers, asked: Iterable[int | None]) -> bool:

@@ -8,29 +8,35 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from evaluation.architecture.attention import ATTENTION, agrees, asked_windows, same_windows
+from evaluation.architecture.attention import ATTENTION, agrees, asked_windows, own_attention, same_windows
 from evaluation.architecture.layers import Layers
 
 _PROBE_TOKENS = 4
 
 
-def spare_masks(model: nn.Module, layers: Layers | None, *, target_length: int) -> None:
-    """Let a model whose `layers` see windows of fewer tokens than `target_length` attend without masks, where that
-    gives what its own attention gives.
+def choose_attention(model: nn.Module, layers: Layers | None, *, target_length: int) -> None:
+    """Let a model attend by :mod:`evaluation.architecture.attention` where its own attention has a matrix of T x T
+    numbers, and this one gives what the model's code says, its "eager" attention.
 
-    For a window of fewer than T tokens transformers makes a mask of T x T, which torch makes one of floats in each
-    layer: 16 and 64 GiB at 131,072 tokens in float32, and time that grows with T squared. Other models keep their own.
+    For `layers` with a window of fewer than T tokens transformers makes a mask of T x T, which torch makes one of
+    floats in each layer: 16 and 64 GiB at 131,072 tokens in float32. For sinks and caps of logits there is the model's
+    code alone, with T x T weights for each head. Other models keep their own.
     """
     if layers is None or not isinstance(model, PreTrainedModel) or not model._can_set_attn_implementation():
         return
-    if not any(layer.window is not None and layer.window < target_length for layer in layers.all):
+    own = own_attention(model)
+    if own != "eager" and not any(layer.window is not None and layer.window < target_length for layer in layers.all):
         return
-    before, expected = KeptAttention(model), _logits(model)
+    before = KeptAttention(model)
+    model.set_attn_implementation("eager")
+    expected = _logits(model)
     model.set_attn_implementation(ATTENTION)
     with asked_windows() as windows:
         found = _logits(model)
     if not (same_windows(layers, windows) and agrees(found, expected)):
         before.restore()
+        if own == "eager":
+            model.set_attn_implementation(own)
 
 
 def _logits(model: nn.Module) -> torch.Tensor:

@@ -17,7 +17,7 @@ from ropewalk.rope.scaling import Scaling
 from workers.base import ScorerSettings
 from workers.errors import ScorerUnavailable
 from workers.model import find_model
-from workers.transformers_backend.attention import KeptAttention, spare_masks
+from workers.transformers_backend.attention import KeptAttention, choose_attention
 from workers.transformers_backend.passes import Opened
 from workers.transformers_backend.rotary import RotaryTable
 from workers.transformers_backend.scorer import TransformersScorer, check_keeps_logits, scorer_info
@@ -44,7 +44,7 @@ class LoadedScorer(TransformersScorer):
         self._before: _Before | None = _Before(model)
         try:
             rotary = RotaryTable(model.train(False).requires_grad_(False), source.rope)
-            spare_masks(model, source.layers, target_length=settings.target_length)
+            choose_attention(model, source.layers, target_length=settings.target_length)
         except BaseException:
             self._before.restore()
             raise

@@ -21,7 +21,7 @@ from workers.base import ScorerInfo, ScorerSettings
 from workers.checks import check_documents
 from workers.errors import ScorerClosed, ScorerUnavailable
 from workers.model import find_model
-from workers.transformers_backend.attention import spare_masks
+from workers.transformers_backend.attention import choose_attention
 from workers.transformers_backend.passes import Opened, differentiate_documents, score_documents
 from workers.transformers_backend.rotary import RotaryTable
 
@@ -134,7 +134,7 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
         ) from error
     check_keeps_logits(model)
     model = model.eval().requires_grad_(False).to(device)
-    spare_masks(model, source.layers, target_length=target_length)
+    choose_attention(model, source.layers, target_length=target_length)
     return cast("torch.nn.Module", model)
 
 

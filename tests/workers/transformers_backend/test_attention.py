@@ -1,4 +1,4 @@
-"""Models whose layers see windows are scored and read without masks, to what they give with them."""
+"""Models with windows, capped logits or sinks are scored and read without matrices of T x T, to what their code says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from evaluation.architecture.attention import ATTENTION
 from evaluation.documents.corpus import load_corpus
@@ -29,13 +29,45 @@ from workers.transformers_backend.scorer import TransformersScorer
 WINDOW, TARGET = 48, 512
 
 
+HOW: dict[str, dict[str, Any]] = {
+    "mistral": {"model_type": "mistral", "architectures": ["MistralForCausalLM"]},
+    "gemma2": {
+        "model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"], "attn_logit_softcapping": 1.0,
+        "query_pre_attn_scalar": 32, "hidden_activation": "silu",
+    },
+    "gpt_oss": {
+        "model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"], "num_local_experts": 2,
+        "num_experts_per_tok": 1, "intermediate_size": 32,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["gemma2", "gpt_oss"])
+def hand_made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights: large ones, so that logits meet their cap, and sinks that take a good part."""
+    path = tmp_path_factory.mktemp(request.param) / "model"
+    shutil.copytree(POCKET, path, ignore=shutil.ignore_patterns("*.safetensors", "*.json.index"))
+    config = json.loads((path / "config.json").read_text()) | HOW[request.param] | {"sliding_window": WINDOW}
+    (path / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "sinks" in name:
+                parameter.add_(4.0)
+            elif parameter.ndim > 1:
+                parameter.mul_(5.0)
+    model.save_pretrained(path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pocket model's weights as those of a Mistral, whose layers see the last 48 tokens."""
     path = tmp_path_factory.mktemp("windowed") / "model"
     shutil.copytree(POCKET, path)
     config = json.loads((path / "config.json").read_text())
-    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": WINDOW}
+    config |= HOW["mistral"] | {"sliding_window": WINDOW}
     (path / "config.json").write_text(json.dumps(config))
     return path
 
@@ -75,6 +107,21 @@ def test_scores_are_those_of_the_model_with_its_masks(windowed: Path, skipping: 
     found, plain = scorer.score(Scaling.identity(16), documents), _plain(windowed)
     for document, score in zip(documents, found, strict=True):
         assert score.nats == pytest.approx(_nats(plain, document), abs=1e-4 * score.tokens)
+
+
+def test_caps_and_sinks_are_applied_as_the_models_code_does(hand_made: Path) -> None:
+    """torch's kernels, which transformers takes for a Gemma 2, leave the cap out."""
+    scorer, documents, plain = TransformersScorer(_settings(hand_made)), _documents(hand_made), _plain(hand_made)
+    found = scorer.score(Scaling.identity(16), documents)
+    expected = [_nats(plain, document) for document in documents]
+    assert [score.nats for score in found] == pytest.approx(expected, rel=1e-4)
+    plain.config.get_text_config().attn_logit_softcapping = None
+    for module in plain.modules():
+        if hasattr(module, "attn_logit_softcapping"):
+            module.attn_logit_softcapping = None
+        if hasattr(module, "sinks"):
+            module.sinks.data.fill_(-1e4)
+    assert _nats(plain, documents[0]) != pytest.approx(expected[0], rel=5e-3), "there is nothing to see"
 
 
 def test_no_matrix_of_tokens_by_tokens_is_made(windowed: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models with windows, capped logits or sinks are scored and read without matrices of T x T, to what their code says."""
+"""Models with windows, capped logits or sinks are scored and read without T x T numbers, to what their code says."""
 
 from __future__ import annotations
 

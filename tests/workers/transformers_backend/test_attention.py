@@ -50,7 +50,7 @@ def hand_made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     config = json.loads((path / "config.json").read_text()) | HOW[request.param] | {"sliding_window": WINDOW}
     (path / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
-    model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "sinks" in name:

@@ -1,19 +1,22 @@
 """The memory that a training is estimated to take, beside what it took.
 
-    python -m benchmarks.memory [--device cuda] [--hidden 512] [--layers 6] [--target-length 2048]
+    python -m benchmarks.memory [--device cuda] [--hidden 512] [--layers 6] [--target-length 2048] [--heap]
 
 A random Llama with the pocket model's tokenizer is trained for two steps, each case in a process of its own. On the CPU
 the growth of the process's resident set is measured, past that of a training so small that it only loads what every one
-does; on a GPU what torch's allocator held at most. Needs torch and transformers only.
+does; on a GPU what torch's allocator held at most. With --heap the C library keeps in its heap what torch gives back,
+as it does by itself; without, what is free goes back to the system at once. Needs torch and transformers only.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from search_space.candidates.baselines import baseline
 
 ORIGINAL_LENGTH = 256
 _MIB = 2**20
+_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 _STEPS = {"steps": 2, "warmup_steps": 1, "threads": None}
 _SKIPPED = {"long_documents_per_step": 0, "skipped_rows_per_step": 4, "short_tokens": ORIGINAL_LENGTH}
 _LEAN = {**_SKIPPED, "rows_per_pass": 1, "gradient_checkpointing": "on"}
@@ -68,10 +72,22 @@ class Memory:
     measured: int
 
 
-def compare(name: str, shape: Shape) -> Memory:
+def compare(name: str, shape: Shape, *, heap: bool = False) -> Memory:
     """Estimate one of CASES and measure it, in a new process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with _allocator(heap=heap), multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_compare, (name, shape))
+
+
+@contextlib.contextmanager
+def _allocator(*, heap: bool) -> Iterator[None]:
+    """What new processes' C library does with free memory: settings of glibc, read as a process starts."""
+    before = dict(os.environ)
+    os.environ.update({} if heap else _AT_ONCE)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _compare(name: str, shape: Shape) -> Memory:
@@ -142,11 +158,14 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--target-length", type=int, default=2048)
-    shape = Shape(**vars(parser.parse_args()))
+    parser.add_argument("--heap", action="store_true", help="measure with what the C library's heap keeps")
+    given = vars(parser.parse_args())
+    heap = given.pop("heap")
+    shape = Shape(**given)
     print("| rows | estimated, MiB | measured, MiB | estimated over measured |")
     print("|---|---|---|---|")
     for name in CASES:
-        found = compare(name, shape)
+        found = compare(name, shape, heap=heap)
         ratio = found.estimated / found.measured
         print(f"| {name} | {found.estimated / _MIB:.0f} | {found.measured / _MIB:.0f} | {ratio:.2f} |", flush=True)
 

@@ -33,7 +33,7 @@ HOW: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "architectures": ["MistralForCausalLM"]},
     "gemma2": {
         "model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"], "attn_logit_softcapping": 1.0,
-        "query_pre_attn_scalar": 32, "hidden_activation": "silu",
+        "query_pre_attn_scalar": 32, "hidden_activation": "gelu_pytorch_tanh",
     },
     "gpt_oss": {
         "model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"], "num_local_experts": 2,

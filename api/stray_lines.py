@@ -1,9 +1,8 @@
 """What others write to this process's standard output and error (Ray, C++ libraries, child processes) as log lines.
 
 They write to the file descriptors and know nothing of Python's logging. So these lead into pipes, whose lines another
-process tells: this file as a program. It is the only one that writes to where standard output and error led before, and
-the log's own lines come to it by a pipe too. Whatever ends this process, a kill or a library, what was written until
-then is in those pipes or told: nothing is lost with the memory of a thread that had read it.
+process tells: this file as a program. A thread of this process would take what it has read and not told with it when a
+kill or a library ends it. The log's own lines are written by its handler, to where standard error led before.
 """
 
 from __future__ import annotations
@@ -23,13 +22,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 STDOUT, STDERR = 1, 2
-NAMES = ("stdout", "stderr", "")  # of the pipes' lines; the log's own are told as they are
+NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _END = os.urandom(16).hex()  # the last line of a pipe, and one line
 _EXIT_SECONDS = 2.0
 _AGAIN_SECONDS = 0.1
+_SHORT_SECONDS = 1.0  # so long who tells must live, or it is not started more often than so many times
+_MOST_STARTS = 5
 _LEVELS = {
     "D": logging.DEBUG,
     "I": logging.INFO,
@@ -53,16 +54,14 @@ def take_over() -> TextIO:
     """Make log lines of whatever is written to standard output and error from now on, but for JSON on standard output,
     and return the stream for log handlers."""
     global _given_back
-    outside = {descriptor: os.dup(descriptor) for descriptor in (STDOUT, STDERR)}
-    readings = [_replaced(descriptor) for descriptor in outside]
-    reading, writing = os.pipe()
-    told = _start_telling(outside, [*readings, reading])
-    log = os.fdopen(writing, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    outside = {descriptor: os.dup(descriptor) for descriptor in NAMES}
+    told = _start_telling(outside, {descriptor: _replaced(descriptor) for descriptor in NAMES})
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # else what is printed comes late, or never
-    _given_back = lambda: _give_back(outside, log, told)  # noqa: E731
+    process = os.getpid()
+    _given_back = lambda: _give_back(outside, told, process)  # noqa: E731
     atexit.register(_given_back)
-    return log
+    return os.fdopen(os.dup(outside[STDERR]), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
 def is_taken_over() -> bool:
@@ -96,11 +95,11 @@ def _replaced(descriptor: int) -> int:
     return reading
 
 
-def _start_telling(outside: dict[int, int], readings: list[int]) -> int:
-    """Have another process tell the pipes' lines, and return where it says that it has told them to their ends."""
+def _start_telling(outside: dict[int, int], readings: dict[int, int]) -> int:
+    """Have another process tell the pipes' lines, and return where it says that it has told one of them to its end."""
     alive, _ = os.pipe()  # the other end is closed with this process
     told, telling = os.pipe()
-    descriptors = (alive, telling, *readings)
+    descriptors = (alive, telling, *readings.values())
 
     def start() -> subprocess.Popen[bytes]:
         """In a session of its own: what ends this process, as Ctrl-C does, does not end it."""
@@ -113,25 +112,40 @@ def _start_telling(outside: dict[int, int], readings: list[int]) -> int:
             start_new_session=True,
         )
 
-    threading.Thread(target=_keep_telling, args=(start, start()), name="stray lines", daemon=True).start()
+    def tell_here() -> None:
+        _tell_lines(_END, *descriptors, writing=(outside[STDOUT], outside[STDERR]))
+
+    threading.Thread(target=_keep_telling, args=(start, start(), tell_here), name="stray lines", daemon=True).start()
     return told
 
 
-def _keep_telling(start: Callable[[], subprocess.Popen[bytes]], teller: subprocess.Popen[bytes]) -> None:
-    """Start it again should somebody kill it. This process holds the pipes' other ends too, so nobody's write fails."""
-    while True:
+def _keep_telling(
+    start: Callable[[], subprocess.Popen[bytes]], teller: subprocess.Popen[bytes], tell_here: Callable[[], None]
+) -> None:
+    """Start it again should somebody kill it. This process holds the pipes' other ends too, so nobody's write fails;
+    where no process can be started that lives, this one tells, or all who write would wait for ever."""
+    starts, began = 1, time.monotonic()
+    while starts < _MOST_STARTS:
         teller.wait()
+        starts = 1 if time.monotonic() - began > _SHORT_SECONDS else starts + 1
         time.sleep(_AGAIN_SECONDS)
-        teller = start()
+        began = time.monotonic()
+        with suppress(OSError):  # no memory for a process, as after a kill for want of it
+            teller = start()
+    tell_here()
 
 
-def _give_back(outside: dict[int, int], log: TextIO, told: int) -> None:
+def _give_back(outside: dict[int, int], told: int, process: int) -> None:
     """Have told what is in the pipes before the process ends; children may hold their other ends for longer."""
-    for stream in (sys.stdout, sys.stderr, log):
+    for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    for descriptor in (*outside, log.fileno()):
-        os.write(descriptor, f"\n{_END}\n".encode())
-    select.select([told], [], [], _EXIT_SECONDS)
+    if os.getpid() == process:  # and no child that goes on with a copy of it
+        for descriptor in NAMES:
+            os.write(descriptor, f"\n{_END}\n".encode())
+        until = time.monotonic() + _EXIT_SECONDS
+        for _ in NAMES:
+            if select.select([told], [], [], max(0.0, until - time.monotonic()))[0]:
+                os.read(told, 1)
     for descriptor, former in outside.items():
         os.dup2(former, descriptor)
 
@@ -139,62 +153,48 @@ def _give_back(outside: dict[int, int], log: TextIO, told: int) -> None:
 # -- the process that tells -------------------------------------------------------------------------------------------
 
 
-class _Teller:
-    """Reads the pipes and tells their lines."""
-
-    def __init__(self, end: str, telling: int, *readings: int) -> None:
-        self._end = end.encode()
-        self._telling = telling
-        self.names = dict(zip(readings, NAMES, strict=True))
-        self._rests = dict.fromkeys(readings, b"")
-        self._ends = 0
-
-    def read(self, reading: int) -> None:
-        """What is there; at a pipe's end, an unfinished line too."""
-        received = os.read(reading, 1 << 16)
-        *whole, self._rests[reading] = (self._rests[reading] + received).split(b"\n")
-        if not received:
-            whole.append(self._rests.pop(reading))
-        name = self.names[reading] if received else self.names.pop(reading)
-        for line in whole:
-            self._tell(line, name)
-
-    def _tell(self, line: bytes, name: str) -> None:
-        if line == self._end:
-            self._ends += 1
-            if self._ends == len(NAMES):
-                os.write(self._telling, b".")
-        elif not name:
-            _write(sys.stderr.buffer, line)
-        elif text := _plain(line):
-            if name == NAMES[0] and _is_object(text):
-                _write(sys.stdout.buffer, text.encode())
-            else:
-                told = log_object(time.time(), level_of(text), name, text)
-                _write(sys.stderr.buffer, json.dumps(told).encode())
+def _tell_lines(
+    end: str, alive: int, telling: int, stdout: int, stderr: int, *, writing: tuple[int, int] = (STDOUT, STDERR)
+) -> None:
+    """Of both pipes until they end: by a thread for each, as the reader of one may be slow."""
+    threads = [
+        threading.Thread(target=_tell_pipe, args=(end.encode(), alive, telling, reading, name, writing))
+        for reading, name in zip((stdout, stderr), NAMES.values(), strict=True)
+    ]
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
-def _write(stream: BinaryIO, line: bytes) -> None:
-    """Where nobody reads any more the line is dropped, or its writer would wait for ever."""
-    if line:
-        with suppress(OSError):
-            stream.write(line + b"\n")
-            stream.flush()
-
-
-def _tell_lines(end: str, alive: int, telling: int, *readings: int) -> None:
+def _tell_pipe(end: bytes, alive: int, telling: int, reading: int, name: str, writing: tuple[int, int]) -> None:
     """While the other process lives; afterwards, what its children write for a moment longer is told too."""
-    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a service's stop may be told to all its processes
-        signal.signal(ignored, signal.SIG_IGN)
-    teller, waits = _Teller(end, telling, *readings), [alive]
-    while teller.names and (
-        ready := select.select([*teller.names, *waits], [], [], None if waits else _EXIT_SECONDS)[0]
-    ):
-        for reading in ready:
-            if reading in waits:
-                waits.clear()
-            else:
-                teller.read(reading)
+    rest, waits = b"", [alive]
+    while ready := select.select([reading, *waits], [], [], None if waits else _EXIT_SECONDS)[0]:
+        if reading not in ready:
+            waits = []
+            continue
+        received = os.read(reading, 1 << 16)
+        *whole, rest = (rest + received).split(b"\n")
+        for line in whole if received else [*whole, rest]:
+            if line == end:
+                with suppress(OSError):  # who waits for it may have given up
+                    os.write(telling, b".")
+            elif text := _plain(line):
+                _tell(text, name, writing)
+        if not received:
+            return
+
+
+def _tell(text: str, name: str, writing: tuple[int, int]) -> None:
+    """Where nobody reads any more the line is dropped, or its writer would wait for ever."""
+    to_stdout = name == NAMES[STDOUT] and _is_object(text)
+    line = text if to_stdout else json.dumps(log_object(time.time(), level_of(text), name, text))
+    left = memoryview(line.encode() + b"\n")
+    with suppress(OSError):
+        while left:
+            left = left[os.write(writing[0 if to_stdout else 1], left) :]
 
 
 def _plain(line: bytes) -> str:
@@ -205,9 +205,11 @@ def _is_object(text: str) -> bool:
     """Whether a line is a result of a command, which is JSON already."""
     try:
         return text.startswith("{") and isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
 if __name__ == "__main__":
+    for _ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a service's stop may be told to all its processes
+        signal.signal(_ignored, signal.SIG_IGN)
     _tell_lines(sys.argv[1], *map(int, sys.argv[2:]))

@@ -162,6 +162,54 @@ def test_a_stop_that_is_told_to_every_process_loses_nothing() -> None:
     assert lines[-1]["message"] == "afterwards"
 
 
+@pytest.mark.parametrize("failing", ["raise OSError('no memory')", "return real([sys.executable, '-c', ''])"])
+def test_where_no_process_can_tell_this_one_does(failing: str) -> None:
+    """After it was killed: no memory for another one, or one that ends at once."""
+    program = f"""
+import psutil, subprocess, sys, time
+import api.stray_lines
+api.stray_lines._AGAIN_SECONDS = 0.01
+real = subprocess.Popen
+def start(*args, **kwargs):
+    {failing}
+import api.logs
+api.logs.set_up_logging("json")
+subprocess.Popen = start
+psutil.Process().children()[0].kill()
+for number in range(3000):
+    print("a line that is long enough to fill a pipe before three thousand of it are written", number)
+"""
+    _, lines = told_by(program)
+    assert [line["message"].split()[-1] for line in lines] == [str(number) for number in range(3000)]
+
+
+def test_a_reader_that_comes_late_gets_everything() -> None:
+    """The process has waited for it as it ended, and has given up."""
+    script = "sleep 4; echo last words >&2"
+    program = f"""
+import subprocess, sys
+from api.logs import set_up_logging
+set_up_logging("json")
+subprocess.Popen(["sh", "-c", "{script}"])
+for number in range(1500):
+    print("a line that is long enough to fill a pipe before three thousand of it are written", number)
+"""
+    started = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert started.wait(timeout=30) == 0  # nobody has read a line
+    _, told = started.communicate()
+    assert [json.loads(line)["message"].split()[-1] for line in told.splitlines()] == [*map(str, range(1500)), "words"]
+
+
+def test_a_line_of_standard_output_that_no_parser_bears_is_a_line() -> None:
+    _, lines = told_by("""
+from api.logs import set_up_logging
+set_up_logging("json")
+print('{"a":' * 30000)
+print("beside")
+""")
+    assert [line["message"][:6] for line in lines] == ['{"a":{', "beside"]
+
+
 def test_settings_that_are_wrong_are_told_in_a_line(tmp_path: Path) -> None:
     environment = os.environ | {
         "ROPEWALK_LOG_FORMAT": "json",

@@ -4,7 +4,6 @@ Symbols: B rows, T tokens per row, N targets.
 """
 
 import contextlib
-import copy
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +22,8 @@ from evaluation.architecture.attention import (
     same_windows,
 )
 from evaluation.architecture.config import load_config
-from evaluation.architecture.layers import Layers
-from evaluation.architecture.probing import probe_layers
-from evaluation.architecture.skeleton import auto_class, build_skeleton, decoder_layers
+from evaluation.architecture.probing import layers_of
+from evaluation.architecture.skeleton import auto_class, decoder_layers
 from evaluation.models.loading import progress_told
 from evaluation.models.source import read_config
 from finetune.data import MicroBatch
@@ -139,7 +137,8 @@ class LanguageModelLoss(nn.Module):
                 model.set_attn_implementation(own_attention(model))
             alone = model(**second).logits
             projected = self._projected(second)
-        self.packs = self.packs and agrees(packed[:, _PROBE_TOKENS:], alone) and same_windows(_layers(model), windows)
+        if self.packs:
+            self.packs = same_windows(layers_of(model.config), windows) and agrees(packed[:, _PROBE_TOKENS:], alone)
         if self.packs:
             model.set_attn_implementation(ATTENTION)
         self._plain_head = projected is not None and agrees(projected, alone)
@@ -151,10 +150,6 @@ class LanguageModelLoss(nn.Module):
         except (AttributeError, TypeError):  # a whole model (Llama 4), a head (ModernBERT)
             return None
         return projected
-
-
-def _layers(model: PreTrainedModel) -> Layers:
-    return probe_layers(build_skeleton(copy.deepcopy(model.config)))
 
 
 def _documents(lengths: DocumentLengths) -> Iterator[tuple[int, int, int]]:

@@ -18,6 +18,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -30,8 +31,9 @@ from evaluation.architecture.layers import Layers
 
 ATTENTION = "ropewalk_documents"
 _BLOCK = 1024  # tokens that share a mask
-_BLOCK_NUMBERS = 2**27  # weights that may exist at once where no fused kernel spares them: 512 MiB
-_TOLERANCE = {torch.float32: 1e-3}  # of the largest logit
+_BLOCK_NUMBERS = 2**25  # weights of a block where no fused kernel spares them; up to five times as many exist at once
+_ALIGNED = 16  # numbers in which kernels want the rows of a mask, or they copy it
+_TOLERANCE = {torch.float32: 1e-3}  # of the logits' length
 _ROUGH_TOLERANCE = 5e-2  # in shorter types
 _UNGROUPED = nn.Module()  # for keys and values that are repeated already
 
@@ -56,8 +58,9 @@ def document_attention(
     own attention functions. `attention_mask` is not applied: this attention is never asked for with one. Of a cache,
     one token may go on.
     """
-    if _asked is not None:
-        _asked.append(sliding_window if attention_mask is None else _OF_A_MASK)
+    if (asked := _asked.get()) is not None:
+        causal = attention_mask is None and getattr(module, "is_causal", True)
+        asked.append(sliding_window if causal else _OF_MORE)
     attend = functools.partial(_causal, module, sliding_window=sliding_window, options=kwargs)
     if document_lengths is None:
         return attend(query, key, value), None
@@ -105,7 +108,8 @@ def _windowed(
     that one of them sees, so that the mask has block * (block + window) numbers instead of T * T."""
     key, value = (repeat_kv(states, query.shape[1] // states.shape[1]) for states in (key, value))
     tokens, block = query.shape[2], min(_BLOCK, query.shape[2] - window)
-    seen = torch.ones(block, window - 1 + block, dtype=torch.bool, device=query.device).triu_().tril_(window - 1)
+    width = -(-(window - 1 + block) // _ALIGNED) * _ALIGNED
+    seen = torch.ones(block, width, dtype=torch.bool, device=query.device).triu_().tril_(window - 1)
     mask = torch.zeros(seen.shape, dtype=query.dtype, device=query.device).masked_fill_(~seen, -torch.inf)[None, None]
     first = slice(0, window)
     parts = [_attended(_UNGROUPED, query[:, :, first], key[:, :, first], value[:, :, first], None, options)]
@@ -172,20 +176,20 @@ def _weigh(
     return nn.functional.dropout(weights, p=options.get("dropout") or 0.0) @ value
 
 
-_OF_A_MASK = -1
-_asked: list[int | None] | None = None
+_OF_MORE = -1
+_asked: ContextVar[list[int | None] | None] = ContextVar("asked", default=None)
 
 
 @contextmanager
 def asked_windows() -> Iterator[list[int | None]]:
     """The windows that attention is asked for inside the block, one for each call; None for everything, -1 for what
-    only a mask of the model's says."""
-    global _asked
-    _asked = []
+    only a mask of the model's says, or for attention to later tokens too."""
+    asked: list[int | None] = []
+    token = _asked.set(asked)
     try:
-        yield _asked
+        yield asked
     finally:
-        _asked = None
+        _asked.reset(token)
 
 
 def own_attention(model: PreTrainedModel) -> str:
@@ -200,10 +204,12 @@ def same_windows(layers: Layers, asked: Iterable[int | None]) -> bool:
     return Counter(asked) == Counter(layer.window for layer in layers.all if layer.attends)
 
 
-def agrees(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two logits, or states, of a model are the same but for rounding in their type."""
+def agrees(one: torch.Tensor, other: torch.Tensor, *, share: float = 1.0) -> bool:
+    """Whether two logits of a model, (..., V), are the same but for rounding in their type, at a share of positions: a
+    router of experts may turn another way for a bit."""
     tolerance = _TOLERANCE.get(other.dtype, _ROUGH_TOLERANCE)
-    return bool((one - other).abs().max() <= tolerance * other.abs().max().clamp(min=1e-6))
+    distances = (one.float() - other.float()).norm(dim=-1) / other.float().norm(dim=-1).clamp(min=1e-6)
+    return bool(distances.flatten().quantile(share) <= tolerance)
 
 
 AttentionInterface.register(ATTENTION, document_attention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from evaluation.architecture.layers import Layer, Layers
-from evaluation.architecture.skeleton import decoder_layers
+from evaluation.architecture.skeleton import build_skeleton, decoder_layers
 from ropewalk.models.rotary import RotaryPart, rotary_parts, text_config
 
 _TOKENS = 4
@@ -30,6 +31,11 @@ def probe_layers(model: nn.Module) -> Layers:
             for i, layer in enumerate(layers)
         )
     )
+
+
+def layers_of(config: Any) -> Layers:
+    """The layers of the model of a config, which is left as it is. Raises UnsupportedRope."""
+    return probe_layers(build_skeleton(copy.deepcopy(config)))
 
 
 def _layer(model: nn.Module, layer: nn.Module, layer_type: str | None) -> Layer:

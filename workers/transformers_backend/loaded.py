@@ -44,7 +44,7 @@ class LoadedScorer(TransformersScorer):
         self._before: _Before | None = _Before(model)
         try:
             rotary = RotaryTable(model.train(False).requires_grad_(False), source.rope)
-            choose_attention(model, source.layers, target_length=settings.target_length)
+            choose_attention(model, target_length=settings.target_length)
         except BaseException:
             self._before.restore()
             raise

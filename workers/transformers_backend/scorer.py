@@ -134,7 +134,7 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
         ) from error
     check_keeps_logits(model)
     model = model.eval().requires_grad_(False).to(device)
-    choose_attention(model, source.layers, target_length=target_length)
+    choose_attention(model, target_length=target_length)
     return cast("torch.nn.Module", model)
 
 

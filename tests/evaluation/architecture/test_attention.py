@@ -126,7 +126,7 @@ def test_no_matrix_of_tokens_by_tokens_is_made_for_a_window() -> None:
     largest = LargestTensor()
     with largest:
         document_attention(nn.Module(), states, states, states, None, sliding_window=window)
-    assert largest.elements <= attention._BLOCK * (attention._BLOCK + window) < tokens * tokens / 50
+    assert largest.elements <= attention._BLOCK * (attention._BLOCK + window + 15) < tokens * tokens / 50
 
 
 def test_capped_weights_are_of_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

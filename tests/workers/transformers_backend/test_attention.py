@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, MistralModel
 
 from evaluation.architecture.attention import ATTENTION
 from evaluation.documents.corpus import load_corpus
@@ -19,9 +21,12 @@ from evaluation.documents.skipping import Skipping, positions_of
 from evaluation.models.source import load_tokenizer, resolve_model
 from evaluation.scores.served_rope import ServedRope
 from ropewalk.rope.scaling import Scaling
+from service.searches.model import scorer_settings
+from service.specs.search import ScorerSpec
 from tests.helpers.largest_tensor import LargestTensor
 from tests.helpers.paths import POCKET
 from workers.base import ScorerSettings
+from workers.transformers_backend.attention import choose_attention
 from workers.transformers_backend.generator import TransformersGenerator
 from workers.transformers_backend.loaded import LoadedScorer
 from workers.transformers_backend.scorer import TransformersScorer
@@ -42,7 +47,10 @@ HOW: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["gemma2", "gpt_oss"])
+LARGE = {"gemma2": 5.0, "gpt_oss": 3.0}  # with more, rounding to bfloat16 is all that is left of gpt-oss
+
+
+@pytest.fixture(scope="module", params=LARGE)
 def hand_made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights: large ones, so that logits meet their cap, and sinks that take a good part."""
     path = tmp_path_factory.mktemp(request.param) / "model"
@@ -56,7 +64,7 @@ def hand_made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             if "sinks" in name:
                 parameter.add_(4.0)
             elif parameter.ndim > 1:
-                parameter.mul_(5.0)
+                parameter.mul_(LARGE[request.param])
     model.save_pretrained(path)
     return path
 
@@ -73,7 +81,10 @@ def windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _settings(path: Path, target_length: int = TARGET) -> ScorerSettings:
-    return ScorerSettings(model=str(path), target_length=target_length, original_length=32, dtype="float32", threads=1)
+    """As a job has them: with the RoPE that was read before."""
+    rope = resolve_model(str(path), original_length=32).rope
+    spec = ScorerSpec(backend="transformers", dtype="float32")
+    return replace(scorer_settings(spec, str(path), rope, target_length), threads=1)
 
 
 def _documents(path: Path, skipping: Skipping | None = None) -> tuple[NeedleDocument, ...]:
@@ -143,6 +154,31 @@ def test_texts_are_read_and_gone_on_with_as_by_the_model_itself(windowed: Path) 
     expected = plain.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :]
     assert list(found) == expected.tolist()[: len(found)]
     assert len(found) > 3
+
+
+def test_a_family_whose_code_needs_masks_keeps_them(
+    windowed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = MistralModel.forward
+
+    def forward(self: MistralModel, **inputs: Any) -> Any:
+        if self.config._attn_implementation == ATTENTION:
+            raise TypeError("'NoneType' object is not subscriptable")
+        return own(self, **inputs)
+
+    monkeypatch.setattr(MistralModel, "forward", forward)
+    with caplog.at_level(logging.INFO):
+        scorer = TransformersScorer(_settings(windowed))
+    assert "MistralForCausalLM keeps its own attention, which works with masks alone: TypeError" in caplog.text
+    (document, *_) = _documents(windowed)
+    (score,) = scorer.score(Scaling.identity(16), [document])
+    assert score.nats == pytest.approx(_nats(_plain(windowed), document), abs=1e-4 * score.tokens)
+
+
+def test_in_short_types_rounding_is_no_reason_to_keep_it(hand_made: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(hand_made, dtype=torch.bfloat16)
+    choose_attention(model, target_length=TARGET)
+    assert model.config._attn_implementation == ATTENTION
 
 
 def test_a_loaded_model_gets_its_attention_back(windowed: Path) -> None:

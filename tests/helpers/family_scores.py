@@ -117,9 +117,14 @@ def _exported(directory: Path, config: Mapping[str, object], documents: list[Nee
 
 
 def _load(directory: Path, config: Mapping[str, object] | None) -> Any:
-    """By transformers; `config` instead of the directory's own for what only :func:`load_config` can read."""
+    """By transformers; `config` instead of the directory's own for what only :func:`load_config` can read.
+
+    With the attention that the model's own code has: what transformers takes by itself leaves out caps of logits.
+    """
     read = transformers.AutoConfig.from_pretrained(directory) if config is None else load_config(config)
-    model: Any = auto_class(read).from_pretrained(directory, config=read, dtype=torch.float32)
+    model: Any = auto_class(read).from_pretrained(
+        directory, config=read, dtype=torch.float32, attn_implementation="eager"
+    )
     return model.eval()
 
 

@@ -42,7 +42,12 @@ class SkippedSpec(Spec):
         "haystack",
         description="where: between tokens of the haystack alone, anywhere, or the one gap before the questions (tail)",
     )
-    documents: int = Field(64, ge=1, le=MAX_DOCUMENTS, description="per candidate, at most, before full ones")
+    documents: int = Field(
+        64,
+        ge=1,
+        le=MAX_DOCUMENTS,
+        description="per candidate, at most, before full ones; with alone, documents of the objective says how many",
+    )
     alone: bool | None = Field(
         None,
         description="whether candidates see no full document before validation; "

@@ -29,8 +29,8 @@ NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _END = os.urandom(16).hex()  # the last line of a pipe, and one line
 _EXIT_SECONDS = 2.0
 _AGAIN_SECONDS = 0.1
-_SHORT_SECONDS = 1.0  # so long who tells must live, or it is not started more often than so many times
-_MOST_STARTS = 5
+_SHORT_SECONDS = 1.0  # a teller that ends within these has failed
+_MOST_STARTS = 5  # of tellers that fail, one after the other
 _LEVELS = {
     "D": logging.DEBUG,
     "I": logging.INFO,

@@ -42,9 +42,9 @@ def choose_attention(model: nn.Module, *, target_length: int) -> None:
             found = _logits(model)
         if same_windows(layers, asked) and agrees(found, expected, share=_SHARE):
             return
-        reason = "gives something else in blocks"
+        reason = "gives something else than the one in blocks"
     except Exception as error:  # whatever a family's code makes of an attention without masks
-        reason = f"works with masks alone: {type(error).__name__}: {error}"
+        reason = f"could not be compared with the one in blocks ({type(error).__name__}: {error})"
     before.restore()
     if own == "eager":
         model.set_attn_implementation(own)

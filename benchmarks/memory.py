@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ class Memory:
 
 def compare(name: str, shape: Shape, *, heap: bool = False) -> Memory:
     """Estimate one of CASES and measure it, in a new process."""
-    with _allocator(heap=heap), multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_compare, (name, shape))
+    with _allocator(heap=heap), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_compare, name, shape).result()
 
 
 @contextlib.contextmanager
@@ -151,6 +152,17 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
+def _check(parser: argparse.ArgumentParser, shape: Shape) -> None:
+    """End with what a shape breaks, before any model is made."""
+    pairs = 2 * AutoConfig.from_pretrained(resolve_model("pocket").path).num_attention_heads
+    if shape.hidden < pairs or shape.hidden % pairs:
+        parser.error(f"--hidden must be a multiple of {pairs}, two numbers for each head, but got {shape.hidden}")
+    if shape.layers < 1:
+        parser.error(f"--layers must be at least 1, but got {shape.layers}")
+    if shape.target_length <= ORIGINAL_LENGTH:
+        parser.error(f"--target-length must be above {ORIGINAL_LENGTH}, but got {shape.target_length}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,6 +174,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     heap = given.pop("heap")
     shape = Shape(**given)
+    _check(parser, shape)
     print("| rows | estimated, MiB | measured, MiB | estimated over measured |")
     print("|---|---|---|---|")
     for name in CASES:
